@@ -1,0 +1,423 @@
+//! What to run, in what, and with which limits.
+
+use crate::bytes::Bytes;
+use crate::error::Error;
+use crate::units;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// The specification of a sandbox and of the program to run in it: a plain value, `Clone`, and JSON both ways.
+///
+/// Every field has a default; [`Spec::new`] sets only `args`. The names are the same in Rust, C, Python, the
+/// command line and JSON. In JSON a duration is a number of seconds or a string such as `"500ms"`, a size is a
+/// number of bytes or a string such as `"256m"`, and an unknown key is an error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spec {
+    // ---- the program
+    /// The program and its arguments. A name without a slash is looked up, inside the sandbox, in the `PATH` of
+    /// `env`, or in `/usr/local/bin:/usr/bin:/bin` if that has none.
+    pub args: Vec<Bytes>,
+    /// The whole environment of the program. Nothing is inherited from the host. Default: empty.
+    pub env: BTreeMap<Bytes, Bytes>,
+    /// The working directory, inside the sandbox. Default: `/work`.
+    pub cwd: Option<String>,
+    /// What the program reads from standard input. Default: nothing (`/dev/null`).
+    pub input: Option<Bytes>,
+    /// Where standard input comes from. Default: `input` if given, else [`Stdio::Null`].
+    pub stdin: Option<Stdio>,
+    /// Where standard output goes. Default: [`Stdio::Capture`] for `run`.
+    pub stdout: Option<Stdio>,
+    /// Where standard error goes. Default: [`Stdio::Capture`] for `run`.
+    pub stderr: Option<Stdio>,
+    /// Files to make before the program starts: path to content. A relative path is below `/work`; an absolute one
+    /// must lie in a writable directory of the sandbox. Parent directories are made.
+    pub files: BTreeMap<String, File>,
+    /// Paths to collect when the program has ended: regular files only, never through a symbolic link. Relative to
+    /// `/work`. Each is in [`Outcome::outputs`](crate::Outcome::outputs).
+    pub outputs: Vec<String>,
+    /// The most bytes to collect of one output file. Default: 64 MiB.
+    #[serde(with = "units::size")]
+    pub output_file_size: Option<u64>,
+
+    // ---- the sandbox
+    /// The root file system. Default: [`Rootfs::Host`].
+    pub rootfs: Rootfs,
+    /// Host directories or files to show inside, in Docker's form `host:inside[:ro|rw]`; default `ro`.
+    pub volumes: Vec<Volume>,
+    /// More writable memory file systems, in Docker's form `path[:size=64m,nr_inodes=1k]`, beside the built-in
+    /// `/work`, `/tmp` and `/dev/shm`.
+    pub tmpfs: Vec<Tmpfs>,
+    /// The network. Default: [`Network::None`].
+    pub network: Network,
+    /// `uid[:gid]` inside the sandbox. Default: `1000:1000`. Whatever it is, on the host it is the caller's own
+    /// id, or an unprivileged one if the caller is root.
+    pub user: Option<String>,
+    /// The host name inside. Default: `stockade`.
+    pub hostname: Option<String>,
+
+    // ---- limits
+    /// CPU time of the whole process tree, user and system together.
+    #[serde(with = "units::duration")]
+    pub cpu_time: Option<Duration>,
+    /// Wall-clock time from the program's start (alias in Python and JSON: `timeout`).
+    #[serde(with = "units::duration", alias = "timeout")]
+    pub wall_time: Option<Duration>,
+    /// Memory of the whole sandbox: anonymous, page cache, tmpfs, shared.
+    #[serde(with = "units::size")]
+    pub memory: Option<u64>,
+    /// Processes and threads at one time.
+    pub pids: Option<u64>,
+    /// Captured bytes of each of standard output and standard error. Default: 64 MiB.
+    #[serde(with = "units::size")]
+    pub output: Option<u64>,
+    /// The largest file the program may write (`RLIMIT_FSIZE`).
+    #[serde(with = "units::size")]
+    pub file_size: Option<u64>,
+    /// Open descriptors of each process (`RLIMIT_NOFILE`). Default: 1024.
+    pub open_files: Option<u64>,
+    /// Stack of each process's main thread (`RLIMIT_STACK`). Default: 8 MiB.
+    #[serde(with = "units::size")]
+    pub stack: Option<u64>,
+    /// Bytes in the sandbox's writable file system (`/work`, `/tmp` and `/dev/shm` together). Default: 64 MiB.
+    #[serde(with = "units::size")]
+    pub disk: Option<u64>,
+    /// Files and directories in the same. Default: 65,536.
+    pub inodes: Option<u64>,
+
+    // ---- how
+    /// What to do when the output limit is passed. Default: [`Overflow::Kill`].
+    pub output_overflow: Overflow,
+    /// What to do about a limit that this host cannot enforce. Default: [`Enforce::Strict`].
+    pub enforce: Enforce,
+    /// A cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below
+    /// `/sys/fs/cgroup`. Default: the caller's own cgroup, where that can be used.
+    pub cgroup_parent: Option<String>,
+}
+
+/// A file to make inside a sandbox. In JSON: its content, or `{"content": ..., "mode": 493}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FileForm", into = "FileForm")]
+pub struct File {
+    /// What is in it.
+    pub content: Bytes,
+    /// Permission bits. Default: 0o644.
+    pub mode: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum FileForm {
+    Full(FullFile),
+    Content(Bytes),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullFile {
+    content: Bytes,
+    mode: u32,
+}
+
+impl From<FileForm> for File {
+    fn from(form: FileForm) -> Self {
+        match form {
+            FileForm::Content(content) => File { content, mode: None },
+            FileForm::Full(FullFile { content, mode }) => File { content, mode: Some(mode) },
+        }
+    }
+}
+
+impl From<File> for FileForm {
+    fn from(file: File) -> Self {
+        match file.mode {
+            None => FileForm::Content(file.content),
+            Some(mode) => FileForm::Full(FullFile { content: file.content, mode }),
+        }
+    }
+}
+
+/// Where a standard stream of the program leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stdio {
+    /// `/dev/null`.
+    Null,
+    /// A pipe whose other end the [`Process`](crate::Process) hands out.
+    Pipe,
+    /// Kept, up to the `output` limit, for the [`Outcome`](crate::Outcome). Not for standard input.
+    Capture,
+    /// Standard error only: the same as standard output.
+    Stdout,
+    /// A pipe or socket of the caller's. Any other kind of descriptor is refused: the sandboxed program could
+    /// open a file or terminal again, for writing, through `/proc/self/fd`.
+    #[serde(skip)]
+    Fd(RawFd),
+}
+
+/// The root file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Rootfs {
+    /// The host's `/usr` and what a dynamic linker and interpreters need of `/etc`, read-only. JSON: `"host"`.
+    #[default]
+    Host,
+    /// A directory of the host, read-only. JSON: its absolute path.
+    Directory(String),
+}
+
+impl From<String> for Rootfs {
+    fn from(text: String) -> Self {
+        if text == "host" { Rootfs::Host } else { Rootfs::Directory(text) }
+    }
+}
+
+impl From<Rootfs> for String {
+    fn from(rootfs: Rootfs) -> Self {
+        match rootfs {
+            Rootfs::Host => "host".into(),
+            Rootfs::Directory(path) => path,
+        }
+    }
+}
+
+/// A host directory or file shown inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Volume {
+    /// The absolute path on the host.
+    pub host: String,
+    /// The absolute path inside.
+    pub inside: String,
+    /// Whether the program may write there. It then writes with the caller's own rights.
+    pub writable: bool,
+}
+
+/// A memory file system inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tmpfs {
+    /// The absolute path inside.
+    pub path: String,
+    /// Bytes. Default: the `disk` limit.
+    pub size: Option<u64>,
+    /// Files and directories. Default: the `inodes` limit.
+    pub inodes: Option<u64>,
+}
+
+/// What network the sandbox has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A network of its own with every interface down: even `localhost` does not answer. The fastest.
+    #[default]
+    None,
+    /// A network of its own with loopback up.
+    Loopback,
+    /// The host's network. Nothing is isolated there, abstract sockets included.
+    Host,
+}
+
+/// What to do when a captured stream passes the `output` limit. The head is kept and the rest counted either way,
+/// and the verdict is `OUTPUT_LIMIT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// End the program at once.
+    #[default]
+    Kill,
+    /// Let it go on, discarding what is over.
+    Discard,
+}
+
+/// What to do about a requested limit that this host cannot enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforce {
+    /// A limit that nothing on this host can enforce at all is an error before start; one that is only
+    /// approximated is run and said so in [`Outcome::enforcement`](crate::Outcome::enforcement).
+    #[default]
+    Strict,
+    /// Run without it and say so.
+    BestEffort,
+}
+
+impl Spec {
+    /// A specification that runs `args` with every default.
+    pub fn new<I, T>(args: I) -> Self
+    where
+        I: IntoIterator<Item = T>,
+        T: AsRef<[u8]>,
+    {
+        Spec { args: args.into_iter().map(Bytes::from).collect(), ..Spec::default() }
+    }
+
+    /// Reads a specification from JSON. An unknown key, a wrong type or a bad unit is an error that names it.
+    pub fn from_json(json: &str) -> Result<Self, Error> {
+        serde_json::from_str(json).map_err(|e| Error::invalid(format!("specification: {e}")))
+    }
+
+    /// This specification as JSON. A [`Stdio::Fd`] cannot be written and is an error.
+    pub fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(|e| Error::invalid(format!("specification: {e}")))
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $ty:ty => |$self:ident, $value:ident| $set:expr;)*) => {
+        impl Spec {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $value: $ty) -> Self {
+                let $self = &mut self;
+                $set;
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// Sets [`cwd`](Spec::cwd).
+    cwd: impl Into<String> => |s, v| s.cwd = Some(v.into());
+    /// Sets [`input`](Spec::input).
+    input: impl AsRef<[u8]> => |s, v| s.input = Some(Bytes::from(v));
+    /// Sets [`stdin`](Spec::stdin).
+    stdin: Stdio => |s, v| s.stdin = Some(v);
+    /// Sets [`stdout`](Spec::stdout).
+    stdout: Stdio => |s, v| s.stdout = Some(v);
+    /// Sets [`stderr`](Spec::stderr).
+    stderr: Stdio => |s, v| s.stderr = Some(v);
+    /// Sets [`rootfs`](Spec::rootfs).
+    rootfs: Rootfs => |s, v| s.rootfs = v;
+    /// Adds one to [`volumes`](Spec::volumes).
+    volume: Volume => |s, v| s.volumes.push(v);
+    /// Adds one to [`tmpfs`](Spec::tmpfs).
+    tmpfs: Tmpfs => |s, v| s.tmpfs.push(v);
+    /// Sets [`network`](Spec::network).
+    network: Network => |s, v| s.network = v;
+    /// Sets [`user`](Spec::user).
+    user: impl Into<String> => |s, v| s.user = Some(v.into());
+    /// Sets [`hostname`](Spec::hostname).
+    hostname: impl Into<String> => |s, v| s.hostname = Some(v.into());
+    /// Adds one to [`outputs`](Spec::outputs).
+    collect: impl Into<String> => |s, v| s.outputs.push(v.into());
+    /// Sets [`cpu_time`](Spec::cpu_time).
+    cpu_time: Duration => |s, v| s.cpu_time = Some(v);
+    /// Sets [`wall_time`](Spec::wall_time).
+    wall_time: Duration => |s, v| s.wall_time = Some(v);
+    /// Sets [`memory`](Spec::memory).
+    memory: u64 => |s, v| s.memory = Some(v);
+    /// Sets [`pids`](Spec::pids).
+    pids: u64 => |s, v| s.pids = Some(v);
+    /// Sets [`output`](Spec::output).
+    output: u64 => |s, v| s.output = Some(v);
+    /// Sets [`output_overflow`](Spec::output_overflow).
+    output_overflow: Overflow => |s, v| s.output_overflow = v;
+    /// Sets [`file_size`](Spec::file_size).
+    file_size: u64 => |s, v| s.file_size = Some(v);
+    /// Sets [`open_files`](Spec::open_files).
+    open_files: u64 => |s, v| s.open_files = Some(v);
+    /// Sets [`stack`](Spec::stack).
+    stack: u64 => |s, v| s.stack = Some(v);
+    /// Sets [`disk`](Spec::disk).
+    disk: u64 => |s, v| s.disk = Some(v);
+    /// Sets [`inodes`](Spec::inodes).
+    inodes: u64 => |s, v| s.inodes = Some(v);
+    /// Sets [`enforce`](Spec::enforce).
+    enforce: Enforce => |s, v| s.enforce = v;
+    /// Sets [`cgroup_parent`](Spec::cgroup_parent).
+    cgroup_parent: impl Into<String> => |s, v| s.cgroup_parent = Some(v.into());
+}
+
+impl Spec {
+    /// Adds one variable to [`env`](Spec::env).
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.env.insert(Bytes::from(name), Bytes::from(value));
+        self
+    }
+
+    /// Adds one to [`files`](Spec::files).
+    #[must_use]
+    pub fn file(mut self, path: impl Into<String>, content: impl AsRef<[u8]>) -> Self {
+        self.files.insert(path.into(), File { content: Bytes::from(content), mode: None });
+        self
+    }
+}
+
+impl std::str::FromStr for Volume {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::invalid(format!("volume `{text}`: {why}; the form is `host:inside[:ro|rw]`"));
+        let parts: Vec<&str> = text.split(':').collect();
+        let (host, inside, writable) = match parts[..] {
+            [host, inside] => (host, inside, false),
+            [host, inside, "ro"] => (host, inside, false),
+            [host, inside, "rw"] => (host, inside, true),
+            [_, _, mode] => return Err(bad(&format!("`{mode}` is neither ro nor rw"))),
+            _ => return Err(bad("it has not two or three parts")),
+        };
+        if !host.starts_with('/') || !inside.starts_with('/') {
+            return Err(bad("both paths must be absolute"));
+        }
+        Ok(Volume { host: host.into(), inside: inside.into(), writable })
+    }
+}
+
+impl TryFrom<String> for Volume {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Volume> for String {
+    fn from(volume: Volume) -> String {
+        format!("{}:{}:{}", volume.host, volume.inside, if volume.writable { "rw" } else { "ro" })
+    }
+}
+
+impl std::str::FromStr for Tmpfs {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = |why: String| Error::invalid(format!("tmpfs `{text}`: {why}; the form is `path[:size=64m,nr_inodes=1k]`"));
+        let (path, options) = text.split_once(':').unwrap_or((text, ""));
+        if !path.starts_with('/') {
+            return Err(bad("the path must be absolute".into()));
+        }
+        let mut tmpfs = Tmpfs { path: path.into(), size: None, inodes: None };
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            match option.split_once('=') {
+                Some(("size", size)) => tmpfs.size = Some(units::parse_size(size)?),
+                Some(("nr_inodes", inodes)) => tmpfs.inodes = Some(units::parse_size(inodes)?),
+                _ => return Err(bad(format!("unknown option `{option}`"))),
+            }
+        }
+        Ok(tmpfs)
+    }
+}
+
+impl TryFrom<String> for Tmpfs {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Tmpfs> for String {
+    fn from(tmpfs: Tmpfs) -> String {
+        let options: Vec<String> = [("size", tmpfs.size), ("nr_inodes", tmpfs.inodes)]
+            .iter()
+            .filter_map(|(name, value)| value.map(|v| format!("{name}={v}")))
+            .collect();
+        match options.is_empty() {
+            true => tmpfs.path,
+            false => format!("{}:{}", tmpfs.path, options.join(",")),
+        }
+    }
+}
