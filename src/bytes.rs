@@ -130,13 +130,33 @@ mod tests {
 
     #[test]
     fn json_round_trip() {
-        for bytes in [&b""[..], b"text", b"\xff", b"\xff\x00", b"\xff\x00\x01", b"\xff\x00\x01\x02"] {
+        for bytes in [
+            &b""[..],
+            b"text",
+            b"\xff",
+            b"\xff\x00",
+            b"\xff\x00\x01",
+            b"\xff\x00\x01\x02",
+        ] {
             let value = Bytes::from(bytes);
             let json = serde_json::to_string(&value).unwrap();
-            assert_eq!(serde_json::from_str::<Bytes>(&json).unwrap(), value, "{json}");
+            assert_eq!(
+                serde_json::from_str::<Bytes>(&json).unwrap(),
+                value,
+                "{json}"
+            );
         }
-        assert_eq!(serde_json::to_string(&Bytes::from(b"\xff\xfe")).unwrap(), r#"{"base64":"//4="}"#);
-        for bad in [r#"{"base64":"A"}"#, r#"{"base64":"===="}"#, r#"{"base64":"A=AA"}"#, r#"{"hex":"00"}"#, "{}"] {
+        assert_eq!(
+            serde_json::to_string(&Bytes::from(b"\xff\xfe")).unwrap(),
+            r#"{"base64":"//4="}"#
+        );
+        for bad in [
+            r#"{"base64":"A"}"#,
+            r#"{"base64":"===="}"#,
+            r#"{"base64":"A=AA"}"#,
+            r#"{"hex":"00"}"#,
+            "{}",
+        ] {
             assert!(serde_json::from_str::<Bytes>(bad).is_err(), "{bad}");
         }
     }

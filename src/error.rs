@@ -39,7 +39,12 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), errno: 0, step: "" }))
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            errno: 0,
+            step: "",
+        }))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -54,7 +59,12 @@ impl Error {
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN => ErrorKind::Resource,
             _ => ErrorKind::Setup,
         };
-        Error(Box::new(Inner { kind, message: format!("{what}: {source}"), errno, step: "" }))
+        Error(Box::new(Inner {
+            kind,
+            message: format!("{what}: {source}"),
+            errno,
+            step: "",
+        }))
     }
 
     pub(crate) fn with_errno(mut self, errno: i32) -> Self {
@@ -65,6 +75,16 @@ impl Error {
     pub(crate) fn with_step(mut self, step: &'static str) -> Self {
         self.0.step = step;
         self
+    }
+
+    /// The same error, as one of the caller's own making.
+    pub(crate) fn into_invalid(mut self) -> Self {
+        self.0.kind = ErrorKind::InvalidArgument;
+        self
+    }
+
+    pub(crate) fn step_static(&self) -> &'static str {
+        self.0.step
     }
 
     /// What kind of error it is.

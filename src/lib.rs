@@ -1,12 +1,44 @@
 //! Stockade: rootless Linux sandboxes that other programs embed.
+//!
+//! One call runs an untrusted program in a container of its own and comes back with a verdict and a bill:
+//!
+//! ```
+//! use stockade::{Spec, Verdict};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), stockade::Error> {
+//! let outcome = Spec::new(["echo", "hello"]).wall_time(Duration::from_secs(10)).run()?;
+//! assert_eq!(outcome.verdict, Verdict::Ok);
+//! assert_eq!(&*outcome.stdout, b"hello\n");
+//! # Ok(())
+//! # }
+//! ```
+
 mod bytes;
+mod capture;
+mod cgroup;
 mod error;
+mod ids;
+mod launch;
+mod limits;
+mod mounts;
 mod outcome;
+mod plan;
+mod process;
+mod remedy;
+mod sandbox;
+mod seccomp;
 mod spec;
+mod supervisor;
 mod units;
+mod verdict;
+#[allow(dead_code)] // each side uses its half
+mod wire;
 
 pub use bytes::Bytes;
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Usage, Verdict};
+pub use process::Process;
+pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};

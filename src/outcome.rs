@@ -120,7 +120,11 @@ impl Verdict {
     pub fn short(self) -> &'static str {
         match self {
             Verdict::Ok => "OK",
-            Verdict::NonzeroExit | Verdict::Signaled | Verdict::Violation | Verdict::Killed | Verdict::ExecFailed => "RTE",
+            Verdict::NonzeroExit
+            | Verdict::Signaled
+            | Verdict::Violation
+            | Verdict::Killed
+            | Verdict::ExecFailed => "RTE",
             Verdict::TimeLimit | Verdict::WallTimeLimit => "TLE",
             Verdict::IdlenessLimit => "ILE",
             Verdict::MemoryLimit => "MLE",

@@ -124,8 +124,14 @@ struct FullFile {
 impl From<FileForm> for File {
     fn from(form: FileForm) -> Self {
         match form {
-            FileForm::Content(content) => File { content, mode: None },
-            FileForm::Full(FullFile { content, mode }) => File { content, mode: Some(mode) },
+            FileForm::Content(content) => File {
+                content,
+                mode: None,
+            },
+            FileForm::Full(FullFile { content, mode }) => File {
+                content,
+                mode: Some(mode),
+            },
         }
     }
 }
@@ -134,7 +140,10 @@ impl From<File> for FileForm {
     fn from(file: File) -> Self {
         match file.mode {
             None => FileForm::Content(file.content),
-            Some(mode) => FileForm::Full(FullFile { content: file.content, mode }),
+            Some(mode) => FileForm::Full(FullFile {
+                content: file.content,
+                mode,
+            }),
         }
     }
 }
@@ -170,7 +179,11 @@ pub enum Rootfs {
 
 impl From<String> for Rootfs {
     fn from(text: String) -> Self {
-        if text == "host" { Rootfs::Host } else { Rootfs::Directory(text) }
+        if text == "host" {
+            Rootfs::Host
+        } else {
+            Rootfs::Directory(text)
+        }
     }
 }
 
@@ -251,7 +264,10 @@ impl Spec {
         I: IntoIterator<Item = T>,
         T: AsRef<[u8]>,
     {
-        Spec { args: args.into_iter().map(Bytes::from).collect(), ..Spec::default() }
+        Spec {
+            args: args.into_iter().map(Bytes::from).collect(),
+            ..Spec::default()
+        }
     }
 
     /// Reads a specification from JSON. An unknown key, a wrong type or a bad unit is an error that names it.
@@ -343,7 +359,13 @@ impl Spec {
     /// Adds one to [`files`](Spec::files).
     #[must_use]
     pub fn file(mut self, path: impl Into<String>, content: impl AsRef<[u8]>) -> Self {
-        self.files.insert(path.into(), File { content: Bytes::from(content), mode: None });
+        self.files.insert(
+            path.into(),
+            File {
+                content: Bytes::from(content),
+                mode: None,
+            },
+        );
         self
     }
 }
@@ -352,7 +374,11 @@ impl std::str::FromStr for Volume {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::invalid(format!("volume `{text}`: {why}; the form is `host:inside[:ro|rw]`"));
+        let bad = |why: &str| {
+            Error::invalid(format!(
+                "volume `{text}`: {why}; the form is `host:inside[:ro|rw]`"
+            ))
+        };
         let parts: Vec<&str> = text.split(':').collect();
         let (host, inside, writable) = match parts[..] {
             [host, inside] => (host, inside, false),
@@ -364,7 +390,11 @@ impl std::str::FromStr for Volume {
         if !host.starts_with('/') || !inside.starts_with('/') {
             return Err(bad("both paths must be absolute"));
         }
-        Ok(Volume { host: host.into(), inside: inside.into(), writable })
+        Ok(Volume {
+            host: host.into(),
+            inside: inside.into(),
+            writable,
+        })
     }
 }
 
@@ -377,7 +407,12 @@ impl TryFrom<String> for Volume {
 
 impl From<Volume> for String {
     fn from(volume: Volume) -> String {
-        format!("{}:{}:{}", volume.host, volume.inside, if volume.writable { "rw" } else { "ro" })
+        format!(
+            "{}:{}:{}",
+            volume.host,
+            volume.inside,
+            if volume.writable { "rw" } else { "ro" }
+        )
     }
 }
 
@@ -385,12 +420,20 @@ impl std::str::FromStr for Tmpfs {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |why: String| Error::invalid(format!("tmpfs `{text}`: {why}; the form is `path[:size=64m,nr_inodes=1k]`"));
+        let bad = |why: String| {
+            Error::invalid(format!(
+                "tmpfs `{text}`: {why}; the form is `path[:size=64m,nr_inodes=1k]`"
+            ))
+        };
         let (path, options) = text.split_once(':').unwrap_or((text, ""));
         if !path.starts_with('/') {
             return Err(bad("the path must be absolute".into()));
         }
-        let mut tmpfs = Tmpfs { path: path.into(), size: None, inodes: None };
+        let mut tmpfs = Tmpfs {
+            path: path.into(),
+            size: None,
+            inodes: None,
+        };
         for option in options.split(',').filter(|o| !o.is_empty()) {
             match option.split_once('=') {
                 Some(("size", size)) => tmpfs.size = Some(units::parse_size(size)?),

@@ -18,11 +18,19 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err(bad(text, "a size is digits and one of b, k, m, g, t, as in \"256m\"")),
+        _ => {
+            return Err(bad(
+                text,
+                "a size is digits and one of b, k, m, g, t, as in \"256m\"",
+            ));
+        }
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| bad(text, "a size is digits and one of b, k, m, g, t, as in \"256m\""))?;
+    let number: u64 = number.parse().map_err(|_| {
+        bad(
+            text,
+            "a size is digits and one of b, k, m, g, t, as in \"256m\"",
+        )
+    })?;
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| bad(text, "the size does not fit in 64 bits"))
@@ -47,9 +55,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, Error> {
             ));
         }
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| bad(text, "a duration is a number and one of ns, us, ms, s, m, h"))?;
+    let number: f64 = number.parse().map_err(|_| {
+        bad(
+            text,
+            "a duration is a number and one of ns, us, ms, s, m, h",
+        )
+    })?;
     seconds(number * scale).ok_or_else(|| bad(text, "the duration is out of range"))
 }
 
@@ -77,7 +88,9 @@ pub(crate) mod size {
         value.serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
         struct V;
         impl<'de> Visitor<'de> for V {
             type Value = Option<u64>;
@@ -99,7 +112,10 @@ pub(crate) mod size {
             fn visit_unit<E: de::Error>(self) -> Result<Option<u64>, E> {
                 Ok(None)
             }
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+            fn visit_some<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Option<u64>, D::Error> {
                 deserializer.deserialize_any(self)
             }
         }
@@ -111,11 +127,16 @@ pub(crate) mod size {
 pub(crate) mod duration {
     use super::*;
 
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.map(|d| d.as_secs_f64()).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Value {

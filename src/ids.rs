@@ -1,0 +1,222 @@
+//! Which host ids the sandboxes' ids are.
+
+use crate::error::{Error, ErrorKind};
+use crate::launch;
+use crate::wire::{MAP_RANGE, MAP_ROOT, MAP_SINGLE};
+use std::fs;
+use std::path::PathBuf;
+
+/// Ids in a sandbox, if there is a range: 0 up to this.
+const RANGE: u64 = 65_536;
+/// Where root's sandboxes have their host ids: beyond what useradd, systemd and container tools hand out.
+const ROOT_START: u64 = 2_000_000_000;
+const USER_DEFAULT: u32 = 1000;
+
+/// How ids are mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// One id: the caller's own.
+    Single { note: String },
+    /// The caller's own and a range of sub-ids, of users and groups.
+    Range { users: Extent, groups: Extent },
+    /// The caller is root: a range that has nothing to do with it.
+    Root { users: Extent, groups: Extent },
+}
+
+/// Ids `start` and the following.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub start: u64,
+    pub count: u64,
+}
+
+impl Ids {
+    /// What this process can map.
+    pub fn detect() -> Ids {
+        if nix::unistd::geteuid().is_root() {
+            let found = (unused("/proc/self/uid_map"), unused("/proc/self/gid_map"));
+            return match found {
+                (Some(users), Some(groups)) => {
+                    let count = users.count.min(groups.count);
+                    Ids::Root {
+                        users: Extent { count, ..users },
+                        groups: Extent { count, ..groups },
+                    }
+                }
+                // Root of a user namespace with nothing else in it is an ordinary user outside.
+                _ => Ids::Single {
+                    note: "root of a user namespace that maps no other id".into(),
+                },
+            };
+        }
+        let Some(_) = program("newuidmap").and(program("newgidmap")) else {
+            return Ids::Single {
+                note: "newuidmap and newgidmap are not installed (package uidmap)".into(),
+            };
+        };
+        match (sub_ids("/etc/subuid"), sub_ids("/etc/subgid")) {
+            (Some(users), Some(groups)) => {
+                let count = users.count.min(groups.count).min(RANGE - 1);
+                Ids::Range {
+                    users: Extent { count, ..users },
+                    groups: Extent { count, ..groups },
+                }
+            }
+            _ => Ids::Single {
+                note: "this user has no range in /etc/subuid and /etc/subgid".into(),
+            },
+        }
+    }
+
+    /// The wire's word for it, and how many ids there are above the supervisor's 0.
+    pub fn mode(&self) -> (u32, u32) {
+        match self {
+            Ids::Single { .. } => (MAP_SINGLE, 0),
+            Ids::Range { users, .. } => (MAP_RANGE, users.count as u32),
+            Ids::Root { users, .. } => (MAP_ROOT, users.count as u32),
+        }
+    }
+
+    /// Writes the maps of the supervisor with process id `pid`, which waits in its new user namespace.
+    pub fn write(&self, pid: i32) -> Result<(), Error> {
+        let (user, group) = (
+            nix::unistd::geteuid().as_raw(),
+            nix::unistd::getegid().as_raw(),
+        );
+        let put = |file: &str, text: String| {
+            let path = format!("/proc/{pid}/{file}");
+            fs::write(&path, text).map_err(|e| {
+                let hint = match e.raw_os_error() {
+                    Some(libc::EPERM) => "; this kernel or its security module refuses id maps in a new user namespace",
+                    _ => "",
+                };
+                Error::system(format!("writing {file} of the supervisor{hint}"), e)
+            })
+        };
+        match self {
+            Ids::Single { .. } => {
+                put("setgroups", "deny".into())?;
+                put("uid_map", format!("0 {user} 1"))?;
+                put("gid_map", format!("0 {group} 1"))
+            }
+            Ids::Root { users, groups } => {
+                put(
+                    "uid_map",
+                    format!("0 {user} 1\n1 {} {}", users.start, users.count),
+                )?;
+                put(
+                    "gid_map",
+                    format!("0 {group} 1\n1 {} {}", groups.start, groups.count),
+                )
+            }
+            Ids::Range { users, groups } => {
+                for (name, own, range) in [("newuidmap", user, users), ("newgidmap", group, groups)]
+                {
+                    let path = program(name)
+                        .ok_or_else(|| Error::new(ErrorKind::Setup, format!("{name} is gone")))?;
+                    let args = [
+                        pid.to_string(),
+                        "0".into(),
+                        own.to_string(),
+                        "1".into(),
+                        "1".into(),
+                        range.start.to_string(),
+                        range.count.to_string(),
+                    ];
+                    let status = launch::run_hidden(&path, &args)?;
+                    if status != 0 {
+                        return Err(Error::new(
+                            ErrorKind::Setup,
+                            format!(
+                                "{name} ended with status {status}: is it set-user-id, and does /etc/sub{}id give this user {} ids from {}?",
+                                &name[3..4],
+                                range.count,
+                                range.start
+                            ),
+                        ));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The ids inside for `user` (`uid[:gid]`).
+    pub fn user_of(&self, user: Option<&str>) -> Result<(u32, u32), Error> {
+        let Some(text) = user else {
+            return Ok((USER_DEFAULT, USER_DEFAULT));
+        };
+        let bad = || {
+            Error::invalid(format!(
+                "user: `{}` is not `uid[:gid]` in numbers",
+                text.escape_default()
+            ))
+        };
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        let (user, group): (u32, u32) = (
+            user.parse().map_err(|_| bad())?,
+            group.parse().map_err(|_| bad())?,
+        );
+        let highest = match self {
+            Ids::Single { .. } => u32::MAX - 1, // any one id can stand for the caller's
+            Ids::Range { users, .. } => users.count as u32,
+            Ids::Root { users, .. } => users.count as u32 - 1,
+        };
+        if user > highest || group > highest {
+            return Err(Error::invalid(format!(
+                "user: `{text}`: ids go up to {highest} here"
+            )));
+        }
+        Ok((user, group))
+    }
+}
+
+/// An extent of ids, mapped here, that is neither root's nor in the way of others.
+fn unused(map: &str) -> Option<Extent> {
+    let text = fs::read_to_string(map).ok()?;
+    let extents = text.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(|n| n.parse::<u64>().ok());
+        let (inside, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some((inside, inside + count))
+    });
+    let (start, end) = extents.max_by_key(|(_, end)| *end)?;
+    if start <= ROOT_START && ROOT_START + RANGE <= end {
+        return Some(Extent {
+            start: ROOT_START,
+            count: RANGE,
+        });
+    }
+    let start = end.saturating_sub(RANGE).max(start).max(1);
+    (end > start).then(|| Extent {
+        start,
+        count: end - start,
+    })
+}
+
+/// This user's first range in `/etc/subuid` or `/etc/subgid` (subuid(5)).
+fn sub_ids(path: &str) -> Option<Extent> {
+    let uid = nix::unistd::getuid();
+    let name = nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map(|user| user.name);
+    fs::read_to_string(path).ok()?.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let who = fields.next()?;
+        if Some(who) != name.as_deref() && who != uid.to_string() {
+            return None;
+        }
+        let (start, count) = (
+            fields.next()?.parse().ok()?,
+            fields.next()?.trim().parse().ok()?,
+        );
+        (count > 0).then_some(Extent { start, count })
+    })
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"]
+        .iter()
+        .map(|dir| PathBuf::from(dir).join(name))
+        .find(|p| p.exists())
+}

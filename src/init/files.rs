@@ -1,0 +1,85 @@
+//! Paths inside a sandbox, where hostile programs may have been: walked one component at a time, never through a
+//! symbolic link.
+
+use crate::plan::Text;
+use crate::s;
+use crate::sys::*;
+
+/// Opens `path` component by component with `flags`; `..` is refused.
+pub fn open(path: &[u8], flags: usize) -> Result<Fd> {
+    let (dir, name) = parent(path, false)?;
+    let result = match name {
+        None => openat(dir, s!("."), flags | O_NOFOLLOW, 0),
+        Some(name) => openat(dir, name.text(), flags | O_NOFOLLOW, 0),
+    };
+    close(dir);
+    result
+}
+
+/// Makes directory `path` and its parents.
+pub fn make_dirs(path: &[u8], mode: u32) -> Result<()> {
+    let (dir, name) = parent(path, true)?;
+    let result = match name {
+        None => Ok(0),
+        Some(name) => mkdirat(dir, name.text(), mode),
+    };
+    close(dir);
+    match result {
+        Ok(_) | Err(EEXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes file `path` anew, with its parents; what was there is replaced, never written through.
+pub fn make_file(path: &[u8], mode: u32, content: &[u8]) -> Result<()> {
+    let (dir, name) = parent(path, true)?;
+    let result = match name {
+        None => Err(EINVAL),
+        Some(name) => create(dir, name.text(), mode, content),
+    };
+    close(dir);
+    result
+}
+
+fn create(dir: Fd, name: Str, mode: u32, content: &[u8]) -> Result<()> {
+    let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    let fd = match openat(dir, name, flags, 0o600) {
+        Err(EEXIST) => {
+            unlinkat(dir, name, 0)?;
+            openat(dir, name, flags, 0o600)?
+        }
+        other => other?,
+    };
+    let done = write_all(fd, content).and_then(|()| fchmod(fd, mode));
+    close(fd);
+    done.map(|_| ())
+}
+
+type Name = Text<256>;
+
+/// The directory that `path` lies in, made if `make`, and the last component (`None` for the root itself).
+fn parent(path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
+    let mut dir = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+    let mut parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+    while let Some(part) = parts.next() {
+        if part == b".." || part.len() > 255 {
+            close(dir);
+            return Err(EINVAL);
+        }
+        let name = Name::new().add(part);
+        if parts.peek().is_none() {
+            return Ok((dir, Some(name)));
+        }
+        let flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+        let mut next = openat(dir, name.text(), flags, 0);
+        if next == Err(ENOENT) && make {
+            next = match mkdirat(dir, name.text(), 0o755) {
+                Ok(_) | Err(EEXIST) => openat(dir, name.text(), flags, 0),
+                Err(e) => Err(e),
+            };
+        }
+        close(dir);
+        dir = next?;
+    }
+    Ok((dir, None))
+}

@@ -1,0 +1,173 @@
+//! Starting a program: from the clone to its exec.
+
+use crate::mem::read_of;
+use crate::plan::{Plan, text};
+use crate::s;
+use crate::sys::*;
+use crate::wire::*;
+
+/// What a program is started with, beside its plan.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// Standard input, output, error; -1 for `/dev/null`.
+    pub stdio: [Fd; 3],
+    /// v2: the group to be born in; else -1.
+    pub into_cgroup: Fd,
+    /// Files of groups to enter by writing "0".
+    pub enter: [Fd; CGROUPS_MAX],
+}
+
+impl Start {
+    pub fn close(&mut self) {
+        for fd in self.stdio.iter_mut().chain(self.enter.iter_mut()).chain([&mut self.into_cgroup]) {
+            close(*fd);
+            *fd = -1;
+        }
+    }
+}
+
+/// What the child works on; it shares our memory until its exec.
+struct Child<'a, 'p> {
+    plan: &'a mut Plan<'p>,
+    start: &'a Start,
+    fault: Option<Failure>,
+}
+
+/// Starts the program of `plan`: its pid, and a pidfd.
+pub fn spawn(plan: &mut Plan, start: &Start, stack: &mut [u8]) -> core::result::Result<(i32, Fd), Failure> {
+    let mut child = Child { plan, start, fault: None };
+    let mut pidfd: Fd = -1;
+    let mut args = CloneArgs {
+        flags: CLONE_PIDFD | if start.into_cgroup >= 0 { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: SIGCHLD as u64,
+        cgroup: start.into_cgroup.max(0) as u64,
+        ..CloneArgs::default()
+    };
+    let made = vfork_into(&mut args, stack, run_child, &raw mut child as usize);
+    match (made, child.fault) {
+        (Ok(pid), None) => Ok((pid as i32, pidfd)),
+        (Ok(_), Some(fault)) => {
+            close(pidfd);
+            Err(fault)
+        }
+        (Err(errno), _) => {
+            Err(Failure { kind: FAILED, section: IN_STEP, index: STEP_SPAWN, errno: errno as u32 })
+        }
+    }
+}
+
+extern "C" fn run_child(child: usize) -> ! {
+    // SAFETY: `spawn` passes a live Child and does nothing until we have ended or executed.
+    let child = unsafe { &mut *(child as *mut Child) };
+    let (section, index, errno) = prepare_and_exec(child);
+    child.fault = Some(Failure { kind: FAILED, section, index, errno: errno as u32 });
+    exit(127)
+}
+
+fn prepare_and_exec(child: &mut Child) -> (u32, u32, i32) {
+    match prepare(child) {
+        Err(fault) => fault,
+        Ok(filter) => {
+            if let Some((index, at, len)) = filter {
+                if let Err(errno) = seccomp(&child.plan.bytes[at..at + len]) {
+                    return (IN_RUN, index, errno);
+                }
+            }
+            exec(child)
+        }
+    }
+}
+
+type Fault = (u32, u32, i32);
+
+/// Everything up to the filter; gives where the filter lies in the plan.
+fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)>, Fault> {
+    let step = |which: u32| move |errno: i32| (IN_STEP, which, errno);
+    setsid().map_err(step(STEP_SESSION))?;
+    for fd in child.start.enter.iter().filter(|fd| **fd >= 0) {
+        write_all(*fd, b"0").map_err(step(STEP_CGROUP_ENTER))?;
+    }
+    // Only now, so that the namespace's root is the group that the program is in.
+    unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
+    for (to, fd) in child.start.stdio.iter().enumerate() {
+        if *fd >= 0 {
+            dup_to(*fd, to as Fd, false).map_err(step(STEP_STDIO))?;
+        } else if to == 2 && child.plan.head.flags & STDERR_TO_STDOUT != 0 {
+            dup_to(1, 2, false).map_err(step(STEP_STDIO))?;
+        } else {
+            let null = openat(AT_FDCWD, s!("/dev/null"), O_RDWR, 0).map_err(step(STEP_STDIO))?;
+            dup_to(null, to as Fd, false).map_err(step(STEP_STDIO))?;
+            close(null);
+        }
+    }
+    close_range(3, u32::MAX).map_err(step(STEP_STDIO))?;
+    let mut filter = None;
+    for (at, payload) in child.plan.steps(child.plan.head.run) {
+        let fault = |errno| (IN_RUN, at.index, errno);
+        match at.op.code {
+            R_RLIMIT => {
+                set_rlimit(u32::from(at.op.flags), at.op.a, at.op.b).map_err(fault)?;
+            }
+            R_CWD => {
+                text(payload).and_then(chdir).map_err(fault)?;
+                // The kernel gives a path that begins with "(unreachable)" for a directory outside our root.
+                let mut path = [0; 4096];
+                getcwd(&mut path).map_err(step(STEP_CWD_ESCAPE))?;
+                if path[0] != b'/' {
+                    return Err((IN_STEP, STEP_CWD_ESCAPE, EACCES));
+                }
+            }
+            R_SECCOMP => filter = Some((at.index, at.at, at.len)),
+            _ => {}
+        }
+    }
+    umask(0o022);
+    signal_mask(SIG_SETMASK, 0);
+    drop_capabilities().map_err(step(STEP_CAPABILITIES))?;
+    Ok(filter)
+}
+
+/// Tries the plan's paths in order; comes back only if none could be executed.
+fn exec(child: &mut Child) -> Fault {
+    let Some((at, _)) = child.plan.steps(child.plan.head.run).find(|(at, _)| at.op.code == R_EXEC) else {
+        return (IN_STEP, STEP_PLAN, EPROTO);
+    };
+    let payload = child.plan.payload(&at);
+    let Some(head) = read_of::<ExecHead>(payload) else {
+        return (IN_STEP, STEP_PLAN, EPROTO);
+    };
+    // Offsets become addresses, in place; the zero that ends each table stays.
+    let base = payload.as_ptr() as usize;
+    let first = size_of::<ExecHead>();
+    let entries = head.args as usize + head.env as usize + head.paths as usize + 3;
+    let Some(table) = payload.get_mut(first..first + entries * 8) else {
+        return (IN_STEP, STEP_PLAN, EPROTO);
+    };
+    for entry in table.chunks_exact_mut(8) {
+        let mut offset = [0; 8];
+        offset.copy_from_slice(entry);
+        let offset = usize::from_ne_bytes(offset);
+        if offset != 0 {
+            entry.copy_from_slice(&(base + offset).to_ne_bytes());
+        }
+    }
+    let args = table.as_ptr().cast::<usize>();
+    // SAFETY: the lengths were checked just above; each table ends with a zero that the host has put there.
+    let (env, paths) = unsafe { (args.add(head.args as usize + 1), args.add(head.args as usize + head.env as usize + 2)) };
+    let mut errno = ENOENT;
+    for i in 0..head.paths as usize {
+        // SAFETY: `i` is inside the table, whose entries now are addresses of NUL-terminated strings in the payload.
+        let failed = unsafe { execve(*paths.add(i) as *const u8, args, env) };
+        // As a shell does: go on while there is nothing, remember that something was not executable.
+        match failed {
+            ENOENT | ENOTDIR => {}
+            EACCES => errno = EACCES,
+            other => {
+                errno = other;
+                break;
+            }
+        }
+    }
+    (IN_RUN, at.index, errno)
+}

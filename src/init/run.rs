@@ -1,0 +1,176 @@
+//! One run of a program, as the supervisor sees it: its clocks and why it was ended.
+
+use crate::groups::{Groups, Reads};
+use crate::sample::{Sample, sample};
+use crate::sys::*;
+use crate::wire::*;
+
+/// How long init may take to clear a sandbox away before it is killed itself.
+const PATIENCE: u64 = 500_000_000;
+/// Between two looks at a clock: at least and at most.
+const LOOK_MIN: u64 = 1_000_000;
+const LOOK_MAX: u64 = 20_000_000;
+/// How fast memory can grow, bytes per nanosecond: decides when to look again.
+const MEMORY_PER_NS: u64 = 4;
+
+#[derive(Clone, Copy)]
+pub struct Run {
+    /// The number of its sandbox.
+    pub sandbox: usize,
+    /// Where to tell the host; -1 when the host has closed it.
+    pub channel: Fd,
+    pub groups: Groups,
+    pub reads: Reads,
+    pub reason: u32,
+    wall_limit: u64,
+    cpu_limit: u64,
+    memory_limit: u64,
+    cpu_read: usize,
+    cpu_unit: u64,
+    cpu_key: [u8; 16],
+    /// Wall clock deadline; `u64::MAX` for none.
+    deadline: u64,
+    /// When to look at CPU time and memory; `u64::MAX` for never.
+    next_look: u64,
+    /// When init has had time enough to clear away; `u64::MAX` before a kill.
+    patience: u64,
+    /// The sandbox's procfs and writable file system, for looking where no cgroup counts.
+    pub proc: Fd,
+    pub disk: Fd,
+    pub seen: Sample,
+    cpus: u64,
+}
+
+/// What a clock says to do.
+#[derive(PartialEq, Eq)]
+pub enum Due {
+    Nothing,
+    /// End it for this reason.
+    Kill(u32),
+    /// Init has not managed: kill init.
+    KillInit,
+}
+
+impl Run {
+    pub fn new(sandbox: usize, channel: Fd, head: &Request, groups: Groups, reads: Reads, cpus: u32) -> Run {
+        Run {
+            sandbox,
+            channel,
+            groups,
+            reads,
+            reason: REASON_NONE,
+            wall_limit: head.wall_time,
+            cpu_limit: head.cpu_time,
+            memory_limit: head.memory,
+            cpu_read: head.cpu_read as usize,
+            cpu_unit: u64::from(head.cpu_unit),
+            cpu_key: head.cpu_key,
+            deadline: u64::MAX,
+            next_look: u64::MAX,
+            patience: u64::MAX,
+            proc: -1,
+            disk: -1,
+            seen: Sample::default(),
+            cpus: u64::from(cpus.max(1)),
+        }
+    }
+
+    /// Whether its processes must be looked at, for want of a cgroup.
+    pub fn needs_samples(&self) -> bool {
+        self.memory_limit > 0 || (self.cpu_limit > 0 && self.cpu_read == 0)
+    }
+
+    /// The program was executed at `at`: its clocks start.
+    pub fn started(&mut self, at: u64) {
+        if self.wall_limit > 0 {
+            self.deadline = at.saturating_add(self.wall_limit);
+        }
+        if self.cpu_limit > 0 || self.memory_limit > 0 {
+            self.next_look = at + LOOK_MIN;
+            self.plan_look(at);
+        }
+    }
+
+    /// When something is due next.
+    pub fn due(&self) -> u64 {
+        self.deadline.min(self.next_look).min(self.patience)
+    }
+
+    pub fn check(&mut self, now: u64) -> Due {
+        if now >= self.patience {
+            self.patience = now + PATIENCE;
+            return Due::KillInit;
+        }
+        if self.reason != REASON_NONE {
+            return Due::Nothing;
+        }
+        if now >= self.deadline {
+            return Due::Kill(REASON_WALL);
+        }
+        if now >= self.next_look {
+            self.look();
+            if self.cpu_limit > 0 && self.seen.cpu >= self.cpu_limit {
+                return Due::Kill(REASON_CPU);
+            }
+            if self.memory_limit > 0 && self.seen.memory > self.memory_limit {
+                return Due::Kill(REASON_MEMORY);
+            }
+            self.plan_look(now);
+        }
+        Due::Nothing
+    }
+
+    /// The run is being ended: no clock but the one for init matters any more.
+    pub fn ending(&mut self, reason: u32, now: u64) {
+        if self.reason == REASON_NONE {
+            self.reason = reason;
+        }
+        self.deadline = u64::MAX;
+        self.next_look = u64::MAX;
+        self.patience = now + PATIENCE;
+    }
+
+    fn look(&mut self) {
+        let mut seen = Sample::default();
+        if self.proc >= 0 {
+            seen = sample(self.proc, false);
+            seen.memory += self.disk_used();
+            if self.memory_limit > 0 && seen.memory > self.memory_limit {
+                // Shared pages were counted more than once: look closely before judging.
+                seen.memory = sample(self.proc, true).memory + self.disk_used();
+            }
+        }
+        if let Some(read) = self.cpu_read.checked_sub(1).and_then(|i| self.reads.list().get(i)) {
+            let len = self.cpu_key.iter().position(|b| *b == 0).unwrap_or(self.cpu_key.len());
+            let units = self.groups.number(read, &self.cpu_key[..len]).unwrap_or(0);
+            seen.cpu = units * self.cpu_unit;
+        }
+        self.seen.cpu = self.seen.cpu.max(seen.cpu);
+        self.seen.memory = self.seen.memory.max(seen.memory);
+    }
+
+    fn disk_used(&self) -> u64 {
+        let Ok(disk) = fstatfs(self.disk) else { return 0 };
+        (disk.blocks - disk.blocks_free) * disk.block_size
+    }
+
+    /// The next look is when a limit could be reached at the earliest, all processors working.
+    fn plan_look(&mut self, now: u64) {
+        let mut wait = u64::MAX;
+        if self.cpu_limit > 0 {
+            wait = wait.min(self.cpu_limit.saturating_sub(self.seen.cpu) / self.cpus);
+        }
+        if self.memory_limit > 0 {
+            let room = self.memory_limit.saturating_sub(self.seen.memory);
+            wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
+        }
+        self.next_look = now.saturating_add(wait.max(LOOK_MIN));
+    }
+
+    pub fn close(&mut self) {
+        close(self.channel);
+        close(self.proc);
+        close(self.disk);
+        self.groups.close();
+    }
+}

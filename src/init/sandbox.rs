@@ -1,0 +1,410 @@
+//! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
+
+use crate::files;
+use crate::mem::{Global, bytes_of, read_of};
+use crate::plan::{Plan, Text, pair, text};
+use crate::program::{Start, spawn};
+use crate::s;
+use crate::sys::*;
+use crate::wire::*;
+
+/// Programs at one time in one sandbox.
+const PROGRAMS_MAX: usize = 32;
+/// Where init's own end of the socket to the supervisor is; the descriptors below are the program's.
+pub const CONTROL: Fd = 3;
+/// Standard streams and groups of the first program.
+pub const FIRST_STDIO: Fd = 4;
+pub const FIRST_CGROUP: Fd = 7;
+pub const FIRST_ENTER: Fd = 8;
+/// Trees of the host's directories.
+pub const FIRST_VOLUME: Fd = 16;
+
+/// A program's stack between clone and exec.
+static STACK: Global<[u8; 32 * 1024]> = Global::new([0; 32 * 1024]);
+static MESSAGE: Global<[u64; MESSAGE_MAX / 8]> = Global::new([0; MESSAGE_MAX / 8]);
+
+/// Head of what init and the supervisor say to each other: which run it is about.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Envelope {
+    pub run: u32,
+    /// In [`EXEC`]: how many groups to enter by writing; `u32::MAX` for one to be born in.
+    pub enter: u32,
+}
+
+struct Program {
+    run: u32,
+    pid: i32,
+    started_at: u64,
+    /// Ended, and waiting for the others before the rest is cleared away.
+    status: Option<u32>,
+    ended_at: u64,
+    before: Usage,
+    /// The plan, kept for the outputs that it names, of a program that is not the sandbox's first.
+    plan: Option<Plan<'static>>,
+}
+
+struct Init {
+    flags: u32,
+    signals: Fd,
+    disk: Fd,
+    programs: [Option<Program>; PROGRAMS_MAX],
+}
+
+/// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
+pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
+    let mut init = Init { flags: plan.head.flags, signals: -1, disk: -1, programs: [const { None }; PROGRAMS_MAX] };
+    if let Err((section, index, errno)) = init.set_up(plan, map) {
+        init.tell(run, &Failure { kind: FAILED, section, index, errno: errno as u32 }, &[], &[]);
+        exit(1);
+    }
+    if plan.head.flags & HAS_RUN != 0 {
+        init.start(plan, run, start);
+    } else {
+        init.tell(run, &Failure { kind: READY, section: 0, index: 0, errno: 0 }, &[], &[]);
+    }
+    loop {
+        let mut ready =
+            [PollFd { fd: CONTROL, events: 1, revents: 0 }, PollFd { fd: init.signals, events: 1, revents: 0 }];
+        if poll(&mut ready).is_err() {
+            continue;
+        }
+        if ready[1].revents != 0 {
+            let mut info = [0; 128 * 8];
+            let _ = read(init.signals, &mut info);
+            init.reap(plan);
+        }
+        if ready[0].revents != 0 {
+            init.obey();
+        }
+    }
+}
+
+type Fault = (u32, u32, i32);
+
+fn step(which: u32) -> impl Fn(i32) -> Fault {
+    move |errno| (IN_STEP, which, errno)
+}
+
+impl Init {
+    fn tell<T: Copy>(&self, run: u32, message: &T, body: &[u8], fds: &[Fd]) {
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        struct Both<T>(Envelope, T);
+        let both = Both(Envelope { run, enter: 0 }, *message);
+        if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
+            exit(1); // the supervisor is gone
+        }
+    }
+
+    fn set_up(&mut self, plan: &Plan, map: u32) -> Result1 {
+        if map == MAP_SINGLE {
+            map_self(plan.head.user, plan.head.group).map_err(step(STEP_ID_MAP))?;
+        } else {
+            let mut fds = [-1; FDS_MAX];
+            let mut go = [0; size_of::<Message>()];
+            match receive(CONTROL, &mut go, &mut fds, true) {
+                Ok((n, _)) if n > 0 => {}
+                _ => exit(1),
+            }
+        }
+        const PR_SET_DUMPABLE: usize = 4;
+        const PR_CAPBSET_DROP: usize = 24;
+        const PR_SET_SECUREBITS: usize = 28;
+        const PR_SET_NO_NEW_PRIVS: usize = 38;
+        const SECBIT_NO_SETUID_FIXUP: usize = 4;
+        prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
+        set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
+        prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
+        let mut volume = FIRST_VOLUME;
+        for (at, payload) in plan.steps(plan.head.setup) {
+            self.set_up_step(at.op, payload, &mut volume).map_err(|errno| (IN_SETUP, at.index, errno))?;
+        }
+        for capability in 0..64 {
+            match prctl(PR_CAPBSET_DROP, capability, 0) {
+                Err(EINVAL) => break, // past the last one
+                result => result.map_err(step(STEP_CAPABILITIES))?,
+            };
+        }
+        // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE and the locks of all four.
+        prctl(PR_SET_SECUREBITS, 0b1110_1111, 0).map_err(step(STEP_CAPABILITIES))?;
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(step(STEP_CAPABILITIES))?;
+        self.signals = signalfd(1 << (SIGCHLD - 1)).map_err(step(STEP_SESSION))?;
+        Ok(())
+    }
+
+    fn set_up_step(&mut self, op: Op, payload: &[u8], volume: &mut Fd) -> Result<()> {
+        match op.code {
+            S_PROC => {
+                mount(s!("proc"), text(payload)?, s!("proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, s!(""))?;
+            }
+            S_TMPFS => {
+                let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);
+                let options = options.add(b",nr_inodes=").number(op.b);
+                mount(s!("tmpfs"), text(payload)?, s!("tmpfs"), MS_NOSUID | MS_NODEV, options.text())?;
+            }
+            S_DIR => {
+                let path = text(payload)?.bytes();
+                files::make_dirs(path, op.a as u32)?;
+            }
+            S_BIND => {
+                let (source, target) = pair(payload)?;
+                mount(source, text(target)?, s!(""), MS_BIND, s!(""))?;
+            }
+            S_VOLUME => {
+                let target = files::open(text(payload)?.bytes(), O_PATH)?;
+                let moved = move_mount(*volume, target, s!(""));
+                close(target);
+                moved?;
+                close(*volume);
+                *volume += 1;
+            }
+            S_LOOPBACK => loopback_up()?,
+            S_HOSTNAME => {
+                sethostname(text(payload)?.bytes())?;
+            }
+            S_MASK => match mount(s!("/dev/null"), text(payload)?, s!(""), MS_BIND, s!("")) {
+                Ok(_) | Err(ENOENT) => {}
+                Err(e) => return Err(e),
+            },
+            S_READ_ONLY => {
+                let path = text(payload)?;
+                mount(path, path, s!(""), MS_BIND | MS_REC, s!(""))?;
+                let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+                mount(path, path, s!(""), flags, s!(""))?;
+            }
+            S_DISK => self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?,
+            S_SOURCE => {}
+            _ => return Err(EPROTO),
+        }
+        Ok(())
+    }
+
+    /// Starts a program and says how it went; gives its place.
+    fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
+        let slot = self.programs.iter().position(|p| p.is_none());
+        let result = match slot {
+            None => Err(Failure { kind: FAILED, section: IN_STEP, index: STEP_SLOTS, errno: EBUSY as u32 }),
+            Some(slot) => self.make_files(plan).and_then(|()| {
+                let before = children_usage();
+                let (pid, pidfd) = spawn(plan, &with, STACK.take())?;
+                Ok((slot, Program { run, pid, started_at: now(), status: None, ended_at: 0, before, plan: None }, pidfd))
+            }),
+        };
+        with.close();
+        match result {
+            Ok((slot, program, pidfd)) => {
+                let wanted = plan.head.flags & WANT_PIDFD != 0;
+                let message = Started { kind: STARTED, has_pidfd: u32::from(wanted), at: program.started_at };
+                self.tell(run, &message, &[], if wanted { core::slice::from_ref(&pidfd) } else { &[] });
+                close(pidfd);
+                self.programs[slot] = Some(program);
+                Some(slot)
+            }
+            Err(failure) => {
+                // What was cloned has ended; nothing of it may be counted as another program's.
+                let _ = wait_any(false);
+                self.tell(run, &failure, &[], &[]);
+                if self.flags & ONE_SHOT != 0 {
+                    exit(1);
+                }
+                None
+            }
+        }
+    }
+
+    fn make_files(&self, plan: &Plan) -> core::result::Result<(), Failure> {
+        for (at, payload) in plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_FILE) {
+            let made = pair(payload).and_then(|(path, content)| files::make_file(path.bytes(), at.op.a as u32, content));
+            if let Err(errno) = made {
+                return Err(Failure { kind: FAILED, section: IN_RUN, index: at.index, errno: errno as u32 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reaps what has ended. When the last program has, whatever is left is killed, and all is told.
+    fn reap(&mut self, plan: &Plan) {
+        while let Ok(Some((pid, status))) = wait_any(false) {
+            self.note(pid, status);
+        }
+        let running = self.programs.iter().flatten().any(|p| p.status.is_none());
+        if running || self.programs.iter().flatten().next().is_none() {
+            return;
+        }
+        // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
+        let _ = kill(-1, SIGKILL);
+        while let Ok(Some((pid, status))) = wait_any(true) {
+            self.note(pid, status);
+        }
+        for slot in 0..PROGRAMS_MAX {
+            if let Some(program) = self.programs[slot].take() {
+                self.finish(&program, plan);
+                if let Some(plan) = program.plan {
+                    plan.free();
+                }
+            }
+        }
+        if self.flags & ONE_SHOT != 0 {
+            exit(0);
+        }
+    }
+
+    fn note(&mut self, pid: i32, status: u32) {
+        if let Some(program) = self.programs.iter_mut().flatten().find(|p| p.pid == pid && p.status.is_none()) {
+            program.status = Some(status);
+            program.ended_at = now();
+        }
+    }
+
+    fn finish(&self, program: &Program, first: &Plan) {
+        if let Some(plan) = program.plan.as_ref() {
+            self.collect(program.run, plan);
+        } else if self.flags & ONE_SHOT != 0 {
+            self.collect(program.run, first);
+        }
+        let used = children_usage();
+        let disk = if self.disk >= 0 { fstatfs(self.disk).unwrap_or_default() } else { StatFs::default() };
+        let message = Exit {
+            kind: EXIT,
+            status: program.status.unwrap_or(0),
+            started_at: program.started_at,
+            ended_at: program.ended_at,
+            user_ns: used.user_ns - program.before.user_ns,
+            system_ns: used.system_ns - program.before.system_ns,
+            max_rss: used.max_rss,
+            csw_voluntary: used.csw_voluntary - program.before.csw_voluntary,
+            csw_forced: used.csw_forced - program.before.csw_forced,
+            disk_total: disk.blocks * disk.block_size,
+            disk_free: disk.blocks_free * disk.block_size,
+            inodes_total: disk.files,
+            inodes_free: disk.files_free,
+            ..Exit::default()
+        };
+        self.tell(program.run, &message, &[], &[]);
+    }
+
+    /// Opens the files to collect and passes them on, for the host to read.
+    fn collect(&self, run: u32, plan: &Plan) {
+        let mut number = 0;
+        for (_, payload) in plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_OUTPUT) {
+            let opened = text(payload).and_then(|path| open_regular(path.bytes()));
+            let message = Collected {
+                kind: OUTPUT,
+                index: number,
+                errno: opened.err().unwrap_or(0) as u32,
+                has_fd: u32::from(opened.is_ok()),
+            };
+            match opened {
+                Ok(fd) => {
+                    self.tell(run, &message, &[], &[fd]);
+                    close(fd);
+                }
+                Err(_) => self.tell(run, &message, &[], &[]),
+            }
+            number += 1;
+        }
+    }
+
+    /// Does what the supervisor says.
+    fn obey(&mut self) {
+        let buffer = as_bytes(MESSAGE.take());
+        let mut fds = [-1; FDS_MAX];
+        let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else { return };
+        if n == 0 {
+            exit(0);
+        }
+        let Some(envelope) = read_of::<Envelope>(buffer) else { return };
+        let rest = &mut buffer[size_of::<Envelope>()..n];
+        let Some(message) = read_of::<Message>(rest) else { return };
+        match message.kind {
+            EXEC => self.exec(envelope, rest, &fds[..count]),
+            KILL => {
+                let alone = self.programs.iter().flatten().all(|p| p.run == envelope.run || p.status.is_some());
+                if alone {
+                    let _ = kill(-1, SIGKILL);
+                } else if let Some(pid) = self.pid(envelope.run) {
+                    let _ = kill(-pid, SIGKILL);
+                    let _ = kill(pid, SIGKILL);
+                }
+            }
+            SIGNAL => {
+                if let Some(pid) = self.pid(envelope.run) {
+                    let _ = kill(pid, message.arg as i32);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn pid(&self, run: u32) -> Option<i32> {
+        self.programs.iter().flatten().find(|p| p.run == run && p.status.is_none()).map(|p| p.pid)
+    }
+
+    /// Descriptors: standard streams as the flags say, then the groups, then the plan if it is in a memfd.
+    fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
+        let mut start = Start { stdio: [-1; 3], into_cgroup: -1, enter: [-1; CGROUPS_MAX] };
+        let mut left = fds.iter().copied();
+        match Plan::new(message, fds.last().copied()) {
+            Ok(mut plan) => {
+                for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
+                    if plan.head.flags & flag != 0 {
+                        start.stdio[i] = left.next().unwrap_or(-1);
+                    }
+                }
+                if envelope.enter == u32::MAX {
+                    start.into_cgroup = left.next().unwrap_or(-1);
+                } else {
+                    for slot in start.enter.iter_mut().take(envelope.enter as usize) {
+                        *slot = left.next().unwrap_or(-1);
+                    }
+                }
+                let slot = self.start(&mut plan, envelope.run, start);
+                // A plan with outputs always comes in a memfd, whose mapping can be kept.
+                let kept = match fds.last() {
+                    Some(fd) if plan.head.in_memfd != 0 && slot.is_some() => Plan::mapped(plan.head, *fd).ok(),
+                    _ => None,
+                };
+                plan.free();
+                if let (Some(slot), Some(kept)) = (slot, kept) {
+                    if let Some(program) = self.programs[slot].as_mut() {
+                        program.plan = Some(kept);
+                    }
+                }
+            }
+            Err(errno) => {
+                let failure = Failure { kind: FAILED, section: IN_STEP, index: STEP_PLAN, errno: errno as u32 };
+                self.tell(envelope.run, &failure, &[], &[]);
+            }
+        }
+        left.for_each(close);
+    }
+}
+
+type Result1 = core::result::Result<(), Fault>;
+
+fn open_regular(path: &[u8]) -> Result<Fd> {
+    let fd = files::open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)?;
+    match fstat(fd) {
+        Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(fd),
+        _ => {
+            close(fd);
+            Err(EINVAL)
+        }
+    }
+}
+
+fn map_self(user: u32, group: u32) -> Result<()> {
+    for (path, id) in [(s!("/proc/self/uid_map"), user), (s!("/proc/self/gid_map"), group)] {
+        let fd = openat(AT_FDCWD, path, O_WRONLY, 0)?;
+        let written = write_all(fd, Text::<32>::new().number(u64::from(id)).add(b" 0 1\n").bytes());
+        close(fd);
+        written?;
+    }
+    Ok(())
+}
+
+pub fn as_bytes(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: any bytes are good u64s and the other way round; u8 has the smaller alignment.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
+}

@@ -1,0 +1,269 @@
+//! Roots for sandboxes: mount namespaces whose copy, by CLONE_NEWNS, is a sandbox's root.
+//!
+//! A root is a small read-only tmpfs with read-only binds of the host on it. It is made once per shape and kept as a
+//! namespace descriptor, since copying a namespace with few mounts is far cheaper than building and pivoting each time.
+
+use crate::plan::{Plan, pair, text};
+use crate::s;
+use crate::sys::*;
+use crate::wire::*;
+
+/// How many shapes of root are kept.
+const KEPT: usize = 16;
+/// Binds in one root.
+const BINDS_MAX: usize = 96;
+
+#[derive(Clone, Copy)]
+struct Template {
+    key: u64,
+    namespace: Fd,
+    last_used: u64,
+}
+
+/// The host's view and the roots made from it.
+pub struct Templates {
+    /// The mount namespace as the host sees it, and its root directory there (the host may be in a chroot).
+    host: Fd,
+    host_root: Fd,
+    made: [Template; KEPT],
+    current: u64,
+    clock: u64,
+}
+
+/// Where it went wrong, as in [`Failure`].
+pub type Fault = (u32, u32, i32);
+
+fn step(which: u32) -> impl Fn(i32) -> Fault {
+    move |errno| (IN_STEP, which, errno)
+}
+
+impl Templates {
+    pub const fn new() -> Self {
+        let none = Template { key: 0, namespace: -1, last_used: 0 };
+        Templates { host: -1, host_root: -1, made: [none; KEPT], current: 0, clock: 0 }
+    }
+
+    /// Remembers the host's view; called before anything is mounted.
+    pub fn start(&mut self) -> Result<()> {
+        self.host = openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0)?;
+        self.host_root = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+        Ok(())
+    }
+
+    /// Goes to the root for this plan, making it if it is new.
+    pub fn enter(&mut self, plan: &Plan) -> core::result::Result<(), Fault> {
+        let key = plan.head.template_key;
+        self.clock += 1;
+        if let Some(found) = self.made.iter_mut().find(|t| t.namespace >= 0 && t.key == key) {
+            found.last_used = self.clock;
+            if self.current != key {
+                setns(found.namespace, CLONE_NEWNS).map_err(step(STEP_UNSHARE_MOUNTS))?;
+                self.current = key;
+            }
+            return Ok(());
+        }
+        self.current = 0;
+        let namespace = self.build(plan)?;
+        let mut oldest = 0;
+        for (i, template) in self.made.iter().enumerate() {
+            if template.namespace < 0 {
+                oldest = i;
+                break;
+            }
+            if template.last_used < self.made[oldest].last_used {
+                oldest = i;
+            }
+        }
+        close(self.made[oldest].namespace);
+        self.made[oldest] = Template { key, namespace, last_used: self.clock };
+        self.current = key;
+        Ok(())
+    }
+
+    /// Detached trees of the plan's host directories, in order; leaves us where [`enter`](Self::enter) has put us.
+    pub fn open_volumes(&mut self, plan: &Plan, trees: &mut [Fd; VOLUMES_MAX]) -> core::result::Result<usize, Fault> {
+        if plan.head.volumes == 0 {
+            return Ok(0);
+        }
+        self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
+        let mut count = 0;
+        let mut result = Ok(0);
+        for (at, payload) in plan.steps(plan.head.setup).filter(|(at, _)| at.op.code == S_SOURCE) {
+            let opened = text(payload).and_then(|path| open_bind(path, at.op.flags));
+            match opened {
+                Ok(Some(tree)) if count < VOLUMES_MAX => {
+                    trees[count] = tree;
+                    count += 1;
+                    result = Ok(count);
+                }
+                Ok(_) => {}
+                Err(errno) => {
+                    result = Err((IN_SETUP, at.index, errno));
+                    break;
+                }
+            }
+        }
+        let current = self.current;
+        if let Some(back) = self.made.iter().find(|t| t.namespace >= 0 && t.key == current) {
+            if let Err(errno) = setns(back.namespace, CLONE_NEWNS) {
+                self.current = 0;
+                result = Err((IN_STEP, STEP_HOST_MOUNTS, errno));
+            }
+        }
+        if result.is_err() {
+            trees[..count].iter().for_each(|fd| close(*fd));
+        }
+        result
+    }
+
+    fn go_to_host(&self) -> Result<()> {
+        setns(self.host, CLONE_NEWNS)?;
+        fchdir(self.host_root)?;
+        chroot(s!("."))?;
+        Ok(())
+    }
+
+    fn build(&mut self, plan: &Plan) -> core::result::Result<Fd, Fault> {
+        let mut trees = [-1; BINDS_MAX];
+        let result = self.build_from(plan, &mut trees);
+        trees.iter().for_each(|fd| close(*fd));
+        result
+    }
+
+    fn build_from(&mut self, plan: &Plan, trees: &mut [Fd; BINDS_MAX]) -> core::result::Result<Fd, Fault> {
+        // Sources are looked up where the host looks things up, each becoming a detached tree.
+        self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
+        let mut count = 0;
+        for (at, payload) in plan.steps(plan.head.template) {
+            let fault = |errno| (IN_TEMPLATE, at.index, errno);
+            if at.op.code != T_BIND && at.op.code != T_DEV {
+                continue;
+            }
+            let (source, _) = pair(payload).map_err(fault)?;
+            let tree = if at.op.code == T_BIND { open_bind(source, at.op.flags) } else { open_device(source, at.op.a) };
+            if count == BINDS_MAX {
+                return Err(fault(EINVAL));
+            }
+            trees[count] = tree.map_err(fault)?.unwrap_or(-1);
+            count += 1;
+        }
+        // The new root is mounted over "/" of a copy of the host's namespace, then everything else goes.
+        setns(self.host, CLONE_NEWNS).map_err(step(STEP_HOST_MOUNTS))?;
+        unshare(CLONE_NEWNS).map_err(step(STEP_UNSHARE_MOUNTS))?;
+        mount(s!("none"), s!("/"), s!(""), MS_REC | MS_PRIVATE, s!("")).map_err(step(STEP_UNSHARE_MOUNTS))?;
+        let root = new_tmpfs().map_err(step(STEP_ROOT_TMPFS))?;
+        let entered = fchdir(root).and_then(|_| move_mount(root, AT_FDCWD, s!("/")));
+        close(root);
+        entered.map_err(step(STEP_ROOT_TMPFS))?;
+        let mut next = 0;
+        for (at, payload) in plan.steps(plan.head.template) {
+            let tree = match at.op.code {
+                T_BIND | T_DEV => {
+                    next += 1;
+                    trees[next - 1]
+                }
+                _ => -1,
+            };
+            make(at.op, payload, tree).map_err(|errno| (IN_TEMPLATE, at.index, errno))?;
+        }
+        pivot_root(s!("."), s!(".")).map_err(step(STEP_PIVOT))?;
+        umount(s!("."), MNT_DETACH).map_err(step(STEP_PIVOT))?;
+        chdir(s!("/")).map_err(step(STEP_PIVOT))?;
+        let root = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0).map_err(step(STEP_PIVOT))?;
+        let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        let sealed = mount_setattr(root, attributes, false);
+        close(root);
+        sealed.map_err(step(STEP_ROOT_TMPFS))?;
+        openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0).map_err(step(STEP_NAMESPACE_FILES))
+    }
+}
+
+fn new_tmpfs() -> Result<Fd> {
+    let context = fs_open(s!("tmpfs"))?;
+    let made = fs_create(context, &[(s!("mode"), s!("0755")), (s!("size"), s!("1m"))]);
+    close(context);
+    made
+}
+
+/// One step of a root, relative to the working directory; `tree` belongs to binds.
+fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
+    match op.code {
+        T_DIR => match mkdirat(AT_FDCWD, text(payload)?, op.a as u32) {
+            Ok(_) | Err(EEXIST) => Ok(()),
+            Err(e) => Err(e),
+        },
+        T_LINK => {
+            let (target, path) = pair(payload)?;
+            symlinkat(target, AT_FDCWD, text(path)?).map(|_| ())
+        }
+        T_FILE => {
+            let (path, content) = pair(payload)?;
+            let fd = openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op.a as u32)?;
+            let written = write_all(fd, content);
+            close(fd);
+            written
+        }
+        T_BIND | T_DEV => {
+            if tree < 0 {
+                return Ok(()); // an optional source that is not there
+            }
+            let (_, path) = pair(payload)?;
+            let path = text(path)?;
+            if fstat(tree)?.mode() & S_IFMT == S_IFDIR {
+                match mkdirat(AT_FDCWD, path, 0o755) {
+                    Ok(_) | Err(EEXIST) => {}
+                    Err(e) => return Err(e),
+                }
+            } else {
+                close(openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o644)?);
+            }
+            move_mount(tree, AT_FDCWD, path).map(|_| ())
+        }
+        T_PROC => {
+            let path = text(payload)?;
+            mkdirat(AT_FDCWD, path, 0o555)?;
+            mount(s!("proc"), path, s!("proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, s!("")).map(|_| ())
+        }
+        _ => Err(EPROTO),
+    }
+}
+
+/// A detached tree of `path` with the mount attributes that `flags` ask for; `None` if it is optional and not there.
+fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
+    let tree = match open_tree_clone(AT_FDCWD, path, true) {
+        Err(ENOENT) if flags & BIND_OPTIONAL != 0 => return Ok(None),
+        other => other?,
+    };
+    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    if flags & BIND_WRITABLE == 0 {
+        attributes |= MOUNT_ATTR_RDONLY;
+    }
+    if flags & BIND_NOEXEC != 0 {
+        attributes |= MOUNT_ATTR_NOEXEC;
+    }
+    match mount_setattr(tree, attributes, true) {
+        Ok(_) => Ok(Some(tree)),
+        Err(e) => {
+            close(tree);
+            Err(e)
+        }
+    }
+}
+
+/// The device node `path`, if it is the character device that it should be.
+fn open_device(path: Str, rdev: u64) -> Result<Option<Fd>> {
+    let tree = open_tree_clone(AT_FDCWD, path, false)?;
+    let checked = fstat(tree).and_then(|stat| {
+        if stat.mode() & S_IFMT != S_IFCHR || stat.rdev() != rdev {
+            return Err(EINVAL);
+        }
+        mount_setattr(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false)
+    });
+    match checked {
+        Ok(_) => Ok(Some(tree)),
+        Err(e) => {
+            close(tree);
+            Err(e)
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Limits: checked, and compiled into what holds them.
+
+use crate::cgroup::{Cgroup, Kind};
+use crate::error::{Error, ErrorKind};
+use crate::outcome::{Enforcement, EnforcementStatus};
+use crate::plan::Steps;
+use crate::spec::{Enforce, Network, Spec, Stdio};
+use crate::supervisor::Host;
+use crate::wire::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
+pub(crate) const OUTPUT_FILE_DEFAULT: u64 = 64 << 20;
+const OPEN_FILES_DEFAULT: u64 = 1024;
+const STACK_DEFAULT: u64 = 8 << 20;
+/// Less and not even a shell starts.
+const MEMORY_MIN: u64 = 1 << 20;
+const STACK_MIN: u64 = 64 << 10;
+const OPEN_FILES_MIN: u64 = 4;
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// Adds the steps that set the limits of a run.
+pub(crate) fn add(
+    spec: &Spec,
+    cgroup: &Cgroup,
+    head: &mut Request,
+    limits: &mut Steps,
+    run: &mut Steps,
+) -> Result<(), Error> {
+    check(spec)?;
+    head.wall_time = nanoseconds(spec.wall_time);
+    head.cpu_time = nanoseconds(spec.cpu_time);
+    let layout = cgroup.layout(spec);
+    let mut made = Vec::new();
+    let touched = layout
+        .enter
+        .iter()
+        .copied()
+        .chain(layout.writes.iter().map(|w| w.dir))
+        .chain(layout.reads.iter().map(|r| r.dir));
+    for dir in touched {
+        if !made.contains(&dir) {
+            made.push(dir);
+            let enter = u64::from(layout.enter.contains(&dir));
+            limits.text(
+                L_GROUP,
+                0,
+                u64::from(dir),
+                enter,
+                &[layout.enter_file.as_bytes()],
+            );
+        }
+    }
+    for write in &layout.writes {
+        limits.text(
+            L_WRITE,
+            0,
+            u64::from(write.dir),
+            u64::from(write.required),
+            &[write.file.as_bytes(), write.value.as_bytes()],
+        );
+    }
+    for read in &layout.reads {
+        limits.text(L_READ, 0, u64::from(read.dir), 0, &[read.file.as_bytes()]);
+    }
+    if let Some(cpu) = &layout.cpu {
+        head.cpu_read = u32::from(cpu.read) + 1;
+        head.cpu_unit = cpu.unit_ns;
+        head.cpu_key[..cpu.key.len()].copy_from_slice(cpu.key.as_bytes());
+    }
+    if cgroup.enforcement("memory").is_none() {
+        head.memory = spec.memory.unwrap_or(0);
+    }
+    let mut rlimit =
+        |resource: u32, value: u64| run.add(R_RLIMIT, resource as u16, value, value, &[]);
+    rlimit(libc::RLIMIT_CORE, 0);
+    rlimit(libc::RLIMIT_MEMLOCK, 64 << 10);
+    rlimit(
+        libc::RLIMIT_NOFILE,
+        spec.open_files.unwrap_or(OPEN_FILES_DEFAULT),
+    );
+    rlimit(libc::RLIMIT_STACK, spec.stack.unwrap_or(STACK_DEFAULT));
+    if let Some(size) = spec.file_size {
+        rlimit(libc::RLIMIT_FSIZE, size);
+    }
+    if let (Some(pids), None, true) = (
+        spec.pids,
+        cgroup.enforcement("pids"),
+        kernel_at_least(5, 14),
+    ) {
+        // Counted per user namespace, of which each sandbox has one; init is in it too.
+        rlimit(libc::RLIMIT_NPROC, pids + 1);
+    }
+    if let Some(cpu) = spec.cpu_time {
+        // Behind the supervisor's clock, for each process, should that be starved.
+        rlimit(libc::RLIMIT_CPU, cpu.as_secs() + 2);
+    }
+    Ok(())
+}
+
+fn nanoseconds(time: Option<Duration>) -> u64 {
+    time.map_or(0, |t| t.as_nanos().min(u128::from(u64::MAX)) as u64)
+}
+
+fn check(spec: &Spec) -> Result<(), Error> {
+    let bad = |text: String| Err(Error::invalid(text));
+    for (name, time) in [("cpu_time", spec.cpu_time), ("wall_time", spec.wall_time)] {
+        if time.is_some_and(|t| t < Duration::from_millis(1) || t > TIME_MAX) {
+            return bad(format!("{name}: it is at least 1 ms and at most 365 days"));
+        }
+    }
+    for (name, value, least) in [
+        ("memory", spec.memory, MEMORY_MIN),
+        ("stack", spec.stack, STACK_MIN),
+        ("open_files", spec.open_files, OPEN_FILES_MIN),
+        ("pids", spec.pids, 1),
+    ] {
+        if let Some(value) = value {
+            if value < least || value > i64::MAX as u64 {
+                return bad(format!(
+                    "{name}: {value} is out of range; it is at least {least}"
+                ));
+            }
+        }
+    }
+    if let (Some(stack), Some(memory)) = (spec.stack, spec.memory) {
+        if stack > memory {
+            return bad(format!("stack: {stack} is more than memory, {memory}"));
+        }
+    }
+    if spec.input.is_some() && spec.stdin.is_some() {
+        return bad("input: it cannot be given together with stdin".into());
+    }
+    if matches!(spec.stdin, Some(Stdio::Capture | Stdio::Stdout)) {
+        return bad("stdin: it is null, pipe or a descriptor".into());
+    }
+    if spec.stdout == Some(Stdio::Stdout) {
+        return bad("stdout: it cannot lead to itself".into());
+    }
+    let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(u64::MAX, |l| l.1);
+    if spec.open_files.is_some_and(|n| n > hard) {
+        return bad(format!(
+            "open_files: {} is more than this process's own hard limit, {hard} (ulimit -Hn)",
+            spec.open_files.unwrap_or(0)
+        ));
+    }
+    Ok(())
+}
+
+/// What holds each limit and protection of this run; refuses a limit that nothing holds, unless told otherwise.
+pub(crate) fn enforcement(
+    spec: &Spec,
+    host: &Host,
+) -> Result<BTreeMap<String, Enforcement>, Error> {
+    use EnforcementStatus::{Approximated, Enforced, NotEnforced};
+    let mut all = BTreeMap::new();
+    let mut put = |name: &str, status, by: &str| {
+        all.insert(
+            name.to_string(),
+            Enforcement {
+                status,
+                by: by.to_string(),
+            },
+        );
+    };
+    let cgroup = &host.cgroup;
+    let group = |name| cgroup.enforcement(name);
+    let why_not = cgroup
+        .why_not()
+        .unwrap_or("no cgroup controller for it can be used");
+    if spec.wall_time.is_some() {
+        put(
+            "wall_time",
+            Enforced,
+            "the supervisor's clock (CLOCK_MONOTONIC)",
+        );
+    }
+    if spec.cpu_time.is_some() {
+        match group("cpu_time") {
+            Some(e) => put("cpu_time", e.status, &e.by),
+            None => put(
+                "cpu_time",
+                Approximated,
+                &format!(
+                    "the tree's processes, sampled by the supervisor, and RLIMIT_CPU: {why_not}"
+                ),
+            ),
+        }
+    }
+    if spec.memory.is_some() {
+        match group("memory") {
+            Some(e) => put("memory", e.status, &e.by),
+            None => put(
+                "memory",
+                Approximated,
+                &format!("the tree's resident memory, sampled by the supervisor: {why_not}"),
+            ),
+        }
+    }
+    if spec.pids.is_some() {
+        match group("pids") {
+            Some(e) => put("pids", e.status, &e.by),
+            None if kernel_at_least(5, 14) => put(
+                "pids",
+                Enforced,
+                "RLIMIT_NPROC in the sandbox's own user namespace",
+            ),
+            None => put(
+                "pids",
+                NotEnforced,
+                &format!(
+                    "{why_not}, and before Linux 5.14 RLIMIT_NPROC counts the user's other processes too"
+                ),
+            ),
+        }
+    }
+    put(
+        "output",
+        Enforced,
+        "the host library, which reads the streams",
+    );
+    for (name, by) in [("open_files", "RLIMIT_NOFILE"), ("stack", "RLIMIT_STACK")] {
+        put(name, Enforced, by);
+    }
+    if spec.file_size.is_some() {
+        put("file_size", Enforced, "RLIMIT_FSIZE");
+    }
+    put(
+        "disk",
+        Enforced,
+        "size of the tmpfs behind /work, /tmp and /dev/shm",
+    );
+    put("inodes", Enforced, "nr_inodes of the same tmpfs");
+    for (name, by) in [
+        ("user_namespace", host.ids_text.as_str()),
+        ("pid_namespace", "CLONE_NEWPID"),
+        ("mount_namespace", "CLONE_NEWNS, read-only root"),
+        ("ipc_namespace", "CLONE_NEWIPC"),
+        ("uts_namespace", "CLONE_NEWUTS"),
+        ("cgroup_namespace", "CLONE_NEWCGROUP"),
+        ("capabilities", "none, in any set; securebits locked"),
+        ("no_new_privs", "PR_SET_NO_NEW_PRIVS"),
+        ("seccomp", "the default profile: an allow-list"),
+    ] {
+        put(name, Enforced, by);
+    }
+    match spec.network {
+        Network::None => put(
+            "network",
+            Enforced,
+            "a network namespace with loopback down",
+        ),
+        Network::Loopback => put(
+            "network",
+            Enforced,
+            "a network namespace of its own, loopback up",
+        ),
+        Network::Host => put(
+            "network",
+            NotEnforced,
+            "network=host: the host's network was asked for",
+        ),
+    }
+    if host.keeps_groups {
+        put(
+            "supplementary_groups",
+            NotEnforced,
+            "one id only is mapped, so the kernel lets nobody drop the caller's groups",
+        );
+    } else {
+        put("supplementary_groups", Enforced, "dropped");
+    }
+    put("landlock", NotEnforced, "not used by this version");
+    let held = ["cpu_time", "memory", "pids"];
+    if spec.enforce == Enforce::Strict {
+        for name in held {
+            if let Some(Enforcement {
+                status: NotEnforced,
+                by,
+            }) = all.get(name)
+            {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "{name}: nothing on this host can enforce it: {by}. Give a delegated cgroup (cgroup_parent), or pass enforce=best-effort to run without"
+                    ),
+                ));
+            }
+        }
+    }
+    let _ = Kind::None;
+    Ok(all)
+}
+
+/// Whether the running kernel is at least this version.
+pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
+    use std::sync::OnceLock;
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    let version = VERSION.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    });
+    *version >= (major, minor)
+}

@@ -1,0 +1,421 @@
+//! What a sandbox's file system is made of.
+
+use crate::error::Error;
+use crate::plan::{Steps, WORK, inside};
+use crate::spec::{Network, Rootfs, Spec};
+use crate::wire::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Bytes in the writable file system unless `disk` says otherwise.
+pub(crate) const DISK_DEFAULT: u64 = 64 << 20;
+/// Files and directories there unless `inodes` says otherwise.
+pub(crate) const INODES_DEFAULT: u64 = 65_536;
+
+/// The host's `/etc`, as far as linkers and interpreters need it; nothing there is secret or names the user.
+const ETC: [&str; 12] = [
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/pki",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/ssl",
+    "/etc/timezone",
+];
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+/// Files of /proc that show or change the host; covered, as Docker does.
+const MASKED: [&str; 5] = [
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+];
+/// Directories that are the sandbox's own, whatever the root file system has there.
+const OWN: [&str; 6] = ["dev", "proc", "sys", "tmp", "work", "run"];
+
+/// The steps that make a root: the part that is made once and copied, and the part for each sandbox.
+pub(crate) struct Root {
+    pub template: Steps,
+    pub setup: Steps,
+}
+
+impl Root {
+    pub fn new(spec: &Spec) -> Result<Root, Error> {
+        let mut root = Root {
+            template: Steps::default(),
+            setup: Steps::default(),
+        };
+        root.template(spec)?;
+        root.setup(spec)?;
+        Ok(root)
+    }
+
+    fn template(&mut self, spec: &Spec) -> Result<(), Error> {
+        let t = &mut self.template;
+        let mut made = BTreeSet::new();
+        let directory = |t: &mut Steps, made: &mut BTreeSet<String>, path: &str| {
+            if made.insert(path.to_string()) {
+                t.text(T_DIR, 0, 0o755, 0, &[path.as_bytes()]);
+            }
+        };
+        for path in ["dev", "dev/shm", "tmp", "work", "run", "sys"] {
+            directory(t, &mut made, path);
+        }
+        t.text(T_PROC, 0, 0, 0, &[b"proc"]);
+        made.insert("proc".into());
+        for (name, major, minor) in DEVICES {
+            let rdev = libc::makedev(major, minor);
+            t.text(
+                T_DEV,
+                0,
+                rdev,
+                0,
+                &[
+                    format!("/dev/{name}").as_bytes(),
+                    format!("dev/{name}").as_bytes(),
+                ],
+            );
+        }
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            t.text(
+                T_LINK,
+                0,
+                0,
+                0,
+                &[target.as_bytes(), format!("dev/{name}").as_bytes()],
+            );
+        }
+        match &spec.rootfs {
+            Rootfs::Host => {
+                for entry in host_entries() {
+                    entry.add(t);
+                    made.insert(entry.name.clone());
+                }
+                directory(t, &mut made, "etc");
+                for path in ETC {
+                    t.text(
+                        T_BIND,
+                        BIND_OPTIONAL | BIND_NOEXEC,
+                        0,
+                        0,
+                        &[path.as_bytes(), &path.as_bytes()[1..]],
+                    );
+                    made.insert(path[1..].into());
+                }
+                if spec.network == Network::Host {
+                    t.text(
+                        T_BIND,
+                        BIND_OPTIONAL | BIND_NOEXEC,
+                        0,
+                        0,
+                        &[b"/etc/resolv.conf", b"etc/resolv.conf"],
+                    );
+                }
+                for (path, content) in own_etc(spec) {
+                    t.add(
+                        T_FILE,
+                        0,
+                        0o644,
+                        0,
+                        &[path.as_bytes(), b"\0", content.as_bytes()],
+                    );
+                    made.insert(path);
+                }
+            }
+            Rootfs::Directory(dir) => {
+                for entry in directory_entries(dir)? {
+                    entry.add(t);
+                    made.insert(entry.name.clone());
+                }
+            }
+        }
+        // Mount points of volumes and tmpfs, where they are not in something that the sandbox mounts itself.
+        let points = spec
+            .volumes
+            .iter()
+            .map(|v| &v.inside)
+            .zip(spec.volumes.iter().map(|v| Some(&v.host)));
+        for (path, source) in points.chain(spec.tmpfs.iter().map(|t| (&t.path, None))) {
+            let path = inside(path, "volumes")?;
+            if writable(spec, &path) {
+                continue;
+            }
+            let relative = path.trim_matches('/');
+            let mut at = 0;
+            let parents: Vec<&str> = relative
+                .match_indices('/')
+                .map(|(end, _)| {
+                    at = end;
+                    &relative[..at]
+                })
+                .collect();
+            // Below a directory of the root file system nothing can be made: the mount point must be there.
+            if let Some(base) = parents
+                .iter()
+                .find(|p| made.contains(**p) && !is_own_directory(spec, p))
+            {
+                let there = match &spec.rootfs {
+                    Rootfs::Host => Path::new("/").join(relative),
+                    Rootfs::Directory(dir) => Path::new(dir).join(relative),
+                };
+                if there.symlink_metadata().is_err() {
+                    return Err(Error::invalid(format!(
+                        "volumes: `{path}` cannot be made below the read-only `/{base}`; use a place that exists there, or another"
+                    )));
+                }
+                continue;
+            }
+            for parent in parents {
+                directory(t, &mut made, parent);
+            }
+            if made.contains(relative) {
+                continue;
+            }
+            match source {
+                Some(host) if !Path::new(host).is_dir() => {
+                    t.add(T_FILE, 0, 0o644, 0, &[relative.as_bytes(), b"\0"]);
+                    made.insert(relative.into());
+                }
+                _ => directory(t, &mut made, relative),
+            }
+        }
+        Ok(())
+    }
+
+    fn setup(&mut self, spec: &Spec) -> Result<(), Error> {
+        let s = &mut self.setup;
+        s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
+        for path in MASKED {
+            s.text(S_MASK, 0, 0, 0, &[path.as_bytes()]);
+        }
+        s.text(S_READ_ONLY, 0, 0, 0, &[b"/proc/sys"]);
+        // One file system for all that is writable, so that `disk` and `inodes` are totals.
+        let disk = spec.disk.unwrap_or(DISK_DEFAULT);
+        let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
+        for (name, value) in [("disk", disk), ("inodes", inodes)] {
+            if value == 0 || value > i64::MAX as u64 {
+                return Err(Error::invalid(format!(
+                    "{name}: {value} is out of range; it is at least 1"
+                )));
+            }
+        }
+        // Its own four directories and a page for each are not counted against the program.
+        s.text(S_TMPFS, 0, disk, inodes.saturating_add(4), &[b"/tmp"]);
+        for (path, mode) in [
+            ("/tmp/work", 0o755),
+            ("/tmp/shm", 0o1777),
+            ("/tmp/tmp", 0o1777),
+        ] {
+            s.text(S_DIR, 0, mode, 0, &[path.as_bytes()]);
+        }
+        s.text(S_BIND, 0, 0, 0, &[b"/tmp/work", WORK.as_bytes()]);
+        s.text(S_BIND, 0, 0, 0, &[b"/tmp/shm", b"/dev/shm"]);
+        s.text(S_BIND, 0, 0, 0, &[b"/tmp/tmp", b"/tmp"]);
+        s.text(S_DISK, 0, 0, 0, &[WORK.as_bytes()]);
+        for tmpfs in &spec.tmpfs {
+            let path = inside(&tmpfs.path, "tmpfs")?;
+            if writable(spec, &path) {
+                s.text(S_DIR, 0, 0o755, 0, &[path.as_bytes()]);
+            }
+            let (size, inodes) = (tmpfs.size.unwrap_or(disk), tmpfs.inodes.unwrap_or(inodes));
+            s.text(S_TMPFS, 0, size.max(1), inodes.max(1), &[path.as_bytes()]);
+        }
+        if spec.volumes.len() > VOLUMES_MAX {
+            return Err(Error::invalid(format!(
+                "volumes: {} are more than {VOLUMES_MAX}",
+                spec.volumes.len()
+            )));
+        }
+        for volume in &spec.volumes {
+            let host = check_source(&volume.host)?;
+            let path = inside(&volume.inside, "volumes")?;
+            let flags = if volume.writable { BIND_WRITABLE } else { 0 };
+            s.text(S_SOURCE, flags, 0, 0, &[host.as_bytes()]);
+            if writable(spec, &path) {
+                s.text(
+                    S_DIR,
+                    if Path::new(host).is_dir() { 0 } else { 1 },
+                    0o755,
+                    0,
+                    &[path.as_bytes()],
+                );
+            }
+            s.text(S_VOLUME, 0, 0, 0, &[path.as_bytes()]);
+        }
+        if spec.network == Network::Loopback {
+            s.add(S_LOOPBACK, 0, 0, 0, &[]);
+        }
+        let hostname = spec.hostname.as_deref().unwrap_or("stockade");
+        if hostname.is_empty() || hostname.len() > 64 || hostname.contains('\0') {
+            return Err(Error::invalid("hostname: it has 1 to 64 bytes and no NUL"));
+        }
+        s.text(S_HOSTNAME, 0, 0, 0, &[hostname.as_bytes()]);
+        Ok(())
+    }
+}
+
+/// Whether `path` lies in what the sandbox mounts writable itself, where mount points are made on the spot.
+fn writable(spec: &Spec, path: &str) -> bool {
+    let below = |dir: &str| {
+        path.strip_prefix(dir)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    [WORK, "/tmp", "/dev/shm"].iter().any(|dir| below(dir))
+        || spec.tmpfs.iter().any(|t| below(&t.path))
+}
+
+/// Whether `path` (relative) is a directory of the small tmpfs that the root is, where anything can be made.
+fn is_own_directory(spec: &Spec, path: &str) -> bool {
+    match spec.rootfs {
+        Rootfs::Host => OWN.contains(&path) || path == "etc" || !is_bound(&host_entries(), path),
+        Rootfs::Directory(_) => OWN.contains(&path),
+    }
+}
+
+fn is_bound(entries: &[Entry], path: &str) -> bool {
+    let first = path.split('/').next().unwrap_or(path);
+    entries.iter().any(|e| e.name == first) || ETC.iter().any(|e| &e[1..] == path)
+}
+
+fn check_source(host: &str) -> Result<&str, Error> {
+    if host.contains('\0') || !host.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "volumes: `{}`: the host path must be absolute",
+            host.escape_default()
+        )));
+    }
+    match std::fs::metadata(host) {
+        Ok(_) => Ok(host),
+        Err(e) => Err(Error::system(format!("volumes: `{host}`"), e).into_invalid()),
+    }
+}
+
+/// A top-level entry of a root file system.
+#[derive(Clone)]
+struct Entry {
+    name: String,
+    source: String,
+    link: Option<Vec<u8>>,
+}
+
+impl Entry {
+    fn add(&self, t: &mut Steps) {
+        match &self.link {
+            Some(target) => t.text(T_LINK, 0, 0, 0, &[target, self.name.as_bytes()]),
+            None => t.text(
+                T_BIND,
+                0,
+                0,
+                0,
+                &[self.source.as_bytes(), self.name.as_bytes()],
+            ),
+        }
+    }
+
+    fn of(dir: &Path, name: &str) -> Option<Entry> {
+        use std::os::unix::ffi::OsStringExt;
+        let source = dir.join(name);
+        let kind = source.symlink_metadata().ok()?.file_type();
+        let link = match kind.is_symlink() {
+            true => Some(
+                std::fs::read_link(&source)
+                    .ok()?
+                    .into_os_string()
+                    .into_vec(),
+            ),
+            false => None,
+        };
+        Some(Entry {
+            name: name.into(),
+            source: source.to_str()?.into(),
+            link,
+        })
+    }
+}
+
+/// `/usr` and the directories or links beside it that programs and their linker are in. Looked up once.
+fn host_entries() -> Vec<Entry> {
+    static ENTRIES: OnceLock<Vec<Entry>> = OnceLock::new();
+    let names = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+    ENTRIES
+        .get_or_init(|| {
+            names
+                .iter()
+                .filter_map(|name| Entry::of(Path::new("/"), name))
+                .collect()
+        })
+        .clone()
+}
+
+/// Everything in a root file system's top directory but what the sandbox has of its own.
+fn directory_entries(dir: &str) -> Result<Vec<Entry>, Error> {
+    let bad = |e| Error::system(format!("rootfs: `{dir}`"), e).into_invalid();
+    if !dir.starts_with('/') || dir.contains('\0') {
+        return Err(Error::invalid(format!(
+            "rootfs: `{}`: it is `host` or an absolute path",
+            dir.escape_default()
+        )));
+    }
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(bad)? {
+        let name = entry.map_err(bad)?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if !OWN.contains(&name) {
+            entries.extend(Entry::of(Path::new(dir), name).filter(|e| {
+                e.link.is_some() || Path::new(&e.source).is_dir() || Path::new(&e.source).is_file()
+            }));
+        }
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Files of `/etc` that must not be the host's.
+fn own_etc(spec: &Spec) -> Vec<(String, String)> {
+    let (user, group) = spec
+        .user
+        .as_deref()
+        .and_then(|u| u.split_once(':').or(Some((u, u))))
+        .unwrap_or(("1000", "1000"));
+    let mut passwd =
+        String::from("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
+    let mut groups = String::from("root:x:0:\nnogroup:x:65534:\n");
+    if user != "0" && user != "65534" {
+        passwd += &format!("user:x:{user}:{group}:user:{WORK}:/bin/sh\n");
+    }
+    if group != "0" && group != "65534" {
+        groups += &format!("user:x:{group}:\n");
+    }
+    let hostname = spec.hostname.as_deref().unwrap_or("stockade");
+    vec![
+        ("etc/passwd".into(), passwd),
+        ("etc/group".into(), groups),
+        (
+            "etc/hosts".into(),
+            format!("127.0.0.1 localhost {hostname}\n::1 localhost\n"),
+        ),
+        (
+            "etc/nsswitch.conf".into(),
+            "passwd: files\ngroup: files\nhosts: files dns\n".into(),
+        ),
+    ]
+}

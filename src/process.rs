@@ -1,0 +1,504 @@
+//! A program started in a sandbox.
+
+use crate::bytes::Bytes;
+use crate::capture::{Stream, Streams};
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
+use crate::plan::{Plan, read_of};
+use crate::spec::{Overflow, Spec};
+use crate::supervisor::{self, Channel, Host, Received};
+use crate::verdict::Judged;
+use crate::wire::*;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A program started in a sandbox. Dropping it ends the program and everything it started.
+///
+/// All methods may be called from any thread, at the same time. After a fork of the host, the child's calls fail with
+/// [`ErrorKind::State`], and the parent's go on as before.
+pub struct Process {
+    channel: Channel,
+    state: Mutex<State>,
+    epoll: OnceLock<Epoll>,
+    host: Arc<Host>,
+}
+
+struct State {
+    plan: Plan,
+    judged: Judged,
+    streams: Streams,
+    overflow: Overflow,
+    paths: Vec<String>,
+    output_file_size: u64,
+    enforcement: BTreeMap<String, Enforcement>,
+    outputs: BTreeMap<String, OutputFile>,
+    pid: Option<u32>,
+    pidfd: Option<OwnedFd>,
+    started: bool,
+    told_overflow: bool,
+    pipes: [Option<OwnedFd>; 3],
+    ended: Option<Result<Outcome, Failed>>,
+}
+
+/// An error that can be given out more than once.
+#[derive(Clone)]
+struct Failed {
+    kind: ErrorKind,
+    message: String,
+    errno: i32,
+    step: &'static str,
+}
+
+impl From<Failed> for Error {
+    fn from(f: Failed) -> Error {
+        Error::new(f.kind, f.message)
+            .with_errno(f.errno)
+            .with_step(f.step)
+    }
+}
+
+impl Spec {
+    /// Runs the program in a sandbox of its own and waits for its end.
+    ///
+    /// # Errors
+    /// Only if the program could not be started for a reason other than its own; see [`ErrorKind`]. A program that is
+    /// not there or fails is an [`Outcome`].
+    pub fn run(&self) -> Result<Outcome, Error> {
+        start(self, false, None)?.wait()
+    }
+
+    /// Starts the program in a sandbox of its own.
+    ///
+    /// # Errors
+    /// As [`run`](Spec::run); what goes wrong after the request was sent is told by [`Process::wait`].
+    pub fn spawn(&self) -> Result<Process, Error> {
+        start(self, true, None)
+    }
+}
+
+/// The live sandbox to run in, its channel.
+pub(crate) struct Live<'a> {
+    pub channel: &'a Channel,
+    pub host: &'a Arc<Host>,
+}
+
+/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for.
+pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
+    let (streams, pipes, theirs) = Streams::open(spec)?;
+    let fds: Vec<_> = theirs.iter().flatten().map(|fd| fd.as_raw_fd()).collect();
+    let mut flags = if handle { WANT_PIDFD } else { 0 };
+    for (end, flag) in theirs.iter().zip([HAS_STDIN, HAS_STDOUT, HAS_STDERR]) {
+        if end.is_some() {
+            flags |= flag;
+        }
+    }
+    let (host, plan, channel) = match live {
+        None => supervisor::start(spec.cgroup_parent.as_deref(), &fds, |host| {
+            limits::enforcement(spec, host)?;
+            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
+            plan.head.flags |= flags;
+            Ok(plan)
+        })?,
+        Some(live) => {
+            live.channel.check_owner()?;
+            let mut plan = Plan::program(spec, &live.host.cgroup)?;
+            plan.head.flags |= flags;
+            let (channel, theirs) = Channel::new()?;
+            supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
+                |e| {
+                    if supervisor::is_gone(&e) {
+                        Error::new(
+                            ErrorKind::Supervisor,
+                            "the sandbox is gone: its supervisor or its init was killed",
+                        )
+                    } else {
+                        Error::system("sending to the sandbox", e)
+                    }
+                },
+            )?;
+            (live.host.clone(), plan, channel)
+        }
+    };
+    drop(theirs);
+    let enforcement = limits::enforcement(spec, &host)?;
+    let state = State {
+        plan,
+        judged: Judged::new(spec),
+        streams,
+        overflow: spec.output_overflow,
+        paths: spec.outputs.clone(),
+        output_file_size: spec.output_file_size.unwrap_or(limits::OUTPUT_FILE_DEFAULT),
+        enforcement,
+        outputs: BTreeMap::new(),
+        pid: None,
+        pidfd: None,
+        started: false,
+        told_overflow: false,
+        pipes,
+        ended: None,
+    };
+    Ok(Process {
+        channel,
+        state: Mutex::new(state),
+        epoll: OnceLock::new(),
+        host,
+    })
+}
+
+impl Process {
+    /// The program's process id on the host; `None` when it has ended or could not be started.
+    ///
+    /// Waits for the start of the program, which takes about a millisecond.
+    pub fn pid(&self) -> Option<u32> {
+        self.channel.check_owner().ok()?;
+        loop {
+            {
+                let mut state = self.lock();
+                if state.ended.is_some() {
+                    return None;
+                }
+                if state.started {
+                    return state.pid;
+                }
+                self.advance(&mut state);
+                if state.started || state.ended.is_some() {
+                    continue;
+                }
+            }
+            self.block(None);
+        }
+    }
+
+    /// The writing end of the program's standard input, once, if that is [`Stdio::Pipe`](crate::Stdio::Pipe).
+    pub fn take_stdin(&self) -> Option<OwnedFd> {
+        self.lock().pipes[0].take()
+    }
+
+    /// The reading end of its standard output, likewise.
+    pub fn take_stdout(&self) -> Option<OwnedFd> {
+        self.lock().pipes[1].take()
+    }
+
+    /// The reading end of its standard error, likewise.
+    pub fn take_stderr(&self) -> Option<OwnedFd> {
+        self.lock().pipes[2].take()
+    }
+
+    /// Moves captured output along and gives the outcome if the program has ended. Never blocks.
+    ///
+    /// # Errors
+    /// The program could not be started, or the handle belongs to another process.
+    pub fn poll(&self) -> Result<Option<Outcome>, Error> {
+        self.channel.check_owner()?;
+        let mut state = self.lock();
+        self.advance(&mut state);
+        match &state.ended {
+            None => Ok(None),
+            Some(Ok(outcome)) => Ok(Some(outcome.clone())),
+            Some(Err(failed)) => Err(failed.clone().into()),
+        }
+    }
+
+    /// Waits until the program and everything it started have ended. Can be called again.
+    ///
+    /// # Errors
+    /// As [`poll`](Process::poll).
+    pub fn wait(&self) -> Result<Outcome, Error> {
+        loop {
+            if let Some(outcome) = self.poll()? {
+                return Ok(outcome);
+            }
+            self.block(None);
+        }
+    }
+
+    /// The same for at most `timeout`; `None` if it still runs then.
+    ///
+    /// # Errors
+    /// As [`poll`](Process::poll).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Outcome>, Error> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            if let Some(outcome) = self.poll()? {
+                return Ok(Some(outcome));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            self.block(left);
+        }
+    }
+
+    /// Sends a signal to the program, not to its children. No error if it has ended.
+    ///
+    /// # Errors
+    /// No such signal, or the handle belongs to another process.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        if !(1..=64).contains(&signal) {
+            return Err(Error::invalid(format!(
+                "signal: {signal} is not between 1 and 64"
+            )));
+        }
+        self.channel.tell(SIGNAL, signal as u32)
+    }
+
+    /// Ends the program and everything it started; the verdict is `KILLED`. No error if it has ended.
+    ///
+    /// # Errors
+    /// The handle belongs to another process.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.channel.tell(KILL, REASON_CALLER)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to do.
+    fn block(&self, timeout: Option<Duration>) {
+        let timeout = timeout.map_or(PollTimeout::NONE, |t| {
+            PollTimeout::try_from(t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32)
+                .unwrap_or(PollTimeout::MAX)
+        });
+        let streams: Vec<_> = self.lock().streams.open_fds();
+        let mut fds = vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        for fd in &streams {
+            // SAFETY: a stream is closed only at its end, under poll() of this process; a number that is closed or used
+            // again meanwhile makes this wait end early at worst, after which everything is looked at anew.
+            fds.push(PollFd::new(
+                unsafe { BorrowedFd::borrow_raw(*fd) },
+                PollFlags::POLLIN,
+            ));
+        }
+        let _ = poll(&mut fds, timeout);
+    }
+
+    fn advance(&self, state: &mut State) {
+        if state.ended.is_some() {
+            return;
+        }
+        state.streams.read();
+        if state.overflow == Overflow::Kill && !state.told_overflow && state.streams.over() {
+            state.told_overflow = true;
+            let _ = self.channel.tell(KILL, REASON_OUTPUT);
+        }
+        while state.ended.is_none() {
+            match self.channel.receive(false) {
+                Ok(None) => return,
+                Ok(Some(received)) => self.hear(state, received),
+                Err(e) => self.fail(state, &e),
+            }
+        }
+    }
+
+    fn hear(&self, state: &mut State, received: Received) {
+        let Some(message) = read_of::<Message>(&received.bytes) else {
+            return self.sandbox_error(
+                state,
+                "the supervisor was killed while the program ran; nothing of it is left",
+            );
+        };
+        match message.kind {
+            STARTED => {
+                state.started = true;
+                state.pid = received.fd.as_ref().and_then(pid_of);
+                state.pidfd = received.fd;
+            }
+            OUTPUT => {
+                if let Some(collected) = read_of::<Collected>(&received.bytes) {
+                    state.collect(&collected, received.fd);
+                }
+            }
+            FAILED => {
+                let Some(failure) = read_of::<Failure>(&received.bytes) else {
+                    return;
+                };
+                let error = state.plan.explain(&failure);
+                if state.plan.is_exec_failure(&failure) {
+                    let mut outcome = state.outcome();
+                    outcome.verdict = Verdict::ExecFailed;
+                    outcome.returncode = if failure.errno == libc::ENOENT as u32 {
+                        127
+                    } else {
+                        126
+                    };
+                    outcome.message = Some(error.to_string());
+                    state.ended = Some(Ok(outcome));
+                } else if failure.section == IN_STEP && failure.index == STEP_INIT_DIED {
+                    self.sandbox_error(state, &error.to_string());
+                } else {
+                    self.fail(state, &error);
+                }
+            }
+            EXIT => {
+                let Some(exit) = read_of::<Exit>(&received.bytes) else {
+                    return;
+                };
+                // All that could write is dead: what is in the pipes is all there will be.
+                state.streams.drain();
+                let reads = split_reads(&received.bytes[size_of::<Exit>()..], exit.reads as usize);
+                let mut outcome = state.outcome();
+                state
+                    .judged
+                    .fill(&mut outcome, &exit, &reads, &self.host.cgroup);
+                state.ended = Some(Ok(outcome));
+            }
+            _ => {}
+        }
+    }
+
+    fn fail(&self, state: &mut State, error: &Error) {
+        state.ended = Some(Err(Failed {
+            kind: error.kind(),
+            message: error.to_string(),
+            errno: error.errno(),
+            step: error.step_static(),
+        }));
+    }
+
+    fn sandbox_error(&self, state: &mut State, why: &str) {
+        state.streams.drain();
+        let mut outcome = state.outcome();
+        outcome.verdict = Verdict::SandboxError;
+        outcome.returncode = -libc::SIGKILL;
+        outcome.signal = Some(libc::SIGKILL);
+        outcome.message = Some(why.into());
+        state.ended = Some(Ok(outcome));
+    }
+}
+
+impl AsFd for Process {
+    /// A descriptor that is readable whenever [`poll`](Process::poll) has something to do; for use in an event loop.
+    ///
+    /// It belongs to the process, stays the same, and is for waiting only.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll
+            .get_or_init(|| {
+                let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+                    .expect("the kernel has memory for an epoll");
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+                let _ = epoll.add(&self.channel, event);
+                for fd in self.lock().streams.open_fds() {
+                    // SAFETY: open now, as it is among the streams, which are locked.
+                    let _ = epoll.add(unsafe { BorrowedFd::borrow_raw(fd) }, event);
+                }
+                epoll
+            })
+            .0
+            .as_fd()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Said aloud, since a forked child may hold the channel open.
+        if self.channel.is_ours() && self.lock().ended.is_none() {
+            let _ = self.kill();
+        }
+    }
+}
+
+impl State {
+    /// An outcome with everything in it that does not depend on how it ended.
+    fn outcome(&mut self) -> Outcome {
+        let [out, err] = [&mut self.streams.stdout, &mut self.streams.stderr].map(Stream::take);
+        Outcome {
+            verdict: Verdict::Ok,
+            returncode: 0,
+            exit_code: None,
+            signal: None,
+            limit: None,
+            stdout_truncated: out.total > out.kept.len() as u64,
+            stderr_truncated: err.total > err.kept.len() as u64,
+            stdout_bytes: out.total,
+            stderr_bytes: err.total,
+            stdout: Bytes(out.kept),
+            stderr: Bytes(err.kept),
+            outputs: std::mem::take(&mut self.outputs),
+            usage: Usage::default(),
+            enforcement: std::mem::take(&mut self.enforcement),
+            message: None,
+        }
+    }
+
+    fn collect(&mut self, collected: &Collected, fd: Option<OwnedFd>) {
+        let Some(path) = self.paths.get(collected.index as usize) else {
+            return;
+        };
+        let file = match fd {
+            Some(fd) => read_output(fd, self.output_file_size),
+            None => {
+                let why = match collected.errno as i32 {
+                    libc::ENOENT => "there is no such file".to_string(),
+                    libc::ELOOP | libc::ENOTDIR => {
+                        "a component is a symbolic link or no directory".to_string()
+                    }
+                    libc::EINVAL => "it is not a regular file".to_string(),
+                    errno => std::io::Error::from_raw_os_error(errno).to_string(),
+                };
+                OutputFile {
+                    error: Some(why),
+                    ..OutputFile::default()
+                }
+            }
+        };
+        self.outputs.insert(path.clone(), file);
+    }
+}
+
+/// A regular file of the dead sandbox, as init has opened it.
+fn read_output(fd: OwnedFd, cap: u64) -> OutputFile {
+    use std::io::Read;
+    let file = std::fs::File::from(fd);
+    let mut content = Vec::new();
+    let size = file.metadata().map_or(0, |m| m.len());
+    match file.take(cap).read_to_end(&mut content) {
+        Ok(_) => OutputFile {
+            truncated: size > cap,
+            content: Bytes(content),
+            size,
+            error: None,
+        },
+        Err(e) => OutputFile {
+            error: Some(e.to_string()),
+            ..OutputFile::default()
+        },
+    }
+}
+
+/// The process id behind a pidfd, as this process's /proc sees it.
+fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))?
+        .trim()
+        .parse::<i64>()
+        .ok()?;
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
+fn split_reads(mut bytes: &[u8], count: usize) -> Vec<Option<&[u8]>> {
+    let mut reads = Vec::with_capacity(count);
+    for _ in 0..count {
+        let Some(len) = read_of::<u32>(bytes) else {
+            break;
+        };
+        bytes = &bytes[4..];
+        match len {
+            u32::MAX => reads.push(None),
+            len => {
+                let (content, rest) = bytes.split_at((len as usize).min(bytes.len()));
+                reads.push(Some(content));
+                bytes = rest;
+            }
+        }
+    }
+    reads
+}

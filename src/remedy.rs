@@ -1,0 +1,183 @@
+//! Puts a failed step into words: the step, the object, the errno and what to do about it.
+
+use crate::error::{Error, ErrorKind};
+use crate::wire::*;
+
+/// The error for a failure; `step` is the plan's, if the failure was in one.
+pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
+    let errno = failure.errno as i32;
+    let (name, object) = match step {
+        Some((op, payload)) => (op_name(op.code), object(op, payload)),
+        None => (step_name(failure.index), String::new()),
+    };
+    let cause = std::io::Error::from_raw_os_error(errno);
+    let cause = match errno {
+        0 => String::new(),
+        _ => format!(": {}", cause),
+    };
+    let object = if object.is_empty() {
+        object
+    } else {
+        format!(" {object}")
+    };
+    let advice = advice(failure, step.map(|(op, _)| op.code), errno)
+        .map_or(String::new(), |text| format!("; {text}"));
+    Error::new(kind(errno), format!("{name}{object}{cause}{advice}"))
+        .with_errno(errno)
+        .with_step(name)
+}
+
+fn kind(errno: i32) -> ErrorKind {
+    match errno {
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN => ErrorKind::Resource,
+        _ => ErrorKind::Setup,
+    }
+}
+
+fn op_name(code: u16) -> &'static str {
+    match code {
+        T_DIR | S_DIR => "making directory",
+        T_LINK => "making symbolic link",
+        T_FILE | R_FILE => "writing file",
+        T_BIND => "binding",
+        T_DEV => "binding device",
+        T_PROC | S_PROC => "mounting proc at",
+        S_TMPFS => "mounting tmpfs at",
+        S_BIND => "binding",
+        S_SOURCE => "opening volume",
+        S_VOLUME => "attaching volume at",
+        S_LOOPBACK => "bringing up loopback",
+        S_HOSTNAME => "setting the host name",
+        S_MASK => "masking",
+        S_READ_ONLY => "making read-only",
+        S_DISK => "opening",
+        L_GROUP => "making a cgroup in base directory",
+        L_WRITE => "writing cgroup file",
+        R_RLIMIT => "setting resource limit",
+        R_CWD => "changing to working directory",
+        R_SECCOMP => "installing the seccomp filter",
+        R_EXEC => "executing",
+        _ => "an unknown step",
+    }
+}
+
+fn object(op: Op, payload: &[u8]) -> String {
+    let mut strings = payload
+        .split(|b| *b == 0)
+        .map(|s| format!("`{}`", String::from_utf8_lossy(s)));
+    match op.code {
+        T_LINK | T_BIND | T_DEV | S_BIND => {
+            let source = strings.next().unwrap_or_default();
+            format!("{source} at {}", strings.next().unwrap_or_default())
+        }
+        L_WRITE => {
+            let file = strings.next().unwrap_or_default();
+            format!("{file} (value {})", strings.next().unwrap_or_default())
+        }
+        L_GROUP => format!("number {}", op.a),
+        R_RLIMIT => format!("number {} to {}", op.flags, op.a),
+        R_SECCOMP | S_LOOPBACK => String::new(),
+        R_EXEC => program(payload),
+        _ => strings.next().unwrap_or_default(),
+    }
+}
+
+/// `args[0]` of an R_EXEC payload.
+fn program(payload: &[u8]) -> String {
+    let first = size_of::<ExecHead>();
+    let offset = payload
+        .get(first..first + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, usize::from_ne_bytes);
+    let name = payload
+        .get(offset..)
+        .and_then(|rest| rest.split(|b| *b == 0).next())
+        .unwrap_or_default();
+    format!("`{}`", String::from_utf8_lossy(name))
+}
+
+fn step_name(step: u32) -> &'static str {
+    match step {
+        STEP_CONFIG => "reading the supervisor's configuration",
+        STEP_VERSION => "checking the helper's version",
+        STEP_NAMESPACE_FILES => "opening /proc/self/ns",
+        STEP_DEV_NULL => "opening /dev/null",
+        STEP_SLOTS => "finding room for one more sandbox",
+        STEP_PLAN => "reading the plan",
+        STEP_HOST_MOUNTS => "entering the host's mount namespace",
+        STEP_UNSHARE_MOUNTS => "making a mount namespace",
+        STEP_ROOT_TMPFS => "mounting the root tmpfs",
+        STEP_PIVOT => "pivoting into the new root",
+        STEP_NETWORK => "making a network namespace",
+        STEP_SOCKETS => "making sockets",
+        STEP_CLONE => "cloning into new namespaces",
+        STEP_ID_MAP => "writing id maps",
+        STEP_IDS => "changing user and group ids",
+        STEP_CAPABILITIES => "dropping capabilities",
+        STEP_SPAWN => "cloning the program's process",
+        STEP_CGROUP_ENTER => "entering the run's cgroup",
+        STEP_STDIO => "setting up standard streams",
+        STEP_CWD_ESCAPE => "checking that the working directory lies inside",
+        STEP_INIT_DIED => "the sandbox's init died",
+        STEP_EPOLL => "watching the sandbox",
+        STEP_SESSION => "making a session",
+        _ => "an unknown step",
+    }
+}
+
+/// What to do about it, where we know.
+fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static str> {
+    Some(match (code, errno) {
+        (Some(T_PROC | S_PROC), libc::EPERM) => {
+            "/proc is masked by an outer container: run that one with `--security-opt systempaths=unconfined` (Docker) or \
+             `procMount: Unmasked` (Kubernetes)"
+        }
+        (Some(R_EXEC), libc::ENOENT) => {
+            "there is no such program inside the sandbox, or its interpreter or dynamic linker is missing there"
+        }
+        (Some(R_EXEC), libc::EACCES) => {
+            "it is not an executable file, or lies in a directory that its user may not enter"
+        }
+        (Some(R_EXEC), libc::ENOEXEC) => {
+            "it has no format that this kernel executes; a script needs a `#!` line"
+        }
+        (Some(R_EXEC), libc::E2BIG) => {
+            "arguments and environment are longer than the kernel takes (a quarter of the stack limit, 128 KiB each)"
+        }
+        (Some(R_FILE), libc::ENOSPC) => {
+            "the files are larger than the sandbox's `disk` or `inodes` limit"
+        }
+        (Some(R_FILE), libc::EROFS) => {
+            "files can be made only below /work, /tmp, /dev/shm, a tmpfs or a writable volume"
+        }
+        (Some(R_FILE | R_CWD), libc::ELOOP | libc::ENOTDIR) => {
+            "a component is a symbolic link or no directory"
+        }
+        (Some(R_CWD), libc::ENOENT) => "there is no such directory inside the sandbox",
+        (Some(S_VOLUME), libc::ENOENT) => "the mount point is not there and cannot be made",
+        (Some(S_VOLUME), libc::ELOOP | libc::ENOTDIR) => "the path leads through a symbolic link",
+        (Some(S_SOURCE), libc::EACCES) => "the caller may not open it",
+        (Some(L_WRITE | L_GROUP), _) => {
+            "the cgroup hierarchy changed since the supervisor started, or the kernel refuses this value"
+        }
+        (None, libc::EPERM) if failure.index == STEP_CLONE => {
+            "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor)"
+        }
+        (None, libc::ENOSPC) if failure.index == STEP_CLONE || failure.index == STEP_NETWORK => {
+            "a limit in /proc/sys/user/max_*_namespaces is reached"
+        }
+        (None, libc::EINVAL) if failure.index == STEP_PIVOT => {
+            "the host's root is an initramfs or no mount point, which pivot_root(2) does not take"
+        }
+        (None, libc::ENFILE) if failure.index == STEP_SLOTS => {
+            "1,024 sandboxes at one time are the most for one process"
+        }
+        (None, _) if failure.index == STEP_VERSION => {
+            "the helper named by STOCKADE_INIT is another version's"
+        }
+        (None, _) if failure.index == STEP_INIT_DIED => {
+            "it was killed from outside, or by the kernel for want of memory"
+        }
+        _ => return None,
+    })
+}

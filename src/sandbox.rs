@@ -1,0 +1,145 @@
+//! A live sandbox, in which programs are run one after another or side by side.
+
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::outcome::Outcome;
+use crate::plan::{Plan, read_of};
+use crate::process::{self, Live, Process};
+use crate::spec::Spec;
+use crate::supervisor::{self, Channel, Host};
+use crate::wire::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
+/// killed when the last of them ends.
+///
+/// All methods may be called from any thread, at the same time. Dropping it closes it. After a fork of the host the
+/// child's calls fail with [`ErrorKind::State`].
+pub struct Sandbox {
+    channel: Channel,
+    host: Arc<Host>,
+    spec: Spec,
+    closed: AtomicBool,
+}
+
+impl Sandbox {
+    /// Starts a sandbox for `spec`; `args` and the other fields of the program are not used and may be empty.
+    ///
+    /// # Errors
+    /// As [`Spec::run`].
+    pub fn start(spec: &Spec) -> Result<Self, Error> {
+        let (host, plan, channel) =
+            supervisor::start(spec.cgroup_parent.as_deref(), &[], |host| {
+                limits::enforcement(spec, host)?;
+                Plan::sandbox(spec, &host.ids, &host.cgroup, false)
+            })?;
+        let answer = channel
+            .receive(true)?
+            .map(|received| received.bytes)
+            .unwrap_or_default();
+        match read_of::<Failure>(&answer) {
+            Some(Failure { kind: READY, .. }) => Ok(Sandbox {
+                channel,
+                host,
+                spec: spec.clone(),
+                closed: AtomicBool::new(false),
+            }),
+            Some(failure) => Err(plan.explain(&failure)),
+            None => Err(Error::new(
+                ErrorKind::Supervisor,
+                "the supervisor was killed while the sandbox was started",
+            )),
+        }
+    }
+
+    /// The specification it was started with.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Runs a program in it and waits for its end.
+    ///
+    /// The sandbox's own fields (`rootfs`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
+    /// `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
+    /// count for this run; memory and processes of overlapping runs are counted for each alone.
+    ///
+    /// # Errors
+    /// As [`Spec::run`]; [`ErrorKind::State`] after [`close`](Sandbox::close).
+    pub fn run(&self, spec: &Spec) -> Result<Outcome, Error> {
+        self.start_program(spec, false)?.wait()
+    }
+
+    /// Starts a program in it.
+    ///
+    /// # Errors
+    /// As [`run`](Sandbox::run).
+    pub fn spawn(&self, spec: &Spec) -> Result<Process, Error> {
+        self.start_program(spec, true)
+    }
+
+    fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
+        self.channel.check_owner()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
+        }
+        self.check_fixed(spec)?;
+        process::start(
+            spec,
+            handle,
+            Some(Live {
+                channel: &self.channel,
+                host: &self.host,
+            }),
+        )
+    }
+
+    fn check_fixed(&self, spec: &Spec) -> Result<(), Error> {
+        let own = &self.spec;
+        let same = [
+            ("rootfs", own.rootfs == spec.rootfs),
+            ("volumes", own.volumes == spec.volumes),
+            ("tmpfs", own.tmpfs == spec.tmpfs),
+            ("network", own.network == spec.network),
+            ("user", own.user == spec.user),
+            ("hostname", own.hostname == spec.hostname),
+            ("disk", own.disk == spec.disk),
+            ("inodes", own.inodes == spec.inodes),
+            ("cgroup_parent", own.cgroup_parent == spec.cgroup_parent),
+            ("enforce", own.enforce == spec.enforce),
+        ];
+        match same.iter().find(|(_, same)| !same) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::invalid(format!(
+                "{name}: it is fixed when the sandbox starts and cannot differ for a program in it"
+            ))),
+        }
+    }
+
+    /// Ends everything in it and removes it. Closing again does nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] if it was made by another process.
+    pub fn close(&self) -> Result<(), Error> {
+        self.channel.check_owner()?;
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.channel.tell(KILL, REASON_CALLER)?;
+        // The supervisor closes its end when the sandbox's init, and so everything in it, is dead and reaped.
+        while let Some(received) = self.channel.receive(true)? {
+            if received.bytes.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if self.channel.is_ours() {
+            let _ = self.close();
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The host's end of its supervisor: started on first use, started again if it dies, and never shared with a child
+//! that the host forks.
+
+use crate::cgroup::{Cgroup, Kind};
+use crate::error::{Error, ErrorKind};
+use crate::ids::Ids;
+use crate::launch::{self, Hidden, above_stdio, sealed_memfd};
+use crate::plan::{Plan, bytes_of, read_of};
+use crate::remedy;
+use crate::wire::*;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use std::collections::HashMap;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A supervisor and what is known of it.
+pub(crate) struct Host {
+    socket: OwnedFd,
+    child: Hidden,
+    pub ids: Ids,
+    /// In words, for `enforcement`.
+    pub ids_text: String,
+    pub keeps_groups: bool,
+    pub cgroup: Cgroup,
+}
+
+/// All supervisors of this process, by `cgroup_parent`. A forked child makes a registry of its own.
+struct Registry {
+    pid: u32,
+    hosts: Mutex<HashMap<Option<String>, Arc<Host>>>,
+}
+
+static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
+
+fn registry() -> &'static Registry {
+    let pid = std::process::id();
+    loop {
+        let current = REGISTRY.load(Ordering::Acquire);
+        // SAFETY: registries are leaked, so a pointer that was ever stored stays valid.
+        if let Some(registry) = unsafe { current.as_ref() } {
+            if registry.pid == pid {
+                return registry;
+            }
+        }
+        // The parent's registry is left as it is: its lock may have been held by a thread that is not here.
+        let new = Box::into_raw(Box::new(Registry {
+            pid,
+            hosts: Mutex::default(),
+        }));
+        if REGISTRY
+            .compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            // SAFETY: nobody has seen `new`.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+}
+
+/// The supervisor for this `cgroup_parent`.
+pub(crate) fn get(cgroup_parent: Option<&str>) -> Result<Arc<Host>, Error> {
+    let key = cgroup_parent.map(String::from);
+    let mut hosts = registry()
+        .hosts
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(host) = hosts.get(&key) {
+        return Ok(host.clone());
+    }
+    let host = Arc::new(Host::start(cgroup_parent)?);
+    hosts.insert(key, host.clone());
+    Ok(host)
+}
+
+/// Forgets a supervisor that has died, unless another thread has already started the next.
+fn forget(cgroup_parent: Option<&str>, dead: &Arc<Host>) {
+    let key = cgroup_parent.map(String::from);
+    let mut hosts = registry()
+        .hosts
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if hosts.get(&key).is_some_and(|host| Arc::ptr_eq(host, dead)) {
+        hosts.remove(&key);
+    }
+}
+
+/// Sends a plan to the supervisor, made by `plan` for the supervisor that is asked; starts a new one if it has died.
+pub(crate) fn start(
+    cgroup_parent: Option<&str>,
+    fds: &[RawFd],
+    plan: impl Fn(&Host) -> Result<Plan, Error>,
+) -> Result<(Arc<Host>, Plan, Channel), Error> {
+    let mut tries = 0;
+    loop {
+        let host = get(cgroup_parent)?;
+        let plan = plan(&host)?;
+        let (channel, theirs) = Channel::new()?;
+        match send_plan(host.socket.as_raw_fd(), START, &plan, &theirs, fds, false) {
+            Ok(()) => return Ok((host, plan, channel)),
+            Err(e) if tries < 3 && is_gone(&e) => {
+                forget(cgroup_parent, &host);
+                tries += 1;
+            }
+            Err(e) => return Err(Error::system("sending to the supervisor", e)),
+        }
+    }
+}
+
+pub(crate) fn is_gone(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ECONNREFUSED)
+    )
+}
+
+/// Sends a request with its plan over `socket`.
+pub(crate) fn send_plan(
+    socket: RawFd,
+    kind: u32,
+    plan: &Plan,
+    channel: &OwnedFd,
+    fds: &[RawFd],
+    live: bool,
+) -> io::Result<()> {
+    let mut head = plan.head;
+    head.kind = kind;
+    let mut all = vec![channel.as_raw_fd()];
+    all.extend_from_slice(fds);
+    if plan.needs_memfd(live) {
+        let memfd = sealed_memfd(&plan.bytes, false)?;
+        head.in_memfd = plan.bytes.len() as u32;
+        all.push(memfd.as_raw_fd());
+        send(socket, bytes_of(&head), &[], &all)
+    } else {
+        send(socket, bytes_of(&head), &plan.bytes, &all)
+    }
+}
+
+fn send(socket: RawFd, head: &[u8], body: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    let parts = [IoSlice::new(head), IoSlice::new(body)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() {
+        &rights[..0]
+    } else {
+        &rights[..]
+    };
+    loop {
+        match sendmsg::<()>(socket, &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+impl Host {
+    fn start(cgroup_parent: Option<&str>) -> Result<Host, Error> {
+        let ids = Ids::detect();
+        match Host::start_with(cgroup_parent, ids.clone()) {
+            // Sub-ids are a convenience: where newuidmap does not work, one id does.
+            Err(e)
+                if matches!(ids, Ids::Range { .. }) && e.kind() != ErrorKind::InvalidArgument =>
+            {
+                let note = format!("sub-ids could not be used: {e}");
+                Host::start_with(cgroup_parent, Ids::Single { note })
+            }
+            result => result,
+        }
+    }
+
+    fn start_with(cgroup_parent: Option<&str>, ids: Ids) -> Result<Host, Error> {
+        let cgroup = Cgroup::prepare(cgroup_parent)?;
+        let started = Host::launch(&ids, &cgroup);
+        let (socket, child) = match started {
+            Ok(started) => started,
+            Err(e) => {
+                cgroup.remove();
+                return Err(e);
+            }
+        };
+        let keeps_groups = matches!(ids, Ids::Single { .. });
+        let ids_text = match &ids {
+            Ids::Single { note } => format!("CLONE_NEWUSER, the caller's id only: {note}"),
+            Ids::Range { users, .. } => {
+                format!("CLONE_NEWUSER, the caller's id and {} sub-ids", users.count)
+            }
+            Ids::Root { users, .. } => format!(
+                "CLONE_NEWUSER, ids from {} (never the host's 0)",
+                users.start
+            ),
+        };
+        Ok(Host {
+            socket,
+            child,
+            ids,
+            ids_text,
+            keeps_groups,
+            cgroup,
+        })
+    }
+
+    fn launch(ids: &Ids, cgroup: &Cgroup) -> Result<(OwnedFd, Hidden), Error> {
+        let (ours, theirs) = pair()?;
+        let child = launch::supervisor(theirs.as_raw_fd())?;
+        drop(theirs);
+        let ended = |e: Error| {
+            // SAFETY: a plain call; the pidfd is ours.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    child.pidfd.as_raw_fd(),
+                    libc::SIGKILL,
+                    0,
+                    0,
+                )
+            };
+            child.wait();
+            e
+        };
+        ids.write(child.pid).map_err(ended)?;
+        let (map, count) = ids.mode();
+        let mut config = Config {
+            map,
+            ids: count,
+            cgroup: match cgroup.kind() {
+                Kind::None => CGROUP_NONE,
+                Kind::V2 => CGROUP_V2,
+                Kind::V1 => CGROUP_V1,
+            },
+            cgroup_dirs: cgroup.dirs().len() as u32,
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            ..Config::NONE
+        };
+        let name = cgroup.name().as_bytes();
+        config.cgroup_name[..name.len()].copy_from_slice(name);
+        // SAFETY: a plain call; the result is a new descriptor or -1.
+        let me = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as RawFd;
+        if me < 0 {
+            return Err(ended(Error::system(
+                "pidfd_open of this process (Linux 5.3 and later have it)",
+                io::Error::last_os_error(),
+            )));
+        }
+        // SAFETY: just made.
+        let me = unsafe { OwnedFd::from_raw_fd(me) };
+        let mut fds = vec![me.as_raw_fd()];
+        fds.extend(cgroup.dirs().iter().map(|dir| dir.as_raw_fd()));
+        send(ours.as_raw_fd(), bytes_of(&config), &[], &fds)
+            .map_err(|e| ended(Error::system("configuring the supervisor", e)))?;
+        let mut buffer = [0; size_of::<Failure>()];
+        let answer = loop {
+            match nix::sys::socket::recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(nix::errno::Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match answer.ok().and_then(|n| read_of::<Failure>(&buffer[..n])) {
+            Some(Failure { kind: READY, .. }) => Ok((ours, child)),
+            Some(failure) => Err(ended(remedy::explain(&failure, None))),
+            None => Err(ended(Error::new(
+                ErrorKind::Setup,
+                "the supervisor ended while starting; was it killed?",
+            ))),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The socket closes with us and the supervisor ends; it is reaped where it does so at once, else by exit.
+        let _ =
+            nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        self.child.wait();
+    }
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    let made = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    );
+    let (ours, theirs) = made.map_err(|e| Error::system("making a socket pair", e))?;
+    let up = |fd| above_stdio(fd).map_err(|e| Error::system("making a socket pair", e));
+    Ok((up(ours)?, up(theirs)?))
+}
+
+/// The host's end of the socket of one sandbox or run.
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// The process that made it: a forked child must not speak for its parent.
+    pid: u32,
+}
+
+/// What comes over a channel.
+pub(crate) struct Received {
+    pub bytes: Vec<u8>,
+    pub fd: Option<OwnedFd>,
+}
+
+impl Channel {
+    pub fn new() -> Result<(Channel, OwnedFd), Error> {
+        let (ours, theirs) = pair()?;
+        Ok((
+            Channel {
+                socket: ours,
+                pid: std::process::id(),
+            },
+            theirs,
+        ))
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    pub fn check_owner(&self) -> Result<(), Error> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::State,
+            "this handle was made by another process, before a fork; make one here",
+        ))
+    }
+
+    /// Sends a short message; an end that is gone is no error, as its end will be seen when receiving.
+    pub fn tell(&self, kind: u32, arg: u32) -> Result<(), Error> {
+        self.check_owner()?;
+        match send(self.fd(), bytes_of(&Message { kind, arg }), &[], &[]) {
+            Err(e) if !is_gone(&e) => Err(Error::system("sending to the supervisor", e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.
+    pub fn receive(&self, wait: bool) -> Result<Option<Received>, Error> {
+        let mut buffer = [0u8; 20 * 1024];
+        let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC
+            | if wait {
+                MsgFlags::empty()
+            } else {
+                MsgFlags::MSG_DONTWAIT
+            };
+        loop {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            match recvmsg::<()>(self.fd(), &mut parts, Some(&mut control), flags) {
+                Ok(message) => {
+                    let mut fd = None;
+                    for part in message
+                        .cmsgs()
+                        .map_err(|e| Error::system("receiving from the supervisor", e))?
+                    {
+                        if let ControlMessageOwned::ScmRights(fds) = part {
+                            for raw in fds {
+                                // SAFETY: the kernel has just given it to us.
+                                fd = Some(unsafe { OwnedFd::from_raw_fd(raw) });
+                            }
+                        }
+                    }
+                    let n = message.bytes;
+                    let fd = fd
+                        .map(above_stdio)
+                        .transpose()
+                        .map_err(|e| Error::system("receiving a descriptor", e))?;
+                    return Ok(Some(Received {
+                        bytes: buffer[..n].to_vec(),
+                        fd,
+                    }));
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => return Ok(None),
+                Err(nix::errno::Errno::ECONNRESET) => {
+                    return Ok(Some(Received {
+                        bytes: Vec::new(),
+                        fd: None,
+                    }));
+                }
+                Err(e) => return Err(Error::system("receiving from the supervisor", e)),
+            }
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,335 @@
+//! What the host library and the helper say to each other: shared, `core` only.
+//!
+//! Everything is in the machine's own byte order and layout, since both ends are built together; the first message
+//! carries [`VERSION`], so that a helper installed by hand (`STOCKADE_INIT`) is refused if it is another version's.
+//!
+//! The host and the supervisor share one `SOCK_SEQPACKET` socket for [`CONFIG`] and [`START`]. Each sandbox and each
+//! program run has a *channel* of its own, a socket that the host makes and passes with the request: answers come
+//! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
+
+/// Changes whenever anything in this file does.
+pub const VERSION: u32 = 0x5354_0001;
+
+// ---- messages, host to supervisor
+/// First message: [`Config`]; descriptors: the host's pidfd, then the cgroup base directories.
+pub const CONFIG: u32 = 1;
+/// Start a sandbox: a [`Request`] with a plan; descriptors: channel, then those of the run.
+pub const START: u32 = 2;
+/// On a sandbox's channel: run a program in it; a [`Request`] with a plan, descriptors as in [`START`].
+pub const EXEC: u32 = 3;
+/// On a run's channel: end the run; `arg` is the reason.
+pub const KILL: u32 = 4;
+/// On a run's channel: send signal `arg` to the program.
+pub const SIGNAL: u32 = 5;
+
+// ---- messages, supervisor to host
+/// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
+pub const READY: u32 = 10;
+/// The program has been executed; [`Started`], and a pidfd if it was asked for.
+pub const STARTED: u32 = 11;
+/// Something failed; [`Failure`]. Nothing of the run is left.
+pub const FAILED: u32 = 12;
+/// A collected file; [`Collected`], and a descriptor if it could be opened.
+pub const OUTPUT: u32 = 13;
+/// The run is over; [`Exit`], then the raw contents of the cgroup files.
+pub const EXIT: u32 = 14;
+
+// ---- messages, supervisor to init
+/// Id maps are written; go on.
+pub const GO: u32 = 20;
+
+/// The largest message; a plan that does not fit goes in a memfd.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+/// The most descriptors in one message.
+pub const FDS_MAX: usize = 16;
+/// The most cgroup base directories.
+pub const CGROUPS_MAX: usize = 6;
+/// The most host directories in one sandbox.
+pub const VOLUMES_MAX: usize = 64;
+
+/// A message without a body of its own.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Message {
+    pub kind: u32,
+    pub arg: u32,
+}
+
+/// How ids are mapped.
+pub const MAP_SINGLE: u32 = 0;
+/// The supervisor has a range of ids, 0 of which is the caller's own; it writes the sandboxes' maps.
+pub const MAP_RANGE: u32 = 1;
+/// The caller is root: like [`MAP_RANGE`], but 0 is never mapped into a sandbox.
+pub const MAP_ROOT: u32 = 2;
+
+pub const CGROUP_NONE: u32 = 0;
+pub const CGROUP_V2: u32 = 1;
+pub const CGROUP_V1: u32 = 2;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub kind: u32,
+    pub version: u32,
+    pub map: u32,
+    pub cgroup: u32,
+    /// How many ids above 0 the supervisor has.
+    pub ids: u32,
+    pub cgroup_dirs: u32,
+    /// Processors that may run at once, for the CPU clock.
+    pub cpus: u32,
+    pub pad: u32,
+    /// Name of the base directories, ended by NUL.
+    pub cgroup_name: [u8; 64],
+}
+
+impl Config {
+    pub const NONE: Config = Config {
+        kind: CONFIG,
+        version: VERSION,
+        map: MAP_SINGLE,
+        cgroup: CGROUP_NONE,
+        ids: 0,
+        cgroup_dirs: 0,
+        cpus: 1,
+        pad: 0,
+        cgroup_name: [0; 64],
+    };
+}
+
+/// Head of a plan. Offsets are from the start of the plan, each section a row of [`Op`]s.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub kind: u32,
+    /// The plan is not in this message but in the last descriptor, a memfd of this many bytes.
+    pub in_memfd: u32,
+    pub flags: u32,
+    pub user: u32,
+    pub group: u32,
+    pub volumes: u32,
+    pub template: Section,
+    pub setup: Section,
+    pub limits: Section,
+    pub run: Section,
+    /// Identifies the template section.
+    pub template_key: u64,
+    /// Nanoseconds, 0 for none.
+    pub wall_time: u64,
+    pub cpu_time: u64,
+    /// Bytes for the supervisor to watch where no cgroup does, 0 for none.
+    pub memory: u64,
+    /// How to read the CPU clock: index of a read, plus 1; 0 for none.
+    pub cpu_read: u32,
+    /// Nanoseconds for one unit of it.
+    pub cpu_unit: u32,
+    /// Key of the number; empty for the first number of the file.
+    pub cpu_key: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Section {
+    pub offset: u32,
+    pub len: u32,
+}
+
+// ---- Request::flags
+/// A program is to be run: `limits` and `run` are there. Otherwise only a sandbox is started.
+pub const HAS_RUN: u32 = 1;
+/// The sandbox ends with the run.
+pub const ONE_SHOT: u32 = 2;
+/// Pass a pidfd of the program with [`STARTED`].
+pub const WANT_PIDFD: u32 = 4;
+/// A descriptor for standard input, output, error is among the message's, in this order; else `/dev/null`.
+pub const HAS_STDIN: u32 = 8;
+pub const HAS_STDOUT: u32 = 16;
+pub const HAS_STDERR: u32 = 32;
+/// Standard error goes where standard output goes.
+pub const STDERR_TO_STDOUT: u32 = 64;
+/// A network namespace of its own, made new, instead of a leased one.
+pub const NET_NEW: u32 = 128;
+/// The host's network namespace.
+pub const NET_HOST: u32 = 256;
+
+/// One step of a plan; `len` bytes of payload follow, padded to 8.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Op {
+    pub code: u16,
+    pub flags: u16,
+    pub len: u32,
+    pub a: u64,
+    pub b: u64,
+}
+
+// ---- template: done by the supervisor in a mount namespace that sandboxes then copy
+/// Directory `path`, mode `a`.
+pub const T_DIR: u16 = 1;
+/// Symbolic link: `target`, `path`.
+pub const T_LINK: u16 = 2;
+/// File `path`, then its content; mode `a`.
+pub const T_FILE: u16 = 3;
+/// Bind `source` at `path`, with `flags` [`BIND_WRITABLE`] and so on.
+pub const T_BIND: u16 = 4;
+/// Bind the device node `source`, which must be a character device with number `a`, at `path`.
+pub const T_DEV: u16 = 5;
+/// A procfs of the supervisor's own pid namespace at `path`.
+pub const T_PROC: u16 = 6;
+
+pub const BIND_WRITABLE: u16 = 1;
+/// A source that does not exist is passed over.
+pub const BIND_OPTIONAL: u16 = 2;
+pub const BIND_NOEXEC: u16 = 4;
+
+// ---- setup: done by a sandbox's init
+/// procfs at `path`.
+pub const S_PROC: u16 = 20;
+/// tmpfs at `path`: `a` bytes, `b` inodes.
+pub const S_TMPFS: u16 = 21;
+/// Directory `path` with mode `a`, and its parents; an existing one is kept.
+pub const S_DIR: u16 = 22;
+/// Bind `source` at `path`, both inside.
+pub const S_BIND: u16 = 23;
+/// Attach volume number `a` at `path`.
+pub const S_VOLUME: u16 = 24;
+/// Bring the loopback interface up.
+pub const S_LOOPBACK: u16 = 25;
+/// Set the host name.
+pub const S_HOSTNAME: u16 = 26;
+/// Cover `path` with `/dev/null`; passed over where it is not there.
+pub const S_MASK: u16 = 27;
+/// Make `path` read-only by a bind over itself.
+pub const S_READ_ONLY: u16 = 28;
+/// The writable file system whose use is reported: `path`.
+pub const S_DISK: u16 = 29;
+
+// ---- volumes: opened by the supervisor in the host's mount namespace (section `setup`, code S_SOURCE, in order)
+/// Source of the next volume: `path`; flags as for [`T_BIND`].
+pub const S_SOURCE: u16 = 30;
+
+// ---- limits: done by the supervisor
+/// Make a group for the run in base directory `a` and have the program enter it if `b`. `path`: the file to enter by.
+pub const L_GROUP: u16 = 40;
+/// Write `value` to `file` of the group in base directory `a`; `b`: failing is an error. Payload: file, value.
+pub const L_WRITE: u16 = 41;
+/// Read `file` of the group in base directory `a` at the end.
+pub const L_READ: u16 = 42;
+
+// ---- run: done by init, and by the program's process before exec
+/// File `path`, then its content; mode `a`; parents are made.
+pub const R_FILE: u16 = 60;
+/// Resource limit number `flags`: soft `a`, hard `b`.
+pub const R_RLIMIT: u16 = 61;
+/// Working directory.
+pub const R_CWD: u16 = 62;
+/// seccomp filter: payload is an array of `struct sock_filter`.
+pub const R_SECCOMP: u16 = 63;
+/// Program: payload is an [`ExecHead`], then tables of offsets from the payload's start, then strings.
+pub const R_EXEC: u16 = 64;
+/// Collect `path` at the end.
+pub const R_OUTPUT: u16 = 65;
+
+/// Counts of the three tables of offsets (u64 each, ended by 0): arguments, environment, paths to try in order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ExecHead {
+    pub args: u32,
+    pub env: u32,
+    pub paths: u32,
+    pub pad: u32,
+}
+
+/// Where a failure happened: a section's op by its number, or a step outside any.
+pub const IN_TEMPLATE: u32 = 1;
+pub const IN_SETUP: u32 = 2;
+pub const IN_LIMITS: u32 = 3;
+pub const IN_RUN: u32 = 4;
+pub const IN_STEP: u32 = 5;
+
+/// Steps outside any section: `Failure::index` where `section` is [`IN_STEP`].
+pub const STEP_CONFIG: u32 = 0;
+pub const STEP_VERSION: u32 = 1;
+pub const STEP_NAMESPACE_FILES: u32 = 2;
+pub const STEP_DEV_NULL: u32 = 3;
+pub const STEP_SLOTS: u32 = 4;
+pub const STEP_PLAN: u32 = 5;
+pub const STEP_HOST_MOUNTS: u32 = 6;
+pub const STEP_UNSHARE_MOUNTS: u32 = 7;
+pub const STEP_ROOT_TMPFS: u32 = 8;
+pub const STEP_PIVOT: u32 = 9;
+pub const STEP_NETWORK: u32 = 10;
+pub const STEP_SOCKETS: u32 = 11;
+pub const STEP_CLONE: u32 = 12;
+pub const STEP_ID_MAP: u32 = 13;
+pub const STEP_IDS: u32 = 14;
+pub const STEP_CAPABILITIES: u32 = 15;
+pub const STEP_SPAWN: u32 = 16;
+pub const STEP_CGROUP_ENTER: u32 = 17;
+pub const STEP_STDIO: u32 = 18;
+pub const STEP_CWD_ESCAPE: u32 = 19;
+pub const STEP_INIT_DIED: u32 = 20;
+pub const STEP_EPOLL: u32 = 21;
+pub const STEP_SESSION: u32 = 22;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Failure {
+    pub kind: u32,
+    pub section: u32,
+    pub index: u32,
+    pub errno: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Started {
+    pub kind: u32,
+    pub has_pidfd: u32,
+    /// CLOCK_MONOTONIC nanoseconds of the exec.
+    pub at: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Collected {
+    pub kind: u32,
+    /// Which of the run's outputs.
+    pub index: u32,
+    pub errno: u32,
+    pub has_fd: u32,
+}
+
+// ---- why a run was ended, Exit::reason
+pub const REASON_NONE: u32 = 0;
+pub const REASON_CALLER: u32 = 1;
+pub const REASON_OUTPUT: u32 = 2;
+pub const REASON_WALL: u32 = 3;
+pub const REASON_CPU: u32 = 4;
+pub const REASON_MEMORY: u32 = 5;
+
+/// How a run ended. `reads` entries of (u32 length or u32::MAX, bytes) follow.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Exit {
+    pub kind: u32,
+    /// As waitpid(2) gives it.
+    pub status: u32,
+    pub reason: u32,
+    pub reads: u32,
+    pub started_at: u64,
+    pub ended_at: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub max_rss: u64,
+    pub csw_voluntary: u64,
+    pub csw_forced: u64,
+    /// Of the writable file system; `disk_total` 0 if it has none.
+    pub disk_total: u64,
+    pub disk_free: u64,
+    pub inodes_total: u64,
+    pub inodes_free: u64,
+    /// Sampled by the supervisor where no cgroup counts; 0 if not sampled.
+    pub sampled_cpu: u64,
+    pub sampled_memory: u64,
+}
