@@ -17,6 +17,7 @@
 mod bytes;
 mod capture;
 mod cgroup;
+mod doctor;
 mod error;
 mod ids;
 mod launch;
@@ -36,6 +37,7 @@ mod verdict;
 mod wire;
 
 pub use bytes::Bytes;
+pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Usage, Verdict};
 pub use process::Process;
