@@ -1,0 +1,102 @@
+//! What `stockade help` prints.
+
+use super::{fail, say};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// `stockade help`.
+pub const OVERVIEW: &str = "\
+Runs programs that are not trusted, each in a rootless sandbox of its own.
+
+Usage:
+  stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]   run a program
+  stockade doctor [--json]                        say what this host can do, and how to mend what it lacks
+  stockade help [COMMAND]                         explain a command
+  stockade --version
+";
+
+/// `stockade help run`.
+const RUN: &str = "\
+Runs PROGRAM in a sandbox and passes its output on as it comes.
+
+Usage: stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]
+
+By default the program sees the host's /usr read-only, an empty environment, no network, no other process and no
+standard input; it may write below /work (its working directory), /tmp and /dev/shm, in memory, 64 MiB in all.
+
+The program:
+  -e, --env NAME[=VALUE]      set a variable; without =VALUE, to what it is here
+      --env-file FILE         set the variables of a file, one NAME[=VALUE] on a line
+  -w, --workdir, --cwd DIR    working directory, inside (default /work)
+  -i, --interactive           let the program read standard input
+      --file PATH=HOSTFILE    put a copy of a file inside before the start; PATH relative to /work
+      --collect PATH=HOSTFILE after the end, copy a file out
+      --output-file-size SIZE most bytes of each collected file (default 64m)
+
+The sandbox:
+      --rootfs DIR            a directory as root, read-only (default: the host's /usr and what it needs)
+  -v, --volume HOST:INSIDE[:ro|rw]         show a directory or file of the host (default ro)
+      --tmpfs PATH[:size=64m,nr_inodes=1k] one more writable file system in memory
+      --network none|loopback|host         (default none)
+  -u, --user UID[:GID]        ids inside (default 1000:1000)
+  -h, --hostname NAME         (default stockade)
+
+Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
+      --cpu-time TIME         CPU time of the whole tree of processes
+      --wall-time, --timeout TIME
+  -m, --memory SIZE           memory of the whole sandbox
+      --pids, --pids-limit N  processes and threads at one time
+      --output SIZE           bytes of standard output, and of standard error
+      --output-overflow kill|discard       what to do beyond that (default kill)
+      --file-size SIZE        largest file; also --ulimit fsize=SIZE
+      --open-files N          descriptors of a process; also --ulimit nofile=N
+      --stack SIZE            stack of a main thread; also --ulimit stack=SIZE
+      --disk SIZE             all that it may write; also --storage-opt size=SIZE
+      --inodes N              all files and directories there
+
+How:
+      --json                  print the outcome, output included, as one JSON object
+      --spec FILE             read a specification in JSON first (- for standard input); flags change it
+      --enforce strict|best-effort         what to do about a limit nothing here can enforce (default strict: refuse)
+      --cgroup-parent DIR     make the groups in this directory of cgroup v2
+  -q, --quiet                 do not say how a limit is approximated
+      --rm, --init, --read-only            accepted: it is always so
+
+Exit status:
+  the program's own, or
+  124  a limit ended it (one line on standard error says which)
+  125  stockade failed or refused; the program did not run, or its end is not known
+  126  PROGRAM cannot be executed
+  127  PROGRAM was not found
+  128+N  it was ended by signal N (130 after Ctrl-C)
+";
+
+/// `stockade help doctor`.
+const DOCTOR: &str = "\
+Says what this host can do: namespaces, proc, seccomp, cgroups, sub-ids and what else sandboxes rest on. Runs one empty
+program in a sandbox to know. Changes nothing. Prints the exact command or text that mends each lack.
+
+Usage: stockade doctor [--json]
+
+Exit status: 0 if programs can be run here, 1 if not.
+";
+
+/// `stockade help [COMMAND]`.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
+        None => say(OVERVIEW),
+        Some(command) => of(command),
+    }
+}
+
+/// The help of one command.
+pub fn of(command: &str) -> ExitCode {
+    match command {
+        "run" => say(RUN),
+        "doctor" => say(DOCTOR),
+        "help" => say(OVERVIEW),
+        _ => fail(format_args!(
+            "unknown command `{command}`; see `stockade help`"
+        )),
+    }
+}

@@ -1,0 +1,364 @@
+//! The command line as its users meet it: flags in, streams, files and exit status out.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn stockade(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    stockade(args).output().unwrap()
+}
+
+/// Runs a shell inside with `flags`.
+fn shell(flags: &[&str], script: &str) -> Output {
+    let args = [&["run"], flags, &["--", "/bin/sh", "-c", script]].concat();
+    output(&args)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn assert_status(output: &Output, status: i32) {
+    assert_eq!(
+        output.status.code(),
+        Some(status),
+        "stdout: {:?}\nstderr: {:?}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn streams_and_status_are_the_programs_own() {
+    let run = shell(&[], "echo out; echo err >&2; exit 7");
+    assert_status(&run, 7);
+    assert_eq!(text(&run.stdout), "out\n");
+    assert_eq!(text(&run.stderr), "err\n");
+}
+
+#[test]
+fn signals_are_128_and_more() {
+    assert_status(&shell(&[], "kill -TERM $$"), 128 + 15);
+    assert_status(&shell(&[], "kill -SEGV $$"), 128 + 11);
+}
+
+#[test]
+fn what_cannot_be_executed_is_126_or_127() {
+    let run = output(&["run", "no-such-program"]);
+    assert_status(&run, 127);
+    assert!(text(&run.stderr).contains("no-such-program"), "{run:?}");
+    assert_status(&output(&["run", "/etc"]), 126);
+}
+
+#[test]
+fn our_own_failures_are_125() {
+    for args in [
+        &["run", "--no-such-flag", "true"][..],
+        &["run"],
+        &["run", "-m", "lots", "true"],
+        &["no-such-command"],
+        &["doctor", "--no-such-flag"],
+        &["run", "-v", "/no/such/directory:/data", "true"],
+        &["run", "--spec", "/no/such/file"],
+    ] {
+        let run = output(args);
+        assert_status(&run, 125);
+        assert_eq!(text(&run.stdout), "");
+        assert_eq!(text(&run.stderr).lines().count(), 1, "{run:?}");
+        assert!(text(&run.stderr).starts_with("stockade: "), "{run:?}");
+    }
+}
+
+#[test]
+fn a_limit_is_124_and_one_line() {
+    let run = shell(&["--wall-time", "200ms"], "echo begun; sleep 30");
+    assert_status(&run, 124);
+    assert_eq!(text(&run.stdout), "begun\n");
+    assert!(
+        text(&run.stderr).contains("WALL_TIME_LIMIT: ran for 0.2"),
+        "{run:?}"
+    );
+
+    let run = shell(&["-q", "--cpu-time", "100ms"], "while :; do :; done");
+    assert_status(&run, 124);
+    assert!(
+        text(&run.stderr).starts_with("stockade: TIME_LIMIT: used 0.1"),
+        "{run:?}"
+    );
+    assert_eq!(text(&run.stderr).lines().count(), 1);
+}
+
+#[test]
+fn output_is_cut_at_its_limit() {
+    let run = shell(&["--output", "10"], "echo 0123456789abcdef; sleep 30");
+    assert_status(&run, 124);
+    assert_eq!(text(&run.stdout), "0123456789");
+    assert!(
+        text(&run.stderr).contains("OUTPUT_LIMIT: wrote more than 10 bytes"),
+        "{run:?}"
+    );
+    // Let go on, it ends as it would have.
+    let run = shell(
+        &["--output", "10", "--output-overflow", "discard"],
+        "echo 0123456789abcdef; echo ok >&2",
+    );
+    assert_status(&run, 124);
+    assert_eq!(text(&run.stdout), "0123456789");
+    assert!(text(&run.stderr).starts_with("ok\n"), "{run:?}");
+}
+
+#[test]
+fn much_output_passes_whole() {
+    let run = shell(
+        &[],
+        "head -c 3000000 /dev/zero; head -c 200000 /dev/zero >&2",
+    );
+    assert_status(&run, 0);
+    assert_eq!((run.stdout.len(), run.stderr.len()), (3_000_000, 200_000));
+}
+
+#[test]
+fn output_comes_as_it_is_written() {
+    let mut child = stockade(&[
+        "run",
+        "-i",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo ready; read line; echo got $line",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut ready = [0; 6];
+    stdout.read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready\n");
+    child.stdin.take().unwrap().write_all(b"word\n").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "got word\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn standard_input_is_read_only_when_asked() {
+    let run = |flags: &[&str]| {
+        let args = [&["run"], flags, &["--", "/bin/cat"]].concat();
+        let mut child = stockade(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let data = vec![b'x'; 300_000];
+        let writer = std::thread::spawn(move || {
+            // Without -i nobody reads, and the pipe breaks when the run is over.
+            let _ = stdin.write_all(&data);
+        });
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert_status(&output, 0);
+        output.stdout.len()
+    };
+    assert_eq!(run(&["-i"]), 300_000);
+    assert_eq!(run(&[]), 0);
+}
+
+#[test]
+fn a_program_that_reads_nothing_does_not_hold_the_call() {
+    let mut child = stockade(&["run", "-i", "--", "/bin/true"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Held open: the run must end without the end of its input.
+    let _stdin = child.stdin.take();
+    let started = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn environment_directory_user_and_host_name() {
+    let script = "echo \"$A|$B|$HOME|$(pwd)|$(id -u):$(id -g)|$(uname -n)\"";
+    let flags = [
+        "-e",
+        "A=1",
+        "--env=B=2",
+        "-w",
+        "/tmp",
+        "-u",
+        "7:8",
+        "-h",
+        "inside",
+    ];
+    let run = shell(&flags, script);
+    assert_status(&run, 0);
+    assert_eq!(text(&run.stdout), "1|2||/tmp|7:8|inside\n");
+}
+
+#[test]
+fn files_go_in_and_come_out() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (input, result) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::write(&input, "hello").unwrap();
+    let file = format!("a/b.txt={}", input.display());
+    let collect = format!("c.txt={}", result.display());
+    let run = shell(
+        &["--file", &file, "--collect", &collect],
+        "tr a-z A-Z < a/b.txt > c.txt",
+    );
+    assert_status(&run, 0);
+    assert_eq!(std::fs::read_to_string(&result).unwrap(), "HELLO");
+    // What is not there to collect is a failure, though the program was content.
+    let run = shell(&["--collect", &collect], "true");
+    assert_status(&run, 125);
+    assert!(text(&run.stderr).contains("collecting `c.txt`"), "{run:?}");
+    // A link out of the sandbox is not followed.
+    let run = shell(&["--collect", &collect], "ln -s /etc/passwd c.txt");
+    assert_status(&run, 125);
+}
+
+#[test]
+fn json_is_the_outcome() {
+    let run = shell(&["--json", "-m", "64m", "--pids", "8"], "echo out; exit 3");
+    assert_status(&run, 3);
+    let outcome = json(&run);
+    assert_eq!(outcome["verdict"], "NONZERO_EXIT");
+    assert_eq!(outcome["returncode"], 3);
+    assert_eq!(outcome["stdout"], "out\n");
+    assert!(
+        outcome["enforcement"]["memory"]["by"].is_string(),
+        "{outcome}"
+    );
+    let run = output(&["run", "--json", "-v", "/no/such/directory:/data", "true"]);
+    assert_status(&run, 125);
+    assert!(
+        json(&run)["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("/no/such/directory")
+    );
+}
+
+#[test]
+fn json_with_standard_input() {
+    let mut child = stockade(&["run", "--json", "-i", "/bin/cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"through").unwrap();
+    let run = child.wait_with_output().unwrap();
+    assert_status(&run, 0);
+    assert_eq!(json(&run)["stdout"], "through");
+}
+
+#[test]
+fn a_specification_in_json() {
+    let mut child = stockade(&["run", "--spec", "-", "-e", "B=2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let spec = br#"{"args": ["/bin/sh", "-c", "cat; echo $A$B"], "env": {"A": "1"}, "input": "in\n", "wall_time": "10s"}"#;
+    child.stdin.take().unwrap().write_all(spec).unwrap();
+    let run = child.wait_with_output().unwrap();
+    assert_status(&run, 0);
+    assert_eq!(text(&run.stdout), "in\n12\n");
+}
+
+#[test]
+fn an_interrupt_ends_everything() {
+    for json in [false, true] {
+        let flags: &[&str] = if json { &["--json"] } else { &[] };
+        let script = "trap '' INT TERM; (sleep 1000 &) ; echo ready; sleep 1000";
+        let args = [&["run"], flags, &["--", "/bin/sh", "-c", script]].concat();
+        let mut child = stockade(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        if json {
+            std::thread::sleep(Duration::from_millis(300));
+        } else {
+            stdout.read_exact(&mut [0; 6]).unwrap();
+        }
+        let started = Instant::now();
+        let pid = i32::try_from(child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGINT).unwrap();
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(started.elapsed() < Duration::from_secs(5));
+        assert_eq!(rest.contains("\"verdict\":\"KILLED\""), json, "{rest}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_run() {
+    let mut child = stockade(&["run", "--", "/bin/sh", "-c", "while :; do echo yes; done"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut [0; 4])
+        .unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_status(&ended, 128 + 13);
+    assert_eq!(ended.status.signal(), None);
+    assert_eq!(text(&ended.stderr), "");
+}
+
+#[test]
+fn doctor_finds_that_programs_run_here() {
+    let run = output(&["doctor"]);
+    assert_status(&run, 0);
+    assert!(
+        text(&run.stdout).starts_with("ok        trial run"),
+        "{run:?}"
+    );
+    let checks = json(&output(&["doctor", "--json"]));
+    let checks = checks.as_array().unwrap();
+    assert!(checks.len() > 12);
+    for check in checks {
+        // What is lacking here has a fix; what is there needs none.
+        assert_eq!(check["status"] == "ok", check["fix"].is_null(), "{check}");
+    }
+}
+
+#[test]
+fn help_is_printed_where_it_was_asked_for() {
+    for args in [
+        &["help"][..],
+        &["--help"],
+        &["help", "run"],
+        &["run", "--help"],
+        &["doctor", "--help"],
+    ] {
+        let run = output(args);
+        assert_status(&run, 0);
+        assert!(text(&run.stdout).contains("Usage:"), "{run:?}");
+        assert!(text(&run.stdout).lines().all(|line| line.len() <= 120));
+    }
+    let version = output(&["--version"]);
+    assert_eq!(
+        text(&version.stdout),
+        format!("stockade {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert_status(&output(&["help", "no-such-command"]), 125);
+}
