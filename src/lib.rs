@@ -18,6 +18,7 @@ mod bytes;
 mod capture;
 mod cgroup;
 mod doctor;
+mod enforcement;
 mod error;
 mod ids;
 mod launch;

@@ -1,13 +1,10 @@
 //! Limits: checked, and compiled into what holds them.
 
-use crate::cgroup::{Cgroup, Kind};
-use crate::error::{Error, ErrorKind};
-use crate::outcome::{Enforcement, EnforcementStatus};
+use crate::cgroup::Cgroup;
+use crate::error::Error;
 use crate::plan::Steps;
-use crate::spec::{Enforce, Network, Spec, Stdio};
-use crate::supervisor::Host;
+use crate::spec::{Spec, Stdio};
 use crate::wire::*;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
@@ -147,151 +144,6 @@ fn check(spec: &Spec) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// What holds each limit and protection of this run; refuses a limit that nothing holds, unless told otherwise.
-pub(crate) fn enforcement(
-    spec: &Spec,
-    host: &Host,
-) -> Result<BTreeMap<String, Enforcement>, Error> {
-    use EnforcementStatus::{Approximated, Enforced, NotEnforced};
-    let mut all = BTreeMap::new();
-    let mut put = |name: &str, status, by: &str| {
-        all.insert(
-            name.to_string(),
-            Enforcement {
-                status,
-                by: by.to_string(),
-            },
-        );
-    };
-    let cgroup = &host.cgroup;
-    let group = |name| cgroup.enforcement(name);
-    let why_not = cgroup
-        .why_not()
-        .unwrap_or("no cgroup controller for it can be used");
-    if spec.wall_time.is_some() {
-        put(
-            "wall_time",
-            Enforced,
-            "the supervisor's clock (CLOCK_MONOTONIC)",
-        );
-    }
-    if spec.cpu_time.is_some() {
-        match group("cpu_time") {
-            Some(e) => put("cpu_time", e.status, &e.by),
-            None => put(
-                "cpu_time",
-                Approximated,
-                &format!(
-                    "the tree's processes, sampled by the supervisor, and RLIMIT_CPU: {why_not}"
-                ),
-            ),
-        }
-    }
-    if spec.memory.is_some() {
-        match group("memory") {
-            Some(e) => put("memory", e.status, &e.by),
-            None => put(
-                "memory",
-                Approximated,
-                &format!("the tree's resident memory, sampled by the supervisor: {why_not}"),
-            ),
-        }
-    }
-    if spec.pids.is_some() {
-        match group("pids") {
-            Some(e) => put("pids", e.status, &e.by),
-            None if kernel_at_least(5, 14) => put(
-                "pids",
-                Enforced,
-                "RLIMIT_NPROC in the sandbox's own user namespace",
-            ),
-            None => put(
-                "pids",
-                NotEnforced,
-                &format!(
-                    "{why_not}, and before Linux 5.14 RLIMIT_NPROC counts the user's other processes too"
-                ),
-            ),
-        }
-    }
-    put(
-        "output",
-        Enforced,
-        "the host library, which reads the streams",
-    );
-    for (name, by) in [("open_files", "RLIMIT_NOFILE"), ("stack", "RLIMIT_STACK")] {
-        put(name, Enforced, by);
-    }
-    if spec.file_size.is_some() {
-        put("file_size", Enforced, "RLIMIT_FSIZE");
-    }
-    put(
-        "disk",
-        Enforced,
-        "size of the tmpfs behind /work, /tmp and /dev/shm",
-    );
-    put("inodes", Enforced, "nr_inodes of the same tmpfs");
-    for (name, by) in [
-        ("user_namespace", host.ids_text.as_str()),
-        ("pid_namespace", "CLONE_NEWPID"),
-        ("mount_namespace", "CLONE_NEWNS, read-only root"),
-        ("ipc_namespace", "CLONE_NEWIPC"),
-        ("uts_namespace", "CLONE_NEWUTS"),
-        ("cgroup_namespace", "CLONE_NEWCGROUP"),
-        ("capabilities", "none, in any set; securebits locked"),
-        ("no_new_privs", "PR_SET_NO_NEW_PRIVS"),
-        ("seccomp", "the default profile: an allow-list"),
-    ] {
-        put(name, Enforced, by);
-    }
-    match spec.network {
-        Network::None => put(
-            "network",
-            Enforced,
-            "a network namespace with loopback down",
-        ),
-        Network::Loopback => put(
-            "network",
-            Enforced,
-            "a network namespace of its own, loopback up",
-        ),
-        Network::Host => put(
-            "network",
-            NotEnforced,
-            "network=host: the host's network was asked for",
-        ),
-    }
-    if host.keeps_groups {
-        put(
-            "supplementary_groups",
-            NotEnforced,
-            "one id only is mapped, so the kernel lets nobody drop the caller's groups",
-        );
-    } else {
-        put("supplementary_groups", Enforced, "dropped");
-    }
-    put("landlock", NotEnforced, "not used by this version");
-    let held = ["cpu_time", "memory", "pids"];
-    if spec.enforce == Enforce::Strict {
-        for name in held {
-            if let Some(Enforcement {
-                status: NotEnforced,
-                by,
-            }) = all.get(name)
-            {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "{name}: nothing on this host can enforce it: {by}. Give a delegated cgroup (cgroup_parent), or pass enforce=best-effort to run without"
-                    ),
-                ));
-            }
-        }
-    }
-    let _ = Kind::None;
-    Ok(all)
 }
 
 /// Whether the running kernel is at least this version.

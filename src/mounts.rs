@@ -204,7 +204,7 @@ impl Root {
     fn setup(&mut self, spec: &Spec) -> Result<(), Error> {
         let s = &mut self.setup;
         s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
-        for path in MASKED {
+        for path in masked() {
             s.text(S_MASK, 0, 0, 0, &[path.as_bytes()]);
         }
         s.text(S_READ_ONLY, 0, 0, 0, &[b"/proc/sys"]);
@@ -225,7 +225,7 @@ impl Root {
             ("/tmp/shm", 0o1777),
             ("/tmp/tmp", 0o1777),
         ] {
-            s.text(S_DIR, 0, mode, 0, &[path.as_bytes()]);
+            s.text(S_MKDIR, 0, mode, 0, &[path.as_bytes()]);
         }
         s.text(S_BIND, 0, 0, 0, &[b"/tmp/work", WORK.as_bytes()]);
         s.text(S_BIND, 0, 0, 0, &[b"/tmp/shm", b"/dev/shm"]);
@@ -271,6 +271,17 @@ impl Root {
         s.text(S_HOSTNAME, 0, 0, 0, &[hostname.as_bytes()]);
         Ok(())
     }
+}
+
+/// Those of [`MASKED`] that this kernel has. Looked up once.
+fn masked() -> &'static [&'static str] {
+    static THERE: OnceLock<Vec<&str>> = OnceLock::new();
+    THERE.get_or_init(|| {
+        MASKED
+            .into_iter()
+            .filter(|path| Path::new(path).exists())
+            .collect()
+    })
 }
 
 /// Whether `path` lies in what the sandbox mounts writable itself, where mount points are made on the spot.

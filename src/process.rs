@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::capture::{Stream, Streams};
+use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
@@ -99,13 +100,14 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
     }
     let (host, plan, channel) = match live {
         None => supervisor::start(spec.cgroup_parent.as_deref(), &fds, |host| {
-            limits::enforcement(spec, host)?;
+            enforcement::check(spec, host)?;
             let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
             plan.head.flags |= flags;
             Ok(plan)
         })?,
         Some(live) => {
             live.channel.check_owner()?;
+            enforcement::check(spec, live.host)?;
             let mut plan = Plan::program(spec, &live.host.cgroup)?;
             plan.head.flags |= flags;
             let (channel, theirs) = Channel::new()?;
@@ -125,7 +127,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         }
     };
     drop(theirs);
-    let enforcement = limits::enforcement(spec, &host)?;
+    let enforcement = enforcement::all(spec, &host);
     let state = State {
         plan,
         judged: Judged::new(spec),

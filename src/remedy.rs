@@ -36,7 +36,7 @@ fn kind(errno: i32) -> ErrorKind {
 
 fn op_name(code: u16) -> &'static str {
     match code {
-        T_DIR | S_DIR => "making directory",
+        T_DIR | S_DIR | S_MKDIR => "making directory",
         T_LINK => "making symbolic link",
         T_FILE | R_FILE => "writing file",
         T_BIND => "binding",

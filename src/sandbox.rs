@@ -1,7 +1,7 @@
 //! A live sandbox, in which programs are run one after another or side by side.
 
+use crate::enforcement;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
@@ -31,7 +31,7 @@ impl Sandbox {
     pub fn start(spec: &Spec) -> Result<Self, Error> {
         let (host, plan, channel) =
             supervisor::start(spec.cgroup_parent.as_deref(), &[], |host| {
-                limits::enforcement(spec, host)?;
+                enforcement::check(spec, host)?;
                 Plan::sandbox(spec, &host.ids, &host.cgroup, false)
             })?;
         let answer = channel

@@ -189,6 +189,8 @@ pub const S_PROC: u16 = 20;
 pub const S_TMPFS: u16 = 21;
 /// Directory `path` with mode `a`, and its parents; an existing one is kept.
 pub const S_DIR: u16 = 22;
+/// Directory `path` with mode `a` in a file system that was just made.
+pub const S_MKDIR: u16 = 31;
 /// Bind `source` at `path`, both inside.
 pub const S_BIND: u16 = 23;
 /// Attach volume number `a` at `path`.

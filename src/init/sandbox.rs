@@ -145,7 +145,13 @@ impl Init {
             }
             S_DIR => {
                 let path = text(payload)?.bytes();
-                files::make_dirs(path, op.a as u32)?;
+                match op.flags {
+                    0 => files::make_dirs(path, op.a as u32)?,
+                    _ => files::make_file(path, 0o644, b"")?, // where a single file will be bound
+                }
+            }
+            S_MKDIR => {
+                mkdirat(AT_FDCWD, text(payload)?, op.a as u32)?;
             }
             S_BIND => {
                 let (source, target) = pair(payload)?;
