@@ -45,3 +45,8 @@ pub use process::Process;
 pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
