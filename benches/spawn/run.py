@@ -1,0 +1,150 @@
+"""Measures the whole call for a program that does nothing, and prints one table with the targets beside it.
+
+Every series of a row is measured in turns with the others in the same process, so ratios hold on a machine whose
+speed changes from minute to minute; milliseconds do not travel. `make bench` builds what this needs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# What docs/architecture.md sets as the goal: a ratio to the plain call of the row at most, runs per second at least.
+TARGETS = {
+    ("C", "dynamic"): 2.0,
+    ("Rust", "dynamic"): 2.0,
+    ("C", "static"): 3.5,
+    ("Rust", "static"): 3.5,
+    ("Python", "dynamic"): 2.5,
+    ("Python 2 GiB", "dynamic"): 2.5,
+}
+TARGET_RATE = 1500.0  # 8 callers, 2 processors
+TARGET_TAIL = 3.0  # p99 to median
+TARGET_PEER = 1 / 3  # of bubblewrap's median
+
+LIMITS = {"memory": "64m", "pids": 16, "cpu_time": 5, "wall_time": 20}
+
+
+def bubblewrap(payload: str, volume: str | None) -> str | None:
+    """The command line that comes nearest: the same namespaces and mounts, without filter and limits."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return None
+    line = f"{program} --unshare-all --die-with-parent --new-session --clearenv --cap-drop ALL --ro-bind /usr /usr"
+    for directory in ("bin", "lib", "lib64", "sbin"):
+        if Path("/", directory).is_symlink():
+            line += f" --symlink usr/{directory} /{directory}"
+        elif Path("/", directory).exists():
+            line += f" --ro-bind /{directory} /{directory}"
+    line += " --proc /proc --dev /dev --tmpfs /tmp --tmpfs /work --chdir /work"
+    if volume is not None:
+        host, inside, _ = volume.split(":")
+        line += f" --ro-bind {host} {inside}"
+    return f"{line} -- {payload}"
+
+
+class Bench:
+    def __init__(self, drivers: dict[str, list[str]], count: int, static: Path) -> None:
+        self.drivers = drivers
+        self.count = count
+        volume = f"{static.parent}:/bench:ro"
+        self.payloads: dict[str, tuple[str, str, str | None]] = {
+            "dynamic": ("/bin/true", "/bin/true", None),
+            "static": (str(static), f"/bench/{static.name}", volume),
+        }
+        self.missed: list[str] = []
+
+    def driver(self, caller: str, mode: str, number: int, payload: str) -> dict[str, list[float]]:
+        outside, inside, volume = self.payloads[payload]
+        spec: dict[str, object] = {"args": [inside], **LIMITS}
+        if volume is not None:
+            spec["volumes"] = [volume]
+        command = [*self.drivers[caller.split()[0]], mode, str(number), json.dumps(spec), outside]
+        peer = bubblewrap(inside, volume)
+        if peer is not None:
+            command.append(peer)
+        env = {**os.environ, "HOLD_MIB": "2048" if caller.endswith("2 GiB") else "0"}
+        out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+        return {name: [float(x) for x in rest] for name, *rest in map(str.split, out.splitlines())}
+
+    def judge(self, what: str, found: float, target: float | None, at_most: bool = True) -> str:
+        """A figure for the table with the target beside it."""
+        if target is None:
+            return f"{found:.2f}" if found < 100 else f"{found:.0f}"
+        met = found <= target if at_most else found >= target
+        if not met:
+            self.missed.append(what)
+        figure = f"{found:.2f}" if found < 100 else f"{found:.0f}"
+        sign = "<=" if at_most else ">="
+        limit = f"{target:.2f}" if target < 100 else f"{target:.0f}"
+        return f"{figure} ({sign} {limit}{'' if met else ' MISSED'})"
+
+    def latency(self, caller: str, payload: str) -> list[str]:
+        times = self.driver(caller, "latency", self.count, payload)
+        p50 = {name: statistics.median(values) / 1e3 for name, values in times.items()}
+        p99 = {name: statistics.quantiles(values, n=100)[98] / 1e3 for name, values in times.items()}
+        name = f"{caller}, {payload}"
+        row = [caller, payload, f"{p50['plain']:.0f} / {p99['plain']:.0f}"]
+        row.append(f"{p50['stockade']:.0f} / {p99['stockade']:.0f}")
+        row.append(self.judge(f"{name}: ratio", p50["stockade"] / p50["plain"], TARGETS.get((caller, payload))))
+        row.append(self.judge(f"{name}: p99", p99["stockade"] / p50["stockade"], TARGET_TAIL))
+        if "bubblewrap" not in p50:
+            return [*row, "-", "-"]
+        row.append(f"{p50['bubblewrap']:.0f} / {p99['bubblewrap']:.0f}")
+        return [*row, self.judge(f"{name}: to bubblewrap", p50["stockade"] / p50["bubblewrap"], TARGET_PEER)]
+
+    def rate(self, caller: str, callers: int) -> list[str]:
+        rates = {name: values[0] for name, values in self.driver(caller, "rate", callers, "dynamic").items()}
+        target = TARGET_RATE if callers == 8 and caller != "Python" else None
+        row = [caller, str(callers), f"{rates['plain']:.0f}"]
+        row.append(self.judge(f"{caller}, {callers} callers: rate", rates["stockade"], target, at_most=False))
+        row.append(f"{rates['stockade'] / rates['plain']:.2f}")
+        return [*row, f"{rates['bubblewrap']:.0f}" if "bubblewrap" in rates else "-"]
+
+
+def table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print(flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rust", required=True, help="the driver in Rust, built")
+    parser.add_argument("--c", required=True, help="the driver in C, built")
+    parser.add_argument("--python", required=True, help="a Python with the module installed")
+    parser.add_argument("--static", required=True, type=Path, help="the static payload, built")
+    parser.add_argument("--count", type=int, default=500, help="calls per series (default 500)")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    options = parser.parse_args()
+    drivers = {
+        "C": [options.c],
+        "Rust": [options.rust],
+        "Python": [options.python, str(HERE / "spawn.py")],
+    }
+    bench = Bench(drivers, options.count, options.static.resolve())
+    user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, {user}, limits {LIMITS}")
+    print(f"load at the start {os.getloadavg()[0]:.2f}; plain is posix_spawn and wait, in Python subprocess.run")
+    print()
+    callers = ["C", "Rust", "Python", "Python 2 GiB"]
+    latencies = [bench.latency(caller, payload) for caller in callers for payload in ("dynamic", "static")]
+    head = ["caller", "payload", "plain p50 / p99 us", "stockade p50 / p99 us", "to plain", "p99 to p50"]
+    table([*head, "bubblewrap p50 / p99 us", "to bubblewrap"], latencies)
+    rates = [bench.rate(caller, number) for caller in ("C", "Rust", "Python") for number in (1, 2, 8)]
+    table(["caller", "callers", "plain runs/s", "stockade runs/s", "to plain", "bubblewrap runs/s"], rates)
+    for what in bench.missed:
+        print(f"target missed: {what}")
+    return 1 if bench.missed and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
