@@ -13,19 +13,16 @@ pub(crate) const DISK_DEFAULT: u64 = 64 << 20;
 /// Files and directories there unless `inodes` says otherwise.
 pub(crate) const INODES_DEFAULT: u64 = 65_536;
 
-/// The host's `/etc`, as far as linkers and interpreters need it; nothing there is secret or names the user.
-const ETC: [&str; 12] = [
-    "/etc/alternatives",
-    "/etc/ca-certificates",
+/// Directories of the host's `/etc` that interpreters need; nothing there is secret or names the user.
+const ETC: [&str; 3] = ["/etc/alternatives", "/etc/pki", "/etc/ssl"];
+/// Files of it, copied: fewer mounts for each sandbox to copy, and no inode shared with the host to lock.
+const ETC_COPIED: [&str; 7] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
     "/etc/localtime",
     "/etc/mime.types",
-    "/etc/pki",
-    "/etc/services",
     "/etc/protocols",
-    "/etc/ssl",
+    "/etc/services",
     "/etc/timezone",
 ];
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -121,14 +118,16 @@ impl Root {
                     );
                     made.insert(path[1..].into());
                 }
-                if spec.network == Network::Host {
+                let resolver = (spec.network == Network::Host).then_some("/etc/resolv.conf");
+                for path in ETC_COPIED.into_iter().chain(resolver) {
                     t.text(
-                        T_BIND,
-                        BIND_OPTIONAL | BIND_NOEXEC,
+                        T_COPY,
                         0,
+                        0o644,
                         0,
-                        &[b"/etc/resolv.conf", b"etc/resolv.conf"],
+                        &[path.as_bytes(), &path.as_bytes()[1..]],
                     );
+                    made.insert(path[1..].into());
                 }
                 for (path, content) in own_etc(spec) {
                     t.add(

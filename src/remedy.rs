@@ -40,6 +40,7 @@ fn op_name(code: u16) -> &'static str {
         T_LINK => "making symbolic link",
         T_FILE | R_FILE => "writing file",
         T_BIND => "binding",
+        T_COPY => "copying",
         T_DEV => "binding device",
         T_PROC | S_PROC => "mounting proc at",
         S_TMPFS => "mounting tmpfs at",
@@ -66,7 +67,7 @@ fn object(op: Op, payload: &[u8]) -> String {
         .split(|b| *b == 0)
         .map(|s| format!("`{}`", String::from_utf8_lossy(s)));
     match op.code {
-        T_LINK | T_BIND | T_DEV | S_BIND => {
+        T_LINK | T_BIND | T_COPY | T_DEV | S_BIND => {
             let source = strings.next().unwrap_or_default();
             format!("{source} at {}", strings.next().unwrap_or_default())
         }

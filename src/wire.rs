@@ -177,6 +177,9 @@ pub const T_DEV: u16 = 5;
 /// A procfs of the supervisor's own pid namespace at `path`.
 pub const T_PROC: u16 = 6;
 
+/// Copy of the file `source` at `path`; passed over if there is no such file.
+pub const T_COPY: u16 = 7;
+
 pub const BIND_WRITABLE: u16 = 1;
 /// A source that does not exist is passed over.
 pub const BIND_OPTIONAL: u16 = 2;

@@ -33,12 +33,13 @@ struct Child<'a, 'p> {
     fault: Option<Failure>,
 }
 
-/// Starts the program of `plan`: its pid, and a pidfd.
+/// Starts the program of `plan`: its pid, and a pidfd if the plan wants one (else -1).
 pub fn spawn(plan: &mut Plan, start: &Start, stack: &mut [u8]) -> core::result::Result<(i32, Fd), Failure> {
+    let wanted = plan.head.flags & WANT_PIDFD != 0;
     let mut child = Child { plan, start, fault: None };
     let mut pidfd: Fd = -1;
     let mut args = CloneArgs {
-        flags: CLONE_PIDFD | if start.into_cgroup >= 0 { CLONE_INTO_CGROUP } else { 0 },
+        flags: if wanted { CLONE_PIDFD } else { 0 } | if start.into_cgroup >= 0 { CLONE_INTO_CGROUP } else { 0 },
         pidfd: &raw mut pidfd as u64,
         exit_signal: SIGCHLD as u64,
         cgroup: start.into_cgroup.max(0) as u64,

@@ -97,7 +97,19 @@ impl Init {
         }
     }
 
-    fn set_up(&mut self, plan: &Plan, map: u32) -> Result1 {
+    fn set_up(&mut self, plan: &Plan, map: u32) -> Done {
+        const PR_SET_DUMPABLE: usize = 4;
+        const PR_CAPBSET_DROP: usize = 24;
+        const PR_SET_SECUREBITS: usize = 28;
+        const PR_SET_NO_NEW_PRIVS: usize = 38;
+        const SECBIT_NO_SETUID_FIXUP: usize = 4;
+        // Needs no ids, so it is done while the supervisor writes the maps.
+        for capability in 0..64 {
+            match prctl(PR_CAPBSET_DROP, capability, 0) {
+                Err(EINVAL) => break, // past the last one
+                result => result.map_err(step(STEP_CAPABILITIES))?,
+            };
+        }
         if map == MAP_SINGLE {
             map_self(plan.head.user, plan.head.group).map_err(step(STEP_ID_MAP))?;
         } else {
@@ -108,23 +120,12 @@ impl Init {
                 _ => exit(1),
             }
         }
-        const PR_SET_DUMPABLE: usize = 4;
-        const PR_CAPBSET_DROP: usize = 24;
-        const PR_SET_SECUREBITS: usize = 28;
-        const PR_SET_NO_NEW_PRIVS: usize = 38;
-        const SECBIT_NO_SETUID_FIXUP: usize = 4;
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
         let mut volume = FIRST_VOLUME;
         for (at, payload) in plan.steps(plan.head.setup) {
             self.set_up_step(at.op, payload, &mut volume).map_err(|errno| (IN_SETUP, at.index, errno))?;
-        }
-        for capability in 0..64 {
-            match prctl(PR_CAPBSET_DROP, capability, 0) {
-                Err(EINVAL) => break, // past the last one
-                result => result.map_err(step(STEP_CAPABILITIES))?,
-            };
         }
         // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE and the locks of all four.
         prctl(PR_SET_SECUREBITS, 0b1110_1111, 0).map_err(step(STEP_CAPABILITIES))?;
@@ -387,7 +388,7 @@ impl Init {
     }
 }
 
-type Result1 = core::result::Result<(), Fault>;
+type Done = core::result::Result<(), Fault>;
 
 fn open_regular(path: &[u8]) -> Result<Fd> {
     let fd = files::open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)?;

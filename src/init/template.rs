@@ -136,15 +136,19 @@ impl Templates {
         let mut count = 0;
         for (at, payload) in plan.steps(plan.head.template) {
             let fault = |errno| (IN_TEMPLATE, at.index, errno);
-            if at.op.code != T_BIND && at.op.code != T_DEV {
+            if !has_source(at.op.code) {
                 continue;
             }
             let (source, _) = pair(payload).map_err(fault)?;
-            let tree = if at.op.code == T_BIND { open_bind(source, at.op.flags) } else { open_device(source, at.op.a) };
+            let opened = match at.op.code {
+                T_BIND => open_bind(source, at.op.flags),
+                T_DEV => open_device(source, at.op.a),
+                _ => open_file(source),
+            };
             if count == BINDS_MAX {
                 return Err(fault(EINVAL));
             }
-            trees[count] = tree.map_err(fault)?.unwrap_or(-1);
+            trees[count] = opened.map_err(fault)?.unwrap_or(-1);
             count += 1;
         }
         // The new root is mounted over "/" of a copy of the host's namespace, then everything else goes.
@@ -157,13 +161,11 @@ impl Templates {
         entered.map_err(step(STEP_ROOT_TMPFS))?;
         let mut next = 0;
         for (at, payload) in plan.steps(plan.head.template) {
-            let tree = match at.op.code {
-                T_BIND | T_DEV => {
-                    next += 1;
-                    trees[next - 1]
-                }
-                _ => -1,
-            };
+            let mut tree = -1;
+            if has_source(at.op.code) {
+                tree = trees[next];
+                next += 1;
+            }
             make(at.op, payload, tree).map_err(|errno| (IN_TEMPLATE, at.index, errno))?;
         }
         pivot_root(s!("."), s!(".")).map_err(step(STEP_PIVOT))?;
@@ -180,7 +182,7 @@ impl Templates {
 
 fn new_tmpfs() -> Result<Fd> {
     let context = fs_open(s!("tmpfs"))?;
-    let made = fs_create(context, &[(s!("mode"), s!("0755")), (s!("size"), s!("1m"))]);
+    let made = fs_create(context, &[(s!("mode"), s!("0755")), (s!("size"), s!("16m"))]);
     close(context);
     made
 }
@@ -219,12 +221,49 @@ fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
             }
             move_mount(tree, AT_FDCWD, path).map(|_| ())
         }
+        T_COPY => {
+            if tree < 0 {
+                return Ok(());
+            }
+            let (_, path) = pair(payload)?;
+            let to = openat(AT_FDCWD, text(path)?, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op.a as u32)?;
+            let copied = copy(tree, to);
+            close(to);
+            copied
+        }
         T_PROC => {
             let path = text(payload)?;
             mkdirat(AT_FDCWD, path, 0o555)?;
             mount(s!("proc"), path, s!("proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, s!("")).map(|_| ())
         }
         _ => Err(EPROTO),
+    }
+}
+
+/// Whether a step has a source on the host, opened before the rest is made.
+fn has_source(code: u16) -> bool {
+    matches!(code, T_BIND | T_DEV | T_COPY)
+}
+
+fn copy(from: Fd, to: Fd) -> Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match read(from, &mut buffer)? {
+            0 => return Ok(()),
+            n => write_all(to, &buffer[..n])?,
+        }
+    }
+}
+
+/// A regular file to copy; `None` if there is none that we may read.
+fn open_file(path: Str) -> Result<Option<Fd>> {
+    let Ok(fd) = openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0) else { return Ok(None) };
+    match fstat(fd) {
+        Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(Some(fd)),
+        _ => {
+            close(fd);
+            Ok(None)
+        }
     }
 }
 
