@@ -1,0 +1,106 @@
+"""What makes a function of `attacks` or `forgeries` a hostile solution, and what it must come to."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import stockade
+from stockade import Verdict
+
+from .grade import SOLUTION_LIMITS, Grade
+from .problems import Problem
+
+LOOT = "LOOT!"
+"""What an attack reports when it has got at something, and what the host's bait contains."""
+
+MAX_PIDS = 16
+
+HOSTILE_LIMITS: stockade.Options = SOLUTION_LIMITS | {"cpu_time": 1, "wall_time": 3, "pids": MAX_PIDS}
+"""As for solutions, with shorter times, since many attacks use them up."""
+
+When = Literal["call", "load", "right"]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A hostile solution and the end it must come to. None may pass."""
+
+    function: Callable[..., Any]
+    verdict: Verdict
+    """How the candidate's sandbox must end."""
+    reason: str
+    """How the grade's reason must start."""
+    when: When
+    """Whether the function is the solution ("call"), runs once before a solution that returns None ("load"), or runs
+    once beside the right solution ("right")."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return self.function.__name__.replace("_", " ")
+
+    def source(self, problem: Problem) -> str:
+        """The attack as a solution of `problem`."""
+        attack, entry = self.function.__name__, problem.entry_point
+        body = standalone(self.function)
+        if self.when == "call":
+            return f"{body}\n{entry} = {attack}\n"
+        if self.when == "load":
+            return f"{body}\n{attack}()\n\ndef {entry}(*args):\n    return None\n"
+        return f"{problem.solution}\n{body}\n{attack}()\n"
+
+    def fault(self, grade: Grade) -> str | None:
+        """What is wrong with how it ended, if anything."""
+        if grade.passed:
+            return "PASSED"
+        if LOOT.encode() in grade.transcript:
+            return "got at what it must not"
+        if grade.candidate.verdict is not self.verdict:
+            return f"{grade.candidate.verdict.name} instead of {self.verdict.name}"
+        if not grade.reason.startswith(self.reason):
+            return f"`{grade.reason}` instead of `{self.reason}`"
+        peak = grade.candidate.usage.pids_peak
+        if peak is not None and peak > MAX_PIDS:
+            return f"{peak} processes at one time"
+        return None
+
+
+ATTACKS: list[Attack] = []
+"""Every attack, once `attacks` and `forgeries` are imported."""
+
+
+def attack(verdict: Verdict, reason: str, when: When = "call") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes the function an attack that must end as said."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        ATTACKS.append(Attack(function, verdict, reason, when))
+        return function
+
+    return register
+
+
+def standalone(function: Callable[..., Any]) -> str:
+    """The function's own source, with the imports and the helpers of its module that it names."""
+    tree = ast.parse(inspect.getsource(function))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list.clear()
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    parts = [ast.unparse(tree)]
+    module = vars(sys.modules[function.__module__])
+    for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {function.__name__}):
+        value = module.get(name)
+        if inspect.ismodule(value):
+            parts.insert(0, f"import {name}")
+        elif inspect.isfunction(value):
+            parts.insert(0, standalone(value))
+        elif isinstance(value, str):
+            parts.insert(0, f"{name} = {value!r}")
+    return "\n".join(parts) + "\n"
