@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs the Debian packages that are missing. Where none is, it changes nothing and needs no privilege.
+#
+#     scripts/packages.sh build|test
+set -eu
+
+missing=
+need() { # need COMMAND PACKAGE
+    command -v "$1" >/dev/null || missing="$missing $2"
+}
+need_venv() { # need_venv PYTHON
+    "$1" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+}
+
+need cc gcc
+[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+need_venv "${PYTHON:-python3}"
+if [ "$1" = test ]; then
+    need valgrind valgrind
+    need newuidmap uidmap
+    need pkg-config pkg-config
+    need setpriv util-linux
+    # Root's own Python may be out of the test user's reach; the system's never is.
+    [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
+fi
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "missing, and there is no apt-get to install it:$missing" >&2
+    exit 1
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    echo "sudo is needed to install:$missing" >&2
+    sudo=sudo
+fi
+$sudo apt-get update -q
+# shellcheck disable=SC2086 # a list of words
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $missing </dev/null
