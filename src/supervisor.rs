@@ -381,12 +381,9 @@ impl Channel {
                 }
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => return Ok(None),
-                Err(nix::errno::Errno::ECONNRESET) => {
-                    return Ok(Some(Received {
-                        bytes: Vec::new(),
-                        fd: None,
-                    }));
-                }
+                // The other side closed before it read our last word, such as a kill that came too late. Said once; what
+                // it had sent before is still to be had, and then the end.
+                Err(nix::errno::Errno::ECONNRESET) => {}
                 Err(e) => return Err(Error::system("receiving from the supervisor", e)),
             }
         }
