@@ -106,7 +106,7 @@ fn output_is_cut_at_its_limit() {
     assert_status(&run, 124);
     assert_eq!(text(&run.stdout), "0123456789");
     assert!(
-        text(&run.stderr).contains("OUTPUT_LIMIT: wrote more than 10 bytes"),
+        text(&run.stderr).contains("OUTPUT_LIMIT: wrote too much output; the limit is 10"),
         "{run:?}"
     );
     // Let go on, it ends as it would have.

@@ -31,43 +31,35 @@ pub fn line(outcome: &Outcome, spec: &Spec) -> Option<String> {
     let usage = &outcome.usage;
     let text = match outcome.verdict {
         Verdict::Ok | Verdict::NonzeroExit | Verdict::Signaled | Verdict::Killed => return None,
-        Verdict::TimeLimit => format!(
-            "used {} of CPU time{}",
-            seconds(usage.cpu_time),
-            of(spec.cpu_time)
-        ),
+        Verdict::TimeLimit => {
+            let used = seconds(usage.cpu_time);
+            format!("used {used} of CPU time{}", of(spec.cpu_time.map(seconds)))
+        }
         Verdict::WallTimeLimit => {
-            format!("ran for {}{}", seconds(usage.wall_time), of(spec.wall_time))
+            let ran = seconds(usage.wall_time);
+            format!("ran for {ran}{}", of(spec.wall_time.map(seconds)))
         }
         Verdict::IdlenessLimit => "used no CPU time for too long".into(),
-        Verdict::MemoryLimit => match (usage.memory_peak, spec.memory) {
-            (Some(peak), Some(limit)) => {
-                format!("held {peak} bytes of memory; the limit is {limit}")
-            }
-            _ => "needed more memory than the limit".into(),
+        Verdict::MemoryLimit => match usage.memory_peak {
+            Some(peak) => format!("held {peak} bytes of memory{}", of(spec.memory)),
+            None => format!("needed too much memory{}", of(spec.memory)),
         },
-        Verdict::OutputLimit => match spec.output {
-            Some(limit) => format!("wrote more than {limit} bytes"),
-            None => "wrote more than the limit".into(),
-        },
+        Verdict::OutputLimit => format!("wrote too much output{}", of(spec.output)),
         Verdict::DiskLimit => match outcome.limit.as_deref() {
-            Some(limit) => format!("came to the limit `{limit}`"),
-            None => "filled its writable file system".into(),
+            Some("file_size") => format!("wrote too large a file{}", of(spec.file_size)),
+            Some("inodes") => format!("made too many files{}", of(spec.inodes)),
+            _ => format!("filled its writable file system{}", of(spec.disk)),
         },
         Verdict::Violation => "made a forbidden system call".into(),
-        _ => String::new(),
+        // What kept it from being run says it all.
+        _ => return outcome.message.clone(),
     };
-    let message = outcome
-        .message
-        .iter()
-        .filter(|message| !message.is_empty())
-        .cloned();
-    let words: Vec<String> = Some(text)
-        .filter(|text| !text.is_empty())
-        .into_iter()
-        .chain(message)
-        .collect();
-    Some(format!("{}: {}", outcome.verdict, words.join("; ")))
+    let message = outcome.message.iter().map(|message| format!("; {message}"));
+    Some(format!(
+        "{}: {text}{}",
+        outcome.verdict,
+        message.collect::<String>()
+    ))
 }
 
 /// A line for each limit that was asked for and does not hold exactly.
@@ -115,8 +107,6 @@ fn seconds(duration: Duration) -> String {
     format!("{:.3} s", duration.as_secs_f64())
 }
 
-fn of(limit: Option<Duration>) -> String {
-    limit.map_or_else(String::new, |limit| {
-        format!("; the limit is {}", seconds(limit))
-    })
+fn of(limit: Option<impl std::fmt::Display>) -> String {
+    limit.map_or_else(String::new, |limit| format!("; the limit is {limit}"))
 }
