@@ -62,8 +62,8 @@ pub fn line(outcome: &Outcome, spec: &Spec) -> Option<String> {
     ))
 }
 
-/// A line for each limit that was asked for and does not hold exactly.
-pub fn approximated(outcome: &Outcome, spec: &Spec) -> Vec<String> {
+/// One line about the limits that were asked for and do not hold exactly, if there are any.
+pub fn approximated(outcome: &Outcome, spec: &Spec) -> Option<String> {
     let asked = [
         ("cpu_time", spec.cpu_time.is_some()),
         ("wall_time", spec.wall_time.is_some()),
@@ -75,20 +75,20 @@ pub fn approximated(outcome: &Outcome, spec: &Spec) -> Vec<String> {
         ("disk", spec.disk.is_some()),
         ("inodes", spec.inodes.is_some()),
     ];
-    asked
+    let found: Vec<String> = asked
         .iter()
         .filter(|(_, asked)| *asked)
-        .filter_map(|(name, _)| Some((name, outcome.enforcement.get(*name)?)))
-        .filter_map(|(name, found)| match found.status {
+        .filter_map(|(name, _)| Some((name, outcome.enforcement.get(*name)?.status)))
+        .filter_map(|(name, status)| match status {
             EnforcementStatus::Enforced => None,
-            EnforcementStatus::Approximated => {
-                Some(format!("limit `{name}` is only approximated: {}", found.by))
-            }
-            EnforcementStatus::NotEnforced => {
-                Some(format!("limit `{name}` is not enforced: {}", found.by))
-            }
+            EnforcementStatus::Approximated => Some(format!("`{name}` is only approximated")),
+            EnforcementStatus::NotEnforced => Some(format!("`{name}` is not enforced")),
         })
-        .collect()
+        .collect();
+    match found.is_empty() {
+        true => None,
+        false => Some(format!("{}; `stockade doctor` says why", found.join(", "))),
+    }
 }
 
 /// An error in the JSON that `--json` promises.

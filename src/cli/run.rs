@@ -143,7 +143,7 @@ fn finish(run: &Run, ended: Ended) -> ExitCode {
     }
     if !run.quiet && !run.json {
         report::approximated(&outcome, &run.spec)
-            .iter()
+            .into_iter()
             .for_each(note);
     }
     if let Some(signal) = signal {

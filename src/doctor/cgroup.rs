@@ -17,26 +17,32 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Check {
     let held = found
         .iter()
         .all(|(_, e)| e.is_some_and(|e| e.status == EnforcementStatus::Enforced));
+    let mut why = None;
     let words: Vec<String> = found
         .iter()
         .map(|(limit, e)| match e {
             None => format!("{limit}: nothing"),
             Some(e) if e.status == EnforcementStatus::Enforced => format!("{limit}: {}", e.by),
-            Some(e) => format!("{limit} only approximated: {}", e.by),
+            Some(e) => {
+                // Said once, though it is the reason for each.
+                let (by, reason) = e.by.split_once(": ").unwrap_or((&e.by, ""));
+                why = Some(reason).filter(|reason| !reason.is_empty()).or(why);
+                format!("{limit} only approximated: {by}")
+            }
         })
         .collect();
+    let why = why.map_or_else(String::new, |why| format!(". No cgroup, since {why}"));
+    let detail = words.join("; ") + &why;
     match held {
-        true => Check::ok(name, words.join("; ")),
-        false => Check::degraded(name, words.join("; ")).fix(delegate(host)),
+        true => Check::ok(name, detail),
+        false => Check::degraded(name, detail).fix(delegate(host)),
     }
 }
 
 /// How to get a group of one's own.
 fn delegate(host: &Host) -> String {
+    let user = host.user();
     match host.container {
-        Some(Container::Docker) => {
-            return "docker run --privileged --cgroupns=private ... (or another way to a writable /sys/fs/cgroup inside)".into();
-        }
         Some(Container::Podman) => {
             return "podman run --security-opt unmask=/sys/fs/cgroup ...".into();
         }
@@ -44,28 +50,43 @@ fn delegate(host: &Host) -> String {
             return "run the container on a node whose containerd has `cgroup_writable = true`"
                 .into();
         }
+        Some(Container::Docker) if host.uid != 0 => {
+            return format!(
+                "as root in the container, if /sys/fs/cgroup is writable there: {}",
+                hand_over(host, &user)
+            );
+        }
+        Some(Container::Docker) => {
+            return "docker run --cgroupns=private --privileged ... (or another way to a writable /sys/fs/cgroup)".into();
+        }
         None => {}
     }
-    if !host.exists("/sys/fs/cgroup/cgroup.controllers") {
-        return "boot with `systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all` on the kernel's command line, \
-                or run as root"
-            .into();
-    }
-    if host.exists("/run/systemd/system") {
-        let user = host.user();
+    if host.exists("/sys/fs/cgroup/cgroup.controllers") && host.exists("/run/systemd/system") {
         return format!(
-            "sudo mkdir -p /etc/systemd/system/user@.service.d && \
+            "start the program as `systemd-run --user --scope -p Delegate=yes -- PROGRAM`; if a controller is lacking \
+             then: sudo mkdir -p /etc/systemd/system/user@.service.d && \
              printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
-             sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, \
-             log in again as {user}, then start the program as `systemd-run --user --scope -p Delegate=yes -- PROGRAM`; \
-             for a system service: `Delegate=yes` in its [Service] section"
+             sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in \
+             again as {user}; for a system service: `Delegate=yes` in its [Service] section"
         );
     }
     format!(
-        "sudo sh -c 'mkdir -p /sys/fs/cgroup/stockade/host && \
-         echo \"+cpu +memory +pids\" > /sys/fs/cgroup/cgroup.subtree_control && \
-         chown -R {} /sys/fs/cgroup/stockade && echo '$$' > /sys/fs/cgroup/stockade/host/cgroup.procs', \
-         then give `cgroup_parent` as /sys/fs/cgroup/stockade",
-        host.user()
+        "in the shell that starts the program: {}",
+        hand_over(host, &user)
+    )
+}
+
+/// Gives the user a group and puts the shell in it.
+fn hand_over(host: &Host, user: &str) -> String {
+    if host.exists("/sys/fs/cgroup/cgroup.controllers") {
+        // The shell goes into a child, for a group that holds processes can have no controllers for its children.
+        return format!(
+            "sudo sh -c 'cd /sys/fs/cgroup && echo \"+memory +pids\" > cgroup.subtree_control && \
+             mkdir -p stockade/shell && chown -R {user} stockade && echo '$$' > stockade/shell/cgroup.procs'"
+        );
+    }
+    format!(
+        "sudo sh -c 'cd /sys/fs/cgroup && for c in memory pids cpuacct; do mkdir -p $c/stockade && \
+         chown -R {user} $c/stockade && echo '$$' > $c/stockade/cgroup.procs; done'"
     )
 }

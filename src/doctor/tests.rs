@@ -201,15 +201,25 @@ fn the_cgroup_rung_is_the_trial_runs() {
         "{check:?}"
     );
 
-    let sampled = works(EnforcementStatus::Approximated, "sampled");
+    let sampled = works(
+        EnforcementStatus::Approximated,
+        "sampled: it is not writable",
+    );
+    assert_eq!(
+        cgroup::check(&host.host, &sampled).detail,
+        "memory only approximated: sampled; pids only approximated: sampled; cpu_time only approximated: sampled. \
+         No cgroup, since it is not writable"
+    );
     let fix = |host: &Host| {
         let check = cgroup::check(host, &sampled);
         assert_eq!(check.status, CheckStatus::Degraded);
         check.fix.unwrap()
     };
-    assert!(fix(&host.host).contains("chown -R alice /sys/fs/cgroup/stockade"));
+    assert!(fix(&host.host).contains("chown -R alice stockade "));
     fs::create_dir_all(host.host.at("/run/systemd/system")).unwrap();
     assert!(fix(&host.host).contains("systemd-run --user --scope -p Delegate=yes"));
+    fs::remove_dir_all(host.host.at("/sys/fs/cgroup")).unwrap();
+    assert!(fix(&host.host).contains("chown -R alice $c/stockade "));
     host.host.container = Some(Container::Kubernetes);
     assert!(fix(&host.host).contains("cgroup_writable"));
 }
