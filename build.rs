@@ -1,8 +1,8 @@
 //! Builds the helper (`src/init`) with one call of rustc and leaves it where `include_bytes!` finds it.
 //!
 //! It is `core` only, so it needs no target but the one that is being built for, no nested cargo and no C library.
-//! `STOCKADE_INIT=path` embeds nothing and uses the helper at that path at run time: for hosts whose policy (SELinux,
-//! AppArmor, noexec memfds) wants an installed file.
+//! `STOCKADE_INIT=path` at build time makes the library use the helper installed at that path (see `src/launch.rs`): for
+//! hosts whose policy (SELinux, AppArmor, noexec memfds) wants a file. The helper built here is what to install there.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/init");
     println!("cargo::rerun-if-changed=src/wire.rs");
+    println!("cargo::rerun-if-env-changed=STOCKADE_INIT");
     println!("cargo::rerun-if-env-changed=RUSTC");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let out =

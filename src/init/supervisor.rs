@@ -430,12 +430,9 @@ impl Supervisor {
                         run.ending(REASON_CALLER, now());
                     }
                 }
+                // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
                 let _ = pidfd_kill(sandbox.pidfd);
                 epoll_remove(self.epoll, sandbox.channel);
-                close(sandbox.channel);
-                if let Some(sandbox) = self.sandboxes[which].as_mut() {
-                    sandbox.channel = -1;
-                }
             }
         }
     }
