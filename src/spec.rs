@@ -204,7 +204,8 @@ pub struct Volume {
     pub host: String,
     /// The absolute path inside.
     pub inside: String,
-    /// Whether the program may write there. It then writes with the caller's own rights.
+    /// Whether the program may write there, with the rights of its id on the host: the caller's own, or, if the caller
+    /// is root, an unprivileged one, to which the directory must then be open.
     pub writable: bool,
 }
 
