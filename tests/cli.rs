@@ -341,6 +341,81 @@ fn doctor_finds_that_programs_run_here() {
     }
 }
 
+/// Runs `stockade doctor` in a namespace of unshare(1) that `script` has spoiled first.
+fn doctor_where(unshare: &str, script: &str) -> Vec<serde_json::Value> {
+    let script = format!("{script} && exec \"$0\" doctor --json");
+    let run = Command::new("unshare")
+        .args([
+            unshare,
+            "/bin/sh",
+            "-c",
+            &script,
+            env!("CARGO_BIN_EXE_stockade"),
+        ])
+        .output()
+        .unwrap();
+    assert_status(&run, 1);
+    let checks: Vec<_> = json(&run).as_array().unwrap().clone();
+    checks
+        .into_iter()
+        .filter(|check| check["status"] == "missing")
+        .collect()
+}
+
+#[track_caller]
+fn assert_check(check: &serde_json::Value, name: &str, fix: &str) {
+    assert_eq!(check["name"], name);
+    assert!(check["fix"].as_str().unwrap().contains(fix), "{check}");
+}
+
+#[test]
+fn doctor_finds_what_keeps_programs_from_running() {
+    let missing = doctor_where("-Ur", "echo 0 > /proc/sys/user/max_user_namespaces");
+    assert_eq!(
+        (missing.len(), &missing[0]["name"]),
+        (2, &"trial run".into()),
+        "{missing:?}"
+    );
+    assert_check(
+        &missing[1],
+        "user namespace",
+        "sysctl -w user.max_user_namespaces=65536",
+    );
+
+    let missing = doctor_where("-Ur", "echo 0 > /proc/sys/user/max_net_namespaces");
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert_check(
+        &missing[1],
+        "network namespace",
+        "sysctl -w user.max_net_namespaces=65536",
+    );
+
+    let missing = doctor_where("-Urm", "mount --bind /dev/null /proc/interrupts");
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert_check(&missing[1], "proc", "systempaths=unconfined");
+    assert!(
+        missing[1]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("/proc/interrupts")
+    );
+}
+
+#[test]
+fn doctor_inside_a_sandbox_says_that_the_sandbox_refuses() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_stockade"));
+    let volume = format!("{}:/tool", program.parent().unwrap().display());
+    let run = output(&["run", "-v", &volume, "/tool/stockade", "doctor", "--json"]);
+    assert_status(&run, 1);
+    let checks = json(&run);
+    let user = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "user namespace");
+    assert_eq!(user.unwrap()["status"], "missing", "{checks}");
+}
+
 #[test]
 fn help_is_printed_where_it_was_asked_for() {
     for args in [

@@ -1,4 +1,5 @@
-"""Measures the whole call for a program that does nothing, and prints one table with the targets beside it.
+# ruff: noqa: T201
+"""Measure the whole call for a program that does nothing and print one table with the targets beside it.
 
 Every series of a row is measured in turns with the others in the same process, so ratios hold on a machine whose
 speed changes from minute to minute; milliseconds do not travel. `make bench` builds what this needs.
@@ -29,7 +30,7 @@ TARGET_RATE = 1500.0  # 8 callers, 2 processors
 TARGET_TAIL = 3.0  # p99 to median
 TARGET_PEER = 1 / 3  # of bubblewrap's median
 
-LIMITS = {"memory": "64m", "pids": 16, "cpu_time": 5, "wall_time": 20}
+LIMITS: dict[str, object] = {"memory": "64m", "pids": 16, "cpu_time": 5, "wall_time": 20}
 
 
 def bubblewrap(payload: str, volume: str | None) -> str | None:
@@ -50,7 +51,22 @@ def bubblewrap(payload: str, volume: str | None) -> str | None:
     return f"{line} -- {payload}"
 
 
+def build(library: Path, directory: Path) -> tuple[Path, Path]:
+    """The driver in C, linked with the static library, and the static payload."""
+    directory.mkdir(parents=True, exist_ok=True)
+    driver, payload = directory / "spawn", directory / "true"
+    compile_c = [os.environ.get("CC", "cc"), "-O2", "-Wall", "-Wextra", "-pthread"]
+    include = HERE.parent.parent / "include"
+    subprocess.run(
+        [*compile_c, f"-I{include}", "-o", driver, HERE / "spawn.c", library, "-lm", "-ldl", "-lgcc_s"], check=True
+    )
+    subprocess.run([*compile_c, "-static", "-o", payload, HERE / "true.c"], check=True)
+    return driver.resolve(), payload.resolve()
+
+
 class Bench:
+    """All rows of the tables, and which targets they miss."""
+
     def __init__(self, drivers: dict[str, list[str]], count: int, static: Path) -> None:
         self.drivers = drivers
         self.count = count
@@ -61,7 +77,15 @@ class Bench:
         }
         self.missed: list[str] = []
 
+    def held_by(self) -> dict[str, str]:
+        """What holds the limits here, without which no figure means anything."""
+        command = [*self.drivers["Python"], "held", "0", json.dumps({"args": ["/bin/true"], **LIMITS}), ""]
+        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        held: dict[str, str] = json.loads(out)
+        return held
+
     def driver(self, caller: str, mode: str, number: int, payload: str) -> dict[str, list[float]]:
+        """The figures of each series of one driver."""
         outside, inside, volume = self.payloads[payload]
         spec: dict[str, object] = {"args": [inside], **LIMITS}
         if volume is not None:
@@ -87,6 +111,7 @@ class Bench:
         return f"{figure} ({sign} {limit}{'' if met else ' MISSED'})"
 
     def latency(self, caller: str, payload: str) -> list[str]:
+        """A row: how long one whole call takes."""
         times = self.driver(caller, "latency", self.count, payload)
         p50 = {name: statistics.median(values) / 1e3 for name, values in times.items()}
         p99 = {name: statistics.quantiles(values, n=100)[98] / 1e3 for name, values in times.items()}
@@ -101,6 +126,7 @@ class Bench:
         return [*row, self.judge(f"{name}: to bubblewrap", p50["stockade"] / p50["bubblewrap"], TARGET_PEER)]
 
     def rate(self, caller: str, callers: int) -> list[str]:
+        """A row: how many calls there are in a second."""
         rates = {name: values[0] for name, values in self.driver(caller, "rate", callers, "dynamic").items()}
         target = TARGET_RATE if callers == 8 and caller != "Python" else None
         row = [caller, str(callers), f"{rates['plain']:.0f}"]
@@ -110,31 +136,33 @@ class Bench:
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
+    """Print rows in columns."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, ["-" * width for width in widths], *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(flush=True)
 
 
 def main() -> int:
+    """Build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rust", required=True, help="the driver in Rust, built")
-    parser.add_argument("--c", required=True, help="the driver in C, built")
-    parser.add_argument("--python", required=True, help="a Python with the module installed")
-    parser.add_argument("--static", required=True, type=Path, help="the static payload, built")
+    parser.add_argument("--library", required=True, type=Path, help="libstockade.a")
     parser.add_argument("--count", type=int, default=500, help="calls per series (default 500)")
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
+    driver, payload = build(options.library, HERE.parent.parent / "build" / "bench")
     drivers = {
-        "C": [options.c],
-        "Rust": [options.rust],
-        "Python": [options.python, str(HERE / "spawn.py")],
+        "C": [str(driver)],
+        "Rust": ["cargo", "bench", "--quiet", "--locked", "--bench", "spawn", "--"],
+        "Python": [sys.executable, str(HERE / "spawn.py")],
     }
-    bench = Bench(drivers, options.count, options.static.resolve())
+    bench = Bench(drivers, options.count, payload)
     user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, {user}, limits {LIMITS}")
-    print(f"load at the start {os.getloadavg()[0]:.2f}; plain is posix_spawn and wait, in Python subprocess.run")
-    print()
+    print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}, {user}")
+    print("limits:", ", ".join(f"{name} {value}" for name, value in LIMITS.items()))
+    for name, by in bench.held_by().items():
+        print(f"  {name}: {by.split(': ')[0]}")
+    print(f"load at the start {os.getloadavg()[0]:.2f}; plain is posix_spawn and wait, in Python subprocess.run\n")
     callers = ["C", "Rust", "Python", "Python 2 GiB"]
     latencies = [bench.latency(caller, payload) for caller in callers for payload in ("dynamic", "static")]
     head = ["caller", "payload", "plain p50 / p99 us", "stockade p50 / p99 us", "to plain", "p99 to p50"]

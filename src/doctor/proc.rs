@@ -34,7 +34,7 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Check {
     }
 }
 
-/// What hides parts of the least hidden proc of a mountinfo file; `None` if no proc is mounted.
+/// What hides parts of proc, from a mountinfo file: nothing if one of several is whole; `None` if none is mounted.
 fn masks(mountinfo: &str) -> Option<Vec<String>> {
     struct Mount<'a> {
         id: &'a str,
@@ -57,7 +57,7 @@ fn masks(mountinfo: &str) -> Option<Vec<String>> {
             })
         })
         .collect();
-    mounts
+    let mut found: Vec<Vec<String>> = mounts
         .iter()
         .filter(|mount| mount.kind == "proc" && mount.root == "/")
         .map(|proc| {
@@ -69,9 +69,14 @@ fn masks(mountinfo: &str) -> Option<Vec<String>> {
                     !MOUNT_POINTS.contains(&inside)
                 })
                 .map(|over| over.point.to_string())
-                .collect::<Vec<_>>()
+                .collect()
         })
-        .min_by_key(Vec::len)
+        .collect();
+    // One that nothing hides is enough; of several that are hidden the last is the one in sight.
+    match found.iter().any(Vec::is_empty) {
+        true => Some(Vec::new()),
+        false => found.pop(),
+    }
 }
 
 fn unmask(container: Option<Container>) -> &'static str {
