@@ -24,6 +24,7 @@ mod ids;
 mod launch;
 mod limits;
 mod mounts;
+mod once;
 mod outcome;
 mod plan;
 mod process;

@@ -148,8 +148,8 @@ fn check(spec: &Spec) -> Result<(), Error> {
 
 /// Whether the running kernel is at least this version.
 pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
-    use std::sync::OnceLock;
-    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    use crate::once::Once;
+    static VERSION: Once<(u32, u32)> = Once::new();
     let version = VERSION.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = text

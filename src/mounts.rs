@@ -1,12 +1,12 @@
 //! What a sandbox's file system is made of.
 
 use crate::error::Error;
+use crate::once::Once;
 use crate::plan::{Steps, WORK, inside};
 use crate::spec::{Network, Rootfs, Spec};
 use crate::wire::*;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::OnceLock;
 
 /// Bytes in the writable file system unless `disk` says otherwise.
 pub(crate) const DISK_DEFAULT: u64 = 64 << 20;
@@ -264,8 +264,13 @@ impl Root {
             s.add(S_LOOPBACK, 0, 0, 0, &[]);
         }
         let hostname = spec.hostname.as_deref().unwrap_or("stockade");
-        if hostname.is_empty() || hostname.len() > 64 || hostname.contains('\0') {
-            return Err(Error::invalid("hostname: it has 1 to 64 bytes and no NUL"));
+        // It is written to /etc/hosts as well, where a space or a line end would mean something.
+        let good = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if hostname.is_empty() || hostname.len() > 64 || !hostname.chars().all(good) {
+            return Err(Error::invalid(format!(
+                "hostname: `{}`: it has 1 to 64 letters, digits, dots, hyphens and underscores",
+                hostname.escape_default()
+            )));
         }
         s.text(S_HOSTNAME, 0, 0, 0, &[hostname.as_bytes()]);
         Ok(())
@@ -274,7 +279,7 @@ impl Root {
 
 /// Those of [`MASKED`] that this kernel has. Looked up once.
 fn masked() -> &'static [&'static str] {
-    static THERE: OnceLock<Vec<&str>> = OnceLock::new();
+    static THERE: Once<Vec<&str>> = Once::new();
     THERE.get_or_init(|| {
         MASKED
             .into_iter()
@@ -364,7 +369,7 @@ impl Entry {
 
 /// `/usr` and the directories or links beside it that programs and their linker are in. Looked up once.
 fn host_entries() -> Vec<Entry> {
-    static ENTRIES: OnceLock<Vec<Entry>> = OnceLock::new();
+    static ENTRIES: Once<Vec<Entry>> = Once::new();
     let names = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
     ENTRIES
         .get_or_init(|| {

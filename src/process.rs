@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
 use crate::plan::{Plan, read_of};
-use crate::spec::{Overflow, Spec};
-use crate::supervisor::{self, Channel, Host, Received};
+use crate::spec::{Overflow, Spec, Stdio};
+use crate::supervisor::{self, Channel, Host, Key, Received};
 use crate::verdict::Judged;
 use crate::wire::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -70,6 +70,7 @@ impl Spec {
     /// Only if the program could not be started for a reason other than its own; see [`ErrorKind`]. A program that is
     /// not there or fails is an [`Outcome`].
     pub fn run(&self) -> Result<Outcome, Error> {
+        check_ends(self)?;
         start(self, false, None)?.wait()
     }
 
@@ -80,6 +81,22 @@ impl Spec {
     pub fn spawn(&self) -> Result<Process, Error> {
         start(self, true, None)
     }
+}
+
+/// Refuses, for a run that is waited for, a pipe whose other end nobody would have.
+pub(crate) fn check_ends(spec: &Spec) -> Result<(), Error> {
+    for (name, stream) in [
+        ("stdin", spec.stdin),
+        ("stdout", spec.stdout),
+        ("stderr", spec.stderr),
+    ] {
+        if stream == Some(Stdio::Pipe) {
+            return Err(Error::invalid(format!(
+                "{name}: a pipe is for `spawn`, which hands out its other end; `run` captures"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The live sandbox to run in, its channel.
@@ -99,7 +116,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         }
     }
     let (host, plan, channel) = match live {
-        None => supervisor::start(spec.cgroup_parent.as_deref(), &fds, |host| {
+        None => supervisor::start(&Key::of(spec), &fds, |host| {
             enforcement::check(spec, host)?;
             let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
             plan.head.flags |= flags;

@@ -6,13 +6,13 @@ use crate::outcome::Outcome;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
 use crate::spec::Spec;
-use crate::supervisor::{self, Channel, Host};
+use crate::supervisor::{self, Channel, Host, Key};
 use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
-/// killed when the last of them ends.
+/// killed with them, or, if it has left its program's process group while other programs run, when the last of those ends.
 ///
 /// All methods may be called from any thread, at the same time. Dropping it closes it. After a fork of the host the
 /// child's calls fail with [`ErrorKind::State`].
@@ -29,11 +29,10 @@ impl Sandbox {
     /// # Errors
     /// As [`Spec::run`].
     pub fn start(spec: &Spec) -> Result<Self, Error> {
-        let (host, plan, channel) =
-            supervisor::start(spec.cgroup_parent.as_deref(), &[], |host| {
-                enforcement::check(spec, host)?;
-                Plan::sandbox(spec, &host.ids, &host.cgroup, false)
-            })?;
+        let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
+            enforcement::check(spec, host)?;
+            Plan::sandbox(spec, &host.ids, &host.cgroup, false)
+        })?;
         let answer = channel
             .receive(true)?
             .map(|received| received.bytes)
@@ -67,6 +66,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Spec::run`]; [`ErrorKind::State`] after [`close`](Sandbox::close).
     pub fn run(&self, spec: &Spec) -> Result<Outcome, Error> {
+        process::check_ends(spec)?;
         self.start_program(spec, false)?.wait()
     }
 

@@ -7,6 +7,7 @@ use crate::ids::Ids;
 use crate::launch::{self, Hidden, above_stdio, sealed_memfd};
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
+use crate::spec::{Network, Spec};
 use crate::wire::*;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -29,10 +30,28 @@ pub(crate) struct Host {
     pub cgroup: Cgroup,
 }
 
-/// All supervisors of this process, by `cgroup_parent`. A forked child makes a registry of its own.
+/// What tells supervisors of one process apart.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    cgroup_parent: Option<String>,
+    /// A supervisor that has once left the host's network for a leased one may not come back: it holds no privilege
+    /// there. Sandboxes on the host's network have a supervisor that never leaves it.
+    host_network: bool,
+}
+
+impl Key {
+    pub fn of(spec: &Spec) -> Key {
+        Key {
+            cgroup_parent: spec.cgroup_parent.clone(),
+            host_network: spec.network == Network::Host,
+        }
+    }
+}
+
+/// All supervisors of this process. A forked child makes a registry of its own.
 struct Registry {
     pid: u32,
-    hosts: Mutex<HashMap<Option<String>, Arc<Host>>>,
+    hosts: Mutex<HashMap<Key, Arc<Host>>>,
 }
 
 static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
@@ -62,48 +81,46 @@ fn registry() -> &'static Registry {
     }
 }
 
-/// The supervisor for this `cgroup_parent`.
-pub(crate) fn get(cgroup_parent: Option<&str>) -> Result<Arc<Host>, Error> {
-    let key = cgroup_parent.map(String::from);
+/// The supervisor for this key.
+pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
     let mut hosts = registry()
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if let Some(host) = hosts.get(&key) {
+    if let Some(host) = hosts.get(key) {
         return Ok(host.clone());
     }
-    let host = Arc::new(Host::start(cgroup_parent)?);
-    hosts.insert(key, host.clone());
+    let host = Arc::new(Host::start(key.cgroup_parent.as_deref())?);
+    hosts.insert(key.clone(), host.clone());
     Ok(host)
 }
 
 /// Forgets a supervisor that has died, unless another thread has already started the next.
-fn forget(cgroup_parent: Option<&str>, dead: &Arc<Host>) {
-    let key = cgroup_parent.map(String::from);
+fn forget(key: &Key, dead: &Arc<Host>) {
     let mut hosts = registry()
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if hosts.get(&key).is_some_and(|host| Arc::ptr_eq(host, dead)) {
-        hosts.remove(&key);
+    if hosts.get(key).is_some_and(|host| Arc::ptr_eq(host, dead)) {
+        hosts.remove(key);
     }
 }
 
 /// Sends a plan to the supervisor, made by `plan` for the supervisor that is asked; starts a new one if it has died.
 pub(crate) fn start(
-    cgroup_parent: Option<&str>,
+    key: &Key,
     fds: &[RawFd],
     plan: impl Fn(&Host) -> Result<Plan, Error>,
 ) -> Result<(Arc<Host>, Plan, Channel), Error> {
     let mut tries = 0;
     loop {
-        let host = get(cgroup_parent)?;
+        let host = get(key)?;
         let plan = plan(&host)?;
         let (channel, theirs) = Channel::new()?;
         match send_plan(host.socket.as_raw_fd(), START, &plan, &theirs, fds, false) {
             Ok(()) => return Ok((host, plan, channel)),
             Err(e) if tries < 3 && is_gone(&e) => {
-                forget(cgroup_parent, &host);
+                forget(key, &host);
                 tries += 1;
             }
             Err(e) => return Err(Error::system("sending to the supervisor", e)),

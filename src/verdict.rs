@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) struct Judged {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
+    file_size: bool,
     disk: bool,
 }
 
@@ -18,6 +19,7 @@ impl Judged {
         Judged {
             cpu_time: spec.cpu_time,
             wall_time: spec.wall_time,
+            file_size: spec.file_size.is_some(),
             disk: true,
         }
     }
@@ -56,10 +58,7 @@ impl Judged {
         if usage.oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
         }
-        if killed == REASON_CPU
-            || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit)
-            || signal == libc::SIGXCPU
-        {
+        if killed == REASON_CPU || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit) {
             return (Verdict::TimeLimit, Some("cpu_time"));
         }
         if killed == REASON_WALL || self.wall_time.is_some_and(|limit| usage.wall_time > limit) {
@@ -68,7 +67,7 @@ impl Judged {
         if killed == REASON_OUTPUT || outcome.stdout_truncated || outcome.stderr_truncated {
             return (Verdict::OutputLimit, Some("output"));
         }
-        if signal == libc::SIGXFSZ {
+        if self.file_size && signal == libc::SIGXFSZ {
             return (Verdict::DiskLimit, Some("file_size"));
         }
         let failed = signal != 0 || outcome.returncode != 0;

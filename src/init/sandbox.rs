@@ -36,7 +36,7 @@ struct Program {
     run: u32,
     pid: i32,
     started_at: u64,
-    /// Ended, and waiting for the others before the rest is cleared away.
+    /// How it ended, once it has.
     status: Option<u32>,
     ended_at: u64,
     before: Usage,
@@ -137,7 +137,11 @@ impl Init {
     fn set_up_step(&mut self, op: Op, payload: &[u8], volume: &mut Fd) -> Result<()> {
         match op.code {
             S_PROC => {
-                mount(s!("proc"), text(payload)?, s!("proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, s!(""))?;
+                // Init is hidden from the program, which with one mapped id owns init's files in procfs: it must not
+                // make init the first choice of the OOM killer. Before Linux 5.8 there is no such option.
+                let (at, flags) = (text(payload)?, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable"))
+                    .or_else(|_| mount(s!("proc"), at, s!("proc"), flags, s!("")))?;
             }
             S_TMPFS => {
                 let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);
@@ -209,8 +213,10 @@ impl Init {
                 Some(slot)
             }
             Err(failure) => {
-                // What was cloned has ended; nothing of it may be counted as another program's.
-                let _ = wait_any(false);
+                // What was cloned has ended; another program may have as well.
+                while let Ok(Some((pid, status))) = wait_any(false) {
+                    self.note(pid, status);
+                }
                 self.tell(run, &failure, &[], &[]);
                 if self.flags & ONE_SHOT != 0 {
                     exit(1);
@@ -230,22 +236,25 @@ impl Init {
         Ok(())
     }
 
-    /// Reaps what has ended. When the last program has, whatever is left is killed, and all is told.
+    /// Reaps what has ended and tells of it. Whatever a program leaves running is killed: its process group at once,
+    /// and what has left that, which nobody can tell from another's, when the last program has ended.
     fn reap(&mut self, plan: &Plan) {
         while let Ok(Some((pid, status))) = wait_any(false) {
             self.note(pid, status);
         }
-        let running = self.programs.iter().flatten().any(|p| p.status.is_none());
-        if running || self.programs.iter().flatten().next().is_none() {
+        if self.programs.iter().flatten().all(|p| p.status.is_none()) {
             return;
         }
-        // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
-        let _ = kill(-1, SIGKILL);
-        while let Ok(Some((pid, status))) = wait_any(true) {
-            self.note(pid, status);
+        if self.programs.iter().flatten().all(|p| p.status.is_some()) {
+            // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
+            let _ = kill(-1, SIGKILL);
+            while let Ok(Some((pid, status))) = wait_any(true) {
+                self.note(pid, status);
+            }
         }
         for slot in 0..PROGRAMS_MAX {
-            if let Some(program) = self.programs[slot].take() {
+            if let Some(program) = self.programs[slot].take_if(|p| p.status.is_some()) {
+                let _ = kill(-program.pid, SIGKILL);
                 self.finish(&program, plan);
                 if let Some(plan) = program.plan {
                     plan.free();

@@ -50,7 +50,6 @@ struct Supervisor {
     config: Config,
     bases: Bases,
     templates: Templates,
-    host_network: Fd,
     /// The network namespace that we are in: an index, or -1 for the host's.
     network: isize,
     networks: [Network; NETWORKS_MAX],
@@ -75,7 +74,6 @@ pub fn main() -> ! {
         config: Config::NONE,
         bases: Bases { version: CGROUP_NONE, dirs: [-1; CGROUPS_MAX], by_writing: false },
         templates: Templates::new(),
-        host_network: -1,
         network: -1,
         networks: [Network { fd: -1, leased: false }; NETWORKS_MAX],
         sandboxes: SANDBOXES.take(),
@@ -132,8 +130,6 @@ impl Supervisor {
             drop_groups().map_err(step(STEP_IDS))?;
         }
         let _ = new_session_keyring(); // a kernel without keyrings needs none
-        self.host_network =
-            openat(AT_FDCWD, s!("/proc/self/ns/net"), O_RDONLY, 0).map_err(step(STEP_NAMESPACE_FILES))?;
         self.templates.start().map_err(step(STEP_NAMESPACE_FILES))?;
         self.epoll = epoll_create().map_err(step(STEP_EPOLL))?;
         epoll_add(self.epoll, self.socket, MAIN << 32).map_err(step(STEP_EPOLL))?;
@@ -372,11 +368,8 @@ impl Supervisor {
     /// Goes to the network namespace that a sandbox with these flags is cloned from; gives the one that it leases.
     fn enter_network(&mut self, flags: u32) -> Result<Option<usize>> {
         if flags & NET_HOST != 0 {
-            if self.network != -1 {
-                setns(self.host_network, CLONE_NEWNET)?;
-                self.network = -1;
-            }
-            return Ok(None);
+            // There is no way back: the host keeps a supervisor for such sandboxes that never leaves.
+            return if self.network == -1 { Ok(None) } else { Err(EPROTO) };
         }
         if flags & NET_NEW != 0 {
             return Ok(None);

@@ -25,13 +25,13 @@ mod tests;
 )))]
 compile_error!("Stockade has system call tables for 64-bit Linux on x86-64 and little-endian ARM");
 
+use crate::once::Once;
 use libc::sock_filter;
-use std::sync::OnceLock;
 
 /// The filter of the default profile for the running architecture. Built at the first call; callable from any
 /// thread.
 pub(crate) fn default_program() -> &'static [sock_filter] {
-    static PROGRAM: OnceLock<Vec<sock_filter>> = OnceLock::new();
+    static PROGRAM: Once<Vec<sock_filter>> = Once::new();
     PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::DEFAULT))
 }
 
