@@ -1,0 +1,182 @@
+//! Sudden deaths: of the host, at any point, and of the supervisor.
+
+use crate::hosts::say;
+use crate::support::{
+    Host, PROMISE, cgroups_of, children, descendants, guest_spec, run_guest, wait_until,
+};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use stockade::{ErrorKind, Sandbox, Verdict};
+
+/// How often the host is killed; `STOCKADE_SUITE_KILLS` changes it.
+const KILLS: u32 = 200;
+
+#[test]
+fn a_host_killed_at_any_point_leaves_nothing() {
+    let kills =
+        std::env::var("STOCKADE_SUITE_KILLS").map_or(KILLS, |n| n.parse().expect("a number"));
+    // A process of its own that inherits every orphan, so that nothing left can go unseen.
+    let said = Host::start("killer", &kills.to_string()).finish();
+    assert_eq!(said.last().map(String::as_str), Some("clean"), "{said:#?}");
+}
+
+/// A host that does everything the library can, from several threads, until it is killed.
+pub fn victim() {
+    std::thread::scope(|scope| {
+        for number in 0..3u32 {
+            scope.spawn(move || {
+                for round in number.. {
+                    match round % 7 {
+                        0 => drop(guest_spec(["true"]).run()),
+                        1 => drop(guest_spec(["daemon", "close", "30"]).run()),
+                        2 => drop(
+                            guest_spec(["true"])
+                                .memory(64 << 20)
+                                .pids(20)
+                                .file("a", "b")
+                                .collect("a")
+                                .run(),
+                        ),
+                        3 => drop(
+                            guest_spec(["ignore-term", "30"])
+                                .wall_time(Duration::from_millis(20))
+                                .run(),
+                        ),
+                        4 => drop(
+                            guest_spec(["hydra"])
+                                .pids(30)
+                                .wall_time(Duration::from_millis(20))
+                                .run(),
+                        ),
+                        5 => drop(guest_spec(["sleep", "30"]).spawn()),
+                        _ => {
+                            let sandbox = Sandbox::start(&guest_spec(["-"]));
+                            drop(sandbox.and_then(|sandbox| {
+                                sandbox.run(
+                                    &guest_spec(["stop-all"]).wall_time(Duration::from_millis(20)),
+                                )
+                            }));
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Numbers that look random enough.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Starts a victim and kills it, again and again; then looks for anything that was a victim's.
+pub fn killer(kills: u32) {
+    // SAFETY: sets a flag of this process: orphans below it become its children.
+    let flag = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    assert_eq!(flag, 0);
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let before = mounts();
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_nanos() as u64
+        | 1;
+    say(&format!("seed {seed}"));
+    let mut random = Random(seed);
+    let mut victims = Vec::new();
+    for number in 0..kills {
+        let mut host = Host::start_with("victim", "", |command| {
+            command
+                .env("TMPDIR", scratch.path())
+                .env("XDG_RUNTIME_DIR", scratch.path());
+        });
+        let pid = host.child.id();
+        std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        host.child.kill().expect("kill");
+        host.child.wait().expect("wait");
+        let gone = wait_until(Duration::from_secs(5), || {
+            // SAFETY: a null status is allowed. Every orphan is ours to reap.
+            while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+            descendants(std::process::id()).is_empty()
+        });
+        let left = descendants(std::process::id());
+        assert!(gone, "kill {number}: processes are left: {left:?}");
+        victims.push(pid);
+        let files = std::fs::read_dir(scratch.path())
+            .expect("the directory")
+            .count();
+        assert_eq!(files, 0, "kill {number}: files are left");
+        assert_eq!(mounts(), before, "kill {number}: mounts are left");
+    }
+    // Groups go with the supervisor. One that was killed before it knew of them leaves them, empty, to the next host.
+    assert!(run_guest(["true"]).success());
+    for pid in victims {
+        let left = cgroups_of(pid);
+        assert!(left.is_empty(), "cgroups are left: {left:?}");
+    }
+    say("clean");
+}
+
+#[test]
+fn a_killed_supervisor_is_an_error_and_the_next_run_works() {
+    let said = Host::start("supervisor-killed", "").finish();
+    assert_eq!(said, ["idle: works", "busy: works", "sandbox: works"]);
+}
+
+fn kill_supervisor() {
+    let all = children(std::process::id());
+    assert_eq!(all.len(), 1, "one child: the supervisor");
+    // SAFETY: a signal to a child.
+    assert_eq!(unsafe { libc::kill(all[0] as i32, libc::SIGKILL) }, 0);
+}
+
+pub fn supervisor_killed() {
+    // With nothing running: the next run does not even notice.
+    assert!(run_guest(["true"]).success());
+    kill_supervisor();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(run_guest(["exit", "3"]).returncode, 3);
+    say("idle: works");
+
+    // With a program running: it came to no end of its own, the verdict says so, and it is really gone.
+    let process = guest_spec(["ignore-term", "30"]).spawn().expect("starts");
+    let pid = process.pid().expect("it runs");
+    let start = Instant::now();
+    kill_supervisor();
+    let outcome = process.wait().expect("wait");
+    assert_eq!(outcome.verdict, Verdict::SandboxError, "{outcome:?}");
+    assert!(
+        outcome
+            .message
+            .as_deref()
+            .is_some_and(|why| why.contains("supervisor")),
+        "{outcome:?}"
+    );
+    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    assert!(
+        wait_until(PROMISE, || !Path::new(&format!("/proc/{pid}")).exists()),
+        "the program lives on"
+    );
+    drop(process);
+    assert_eq!(run_guest(["true"]).verdict, Verdict::Ok);
+    say("busy: works");
+
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    kill_supervisor();
+    // Whether the request is still taken or not: nothing ran.
+    match sandbox.run(&guest_spec(["true"])) {
+        Ok(outcome) => assert_eq!(outcome.verdict, Verdict::SandboxError, "{outcome:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Supervisor, "{error}"),
+    }
+    drop(sandbox);
+    assert_eq!(run_guest(["true"]).verdict, Verdict::Ok);
+    say("sandbox: works");
+}

@@ -1,0 +1,132 @@
+//! A host that forks: the child has runs of its own, and the parent's go on.
+
+use crate::hosts::say;
+use crate::support::{Host, children, guest_spec, run_guest};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use stockade::{ErrorKind, Sandbox, Stdio, Verdict};
+
+#[test]
+fn child_and_parent_both_work() {
+    assert_eq!(
+        Host::start("forks", "").finish(),
+        ["child: works", "parent: works"]
+    );
+}
+
+#[test]
+fn forks_while_other_threads_run_programs() {
+    assert_eq!(
+        Host::start("forks-with-threads", "").finish(),
+        ["20 of 20 children work", "threads work"]
+    );
+}
+
+/// Forks; the child does `work`, and its success is its exit status. The wait status in the parent.
+fn forked(work: impl FnOnce()) -> i32 {
+    // SAFETY: the child ends by `_exit` and never returns into the test runner.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        // SAFETY: a child that hangs is ended by this.
+        unsafe { libc::alarm(20) };
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if worked { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is alive for the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    status
+}
+
+pub fn forks() {
+    assert!(run_guest(["true"]).success());
+    let process = guest_spec(["echo-lines"])
+        .stdin(Stdio::Pipe)
+        .stdout(Stdio::Pipe)
+        .spawn()
+        .expect("starts");
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let mut handles = Some((process, sandbox));
+    let own = children(std::process::id());
+    let status = forked(|| {
+        let (process, sandbox) = handles.take().expect("inherited");
+        // Its own runs work, by a supervisor of its own.
+        assert_eq!(run_guest(["exit", "5"]).returncode, 5);
+        assert_eq!(children(std::process::id()).len(), 1);
+        // What belongs to the parent is refused, not taken over.
+        assert_eq!(
+            process
+                .wait_timeout(Duration::from_millis(10))
+                .expect_err("the parent's")
+                .kind(),
+            ErrorKind::State
+        );
+        assert_eq!(
+            process.kill().expect_err("the parent's").kind(),
+            ErrorKind::State
+        );
+        assert_eq!(
+            sandbox
+                .run(&guest_spec(["true"]))
+                .expect_err("the parent's")
+                .kind(),
+            ErrorKind::State
+        );
+        // Dropping them here must not end them there.
+        drop((process, sandbox));
+    });
+    assert_eq!(status, 0, "the child failed");
+    say("child: works");
+    assert_eq!(
+        children(std::process::id()),
+        own,
+        "the supervisor is another now"
+    );
+    let (process, sandbox) = handles.take().expect("the parent's");
+    assert!(
+        process.poll().expect("poll").is_none(),
+        "the child ended the parent's program"
+    );
+    let mut stdin = std::fs::File::from(process.take_stdin().expect("a pipe"));
+    let mut stdout = std::fs::File::from(process.take_stdout().expect("a pipe"));
+    std::io::Write::write_all(&mut stdin, b"still\n").expect("write");
+    let mut answer = [0; 8];
+    std::io::Read::read_exact(&mut stdout, &mut answer).expect("read");
+    assert_eq!(&answer, b"> still\n");
+    drop(stdin);
+    assert_eq!(process.wait().expect("wait").verdict, Verdict::Ok);
+    assert_eq!(
+        sandbox
+            .run(&guest_spec(["exit", "6"]))
+            .expect("runs")
+            .returncode,
+        6
+    );
+    assert!(run_guest(["true"]).success());
+    say("parent: works");
+}
+
+pub fn forks_with_threads() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let workers: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(|| {
+                while !DONE.load(Ordering::Relaxed) {
+                    assert!(run_guest(["true"]).success());
+                }
+            })
+        })
+        .collect();
+    // At whatever point of a run the fork comes, with whatever locks held.
+    let worked = (0..20)
+        .filter(|_| forked(|| assert!(run_guest(["true"]).success())) == 0)
+        .count();
+    say(&format!("{worked} of 20 children work"));
+    DONE.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.join().expect("no panic");
+    }
+    say("threads work");
+}

@@ -1,0 +1,45 @@
+//! Host programs: this test binary started again, by `support::Host`, in a role. Each is a process of its own, which
+//! can be starved, stopped and killed. A role speaks in lines that begin with `@ `.
+
+mod disturbed;
+mod leftovers;
+mod small;
+
+use crate::support::ROLE_VARIABLE;
+use crate::{drift, faults, fork, threads};
+use std::io::Write;
+
+/// Says a line to the test that started this role.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "@ {line}")
+        .and_then(|()| out.flush())
+        .expect("the test listens");
+}
+
+/// Plays the role of the environment; without one, this is no host program and there is nothing to do.
+#[test]
+fn role() {
+    let Ok(value) = std::env::var(ROLE_VARIABLE) else {
+        return;
+    };
+    let (role, argument) = value.split_once(' ').expect("a role and an argument");
+    match role {
+        "leaky" => small::leaky(),
+        "stopped" => small::stopped(),
+        "few-descriptors" => small::few_descriptors(),
+        "first-use" => threads::first_use(),
+        "leftovers" => leftovers::leftovers(),
+        "sigchld-ignored" => disturbed::sigchld_ignored(),
+        "reaps-all" => disturbed::reaps_all(),
+        "closed-streams" => disturbed::closed_streams(),
+        "undisturbed" => disturbed::undisturbed(),
+        "victim" => faults::victim(),
+        "killer" => faults::killer(argument.parse().expect("a number")),
+        "supervisor-killed" => faults::supervisor_killed(),
+        "forks" => fork::forks(),
+        "forks-with-threads" => fork::forks_with_threads(),
+        "many-runs" => drift::many_runs(argument.parse().expect("a number")),
+        _ => panic!("no role `{role}`"),
+    }
+}

@@ -1,0 +1,18 @@
+//! The behaviour of the library, seen from outside: programs with known behaviour are run in sandboxes, and what
+//! comes back is held against what is known. Every test runs as root and as a plain user; what a host lacks is
+//! skipped with its reason, and the last line of the run counts the skips.
+
+mod drift;
+mod ends;
+mod errors;
+mod faults;
+mod files;
+mod fork;
+mod hosts;
+mod isolation;
+mod lateral;
+mod limits;
+mod scenarios;
+mod support;
+mod threads;
+mod verdicts;

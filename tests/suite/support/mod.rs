@@ -1,0 +1,44 @@
+//! What the tests share: the guest program, a specification that runs it, looks at the host, and skips.
+
+mod guest;
+mod host;
+mod skips;
+
+pub use guest::{fields, guest_dir, guest_spec, run_guest, start_clock};
+pub use host::{
+    Host, ROLE_VARIABLE, cgroups_of, children, descendants, is_root, mount_count, open_descriptors,
+    resident, wait_until,
+};
+pub use skips::note_skip;
+
+use std::time::Duration;
+use stockade::{EnforcementStatus, Outcome};
+
+/// Ends the test with the reason why it cannot be run on this host.
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        crate::support::note_skip(&format!($($why)*));
+        return;
+    }};
+}
+pub(crate) use skip;
+
+/// How far a machine that does other things beside the tests may be late. A promise of "limit + 1 s" is held
+/// against this.
+pub const PROMISE: Duration = Duration::from_secs(1);
+
+/// Whether the outcome says that this limit holds exactly.
+pub fn enforced(outcome: &Outcome, limit: &str) -> bool {
+    status(outcome, limit) == EnforcementStatus::Enforced
+}
+
+/// What the outcome says of a limit or a protection; fails if it says nothing.
+pub fn status(outcome: &Outcome, name: &str) -> EnforcementStatus {
+    match outcome.enforcement.get(name) {
+        Some(enforcement) => enforcement.status,
+        None => panic!(
+            "enforcement says nothing of `{name}`: {:?}",
+            outcome.enforcement
+        ),
+    }
+}
