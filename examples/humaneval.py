@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import stockade
@@ -79,17 +79,27 @@ def all_cases(every: list[Problem], bait: Path) -> Iterator[Case]:
     for number, attack in enumerate(ATTACKS):
         for step in range(count):
             problem = every[(number + step * len(every) // count) % len(every)]
-            yield Case(f"hostile: {attack.name}", problem, attack.source(problem), HOSTILE_LIMITS, attack.fault)
+            yield Case(f"hostile: {attack.name}", problem, attack.source(problem), attack.limits, attack.fault)
     # The search for loot must be able to find some.
     [spy] = [attack for attack in ATTACKS if attack.function is attacks.reads_the_hosts_files]
     shown: stockade.Options = HOSTILE_LIMITS | {"volumes": [f"{bait.parent}:/mnt"]}
     yield Case("control: a spy who is let in", every[0], spy.source(every[0]), shown, must_show_loot)
 
 
-async def grade_all(cases: list[Case], workers: int) -> tuple[dict[str, Row], list[str]]:
-    """Grades all, `workers` at a time: the rows of the table, and what was not as expected."""
-    rows = {case.category: Row(case.category) for case in cases}
-    faults: list[str] = []
+@dataclass
+class Result:
+    """What came of all cases."""
+
+    rows: dict[str, Row]
+    faults: list[str] = field(default_factory=list)
+    """What was not as expected."""
+    enforcement: dict[str, stockade.Enforcement] = field(default_factory=dict)
+    """What holds the limits on this host."""
+
+
+async def grade_all(cases: list[Case], workers: int) -> Result:
+    """Grades all, `workers` at a time."""
+    result = Result({case.category: Row(case.category) for case in cases})
     progress = Progress(len(cases))
     # Mixed, so that those who only wait share the cores with those who compute; always in the same order.
     waiting = cases.copy()
@@ -98,15 +108,16 @@ async def grade_all(cases: list[Case], workers: int) -> tuple[dict[str, Row], li
     async def work() -> None:
         while waiting:
             case = waiting.pop()
-            result = await grade(case.problem, case.source, case.limits)
-            fault = case.fault(result)
-            rows[case.category].add(result, fault)
+            graded = await grade(case.problem, case.source, case.limits)
+            fault = case.fault(graded)
+            result.rows[case.category].add(graded, fault)
+            result.enforcement.update(graded.candidate.enforcement)
             if fault:
-                faults.append(f"{case.category}, {case.problem.name}: {fault}")
+                result.faults.append(f"{case.category}, {case.problem.name}: {fault}")
             progress.step(bool(fault))
 
     await asyncio.gather(*(work() for _ in range(workers)))
-    return rows, faults
+    return result
 
 
 def options() -> argparse.Namespace:
@@ -132,15 +143,18 @@ def main() -> int:
         if not cases:
             sys.exit(f"no category contains `{chosen.only}`")
         started = time.monotonic()
-        rows, faults = asyncio.run(grade_all(cases, chosen.workers))
+        result = asyncio.run(grade_all(cases, chosen.workers))
         seconds = time.monotonic() - started
-    print(table(list(rows.values())))
+    print(table(list(result.rows.values())))
+    print("Times are of one grade: two sandboxes started, the tests run between them, both gone.\n")
+    for name in ("cpu_time", "memory", "pids"):
+        print(f"{name}: {result.enforcement[name].status} by {result.enforcement[name].by}")
     runs = 2 * len(cases)
     print(f"{runs} sandboxed runs, two for each grade, in {seconds:.1f} s: {runs / seconds:.0f} runs per second")
-    for fault in faults:
+    for fault in result.faults:
         print(f"NOT AS EXPECTED: {fault}")
-    print(f"{len(cases) - len(faults)} grades as expected, {len(faults)} not")
-    return 1 if faults else 0
+    print(f"{len(cases) - len(result.faults)} grades as expected, {len(result.faults)} not")
+    return 1 if result.faults else 0
 
 
 if __name__ == "__main__":

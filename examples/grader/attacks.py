@@ -77,14 +77,19 @@ def fork_bomb(*_: Any) -> Any:
 def hands_work_to_orphans(*_: Any) -> Any:
     # Each burns a little and dies unwatched: only the bill of the whole tree shows it.
     while True:
-        if os.fork() == 0:
-            if os.fork() == 0:
-                end = time.process_time() + 0.02
-                while time.process_time() < end:
-                    pass
-            os._exit(0)
+        try:
+            child = os.fork()
+        except OSError:
+            continue
+        if child == 0:
+            try:
+                if os.fork() == 0:
+                    end = time.process_time() + 0.02
+                    while time.process_time() < end:
+                        pass
+            finally:
+                os._exit(0)
         os.wait()
-        time.sleep(0.01)
 
 
 # ---- memory, disk, output
@@ -97,11 +102,16 @@ def memory_bomb(*_: Any) -> Any:
         hoard.append(b"x" * (1 << 20))
 
 
-@attack(Verdict.MEMORY_LIMIT, NO_ANSWER)
-def memory_bomb_in_a_memfd(*_: Any) -> Any:
-    fd = os.memfd_create("hoard")
+# Sampling sees the memory of processes, and this is in none.
+@attack(Verdict.MEMORY_LIMIT, NO_ANSWER, unless_enforced=Verdict.TIME_LIMIT)
+def memory_bomb_in_memfds(*_: Any) -> Any:
     while True:
-        os.write(fd, b"x" * (1 << 20))
+        try:
+            hoard = os.memfd_create("hoard")
+            while True:
+                os.write(hoard, b"x" * (1 << 20))
+        except OSError:
+            pass
 
 
 @attack(Verdict.OUTPUT_LIMIT, NO_ANSWER)
@@ -142,11 +152,12 @@ def looks_for_the_checker(*_: Any) -> Any:
     for process in glob.glob("/proc/[0-9]*"):
         if os.path.basename(process) not in own:
             found.append(f"{LOOT} {process}")
-    for pattern in ("/proc/1/fd/*", "/proc/1/environ", "/proc/1/cmdline", "/proc/1/mem", "/proc/*/cwd/check.py"):
+    for pattern in ("/proc/1/fd/*", "/proc/1/environ", "/proc/1/cmdline", "/proc/1/maps", "/proc/*/cwd/check.py"):
         for path in glob.glob(pattern):
             try:
-                if open(path, "rb").read(4096):
-                    found.append(f"{LOOT} {path}")
+                content = open(path, "rb").read(1 << 20)
+                if any(word in content for word in (b"check", b"nonce", b"python", b"=")):
+                    found.append(f"{LOOT} {path}: {content!r}")
             except OSError:
                 pass
     return found

@@ -83,11 +83,13 @@ class Peer:
         return True if data else None
 
     async def receive(self) -> bytes | None:
-        """The next line; None if the program closed its end first. Raises `Misbehaved` if it is too long."""
+        """The next line; None if the program closed its end first. Raises `Misbehaved` if it is too long or broken."""
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > plain.MAX_LINE:
                 raise Misbehaved("wrote too long a line")
             if (read := self._read()) is None:
+                if self._received:
+                    raise Misbehaved("broke off in the middle of a line")
                 return None
             if not read:
                 await _ready(self._stdout.fileno())

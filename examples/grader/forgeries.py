@@ -21,6 +21,7 @@ TESTS = "tests: "
 NO_ANSWER = "candidate: ended without an answer"
 BAD_ANSWER = "candidate: sent no answer"
 TOO_LONG = "candidate: wrote too long a line"
+BROKE_OFF = "candidate: broke off"
 OUT_OF_TURN = "candidate: spoke out of turn"
 
 # ---- helpers that attacks may name
@@ -51,7 +52,7 @@ def exits_with_success(*_: Any) -> Any:
     os._exit(0)
 
 
-@attack(Verdict.OK, NO_ANSWER, "load")
+@attack(Verdict.OK, NO_ANSWER, when="load")
 def exits_with_success_when_loaded() -> Any:
     os._exit(0)
 
@@ -66,7 +67,7 @@ def crashes(*_: Any) -> Any:
     ctypes.string_at(0)
 
 
-@attack(Verdict.NONZERO_EXIT, TESTS, "load")
+@attack(Verdict.NONZERO_EXIT, TESTS, when="load")
 def breaks_its_exit() -> Any:
     leave = os._exit
     os._exit = lambda status: leave(7)
@@ -99,7 +100,7 @@ def leaves_a_daemon(*_: Any) -> Any:
 # ---- forging
 
 
-@attack(Verdict.WALL_TIME_LIMIT, NO_ANSWER)
+@attack(Verdict.WALL_TIME_LIMIT, BROKE_OFF)
 def answers_a_byte_at_a_time(*_: Any) -> Any:
     while True:
         os.write(channel(), b" ")
@@ -132,7 +133,7 @@ def answers_twice(*_: Any) -> Any:
         time.sleep(1000)
 
 
-@attack(Verdict.KILLED, OUT_OF_TURN, "right")
+@attack(Verdict.KILLED, OUT_OF_TURN, when="right")
 def has_the_last_word() -> Any:
     def last_word(status: int) -> Any:
         say(b'{"passed": ""}')
@@ -142,7 +143,7 @@ def has_the_last_word() -> Any:
     os._exit = last_word
 
 
-@attack(Verdict.WALL_TIME_LIMIT, "candidate: WALL_TIME_LIMIT", "right")
+@attack(Verdict.WALL_TIME_LIMIT, "candidate: WALL_TIME_LIMIT", when="right")
 def never_hangs_up() -> Any:
     os._exit = lambda status: time.sleep(1000)  # type: ignore[assignment,return-value]
 
@@ -152,7 +153,7 @@ def closes_its_pipes(*_: Any) -> Any:
     os.closerange(0, 64)
 
 
-@attack(Verdict.OK, TESTS, "load")
+@attack(Verdict.OK, TESTS, when="load")
 def patches_builtins() -> Any:
     class Always:
         def __eq__(self, other: object) -> bool:

@@ -16,17 +16,18 @@ from .problems import Problem
 
 SOLUTION_LIMITS: stockade.Options = {
     "cpu_time": 2,
-    "wall_time": 10,
+    "wall_time": 20,
     "memory": "256m",
     "pids": 16,
     "output": "256k",
+    "file_size": "16m",
     "disk": "16m",
     "inodes": 256,
     "open_files": 64,
 }
 """What a solution may use."""
 
-CHECKER_WALL_TIME = 20
+CHECKER_WALL_TIME = 60
 """How long the checker may take: longer than any candidate, or the checker's end would hide the candidate's."""
 
 CHECKER_SILENT = "checker: ended without a word"

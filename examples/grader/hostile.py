@@ -20,8 +20,11 @@ LOOT = "LOOT!"
 
 MAX_PIDS = 16
 
-HOSTILE_LIMITS: stockade.Options = SOLUTION_LIMITS | {"cpu_time": 1, "wall_time": 3, "pids": MAX_PIDS}
-"""As for solutions, with shorter times, since many attacks use them up."""
+HOSTILE_LIMITS: stockade.Options = SOLUTION_LIMITS | {"cpu_time": 1, "wall_time": 40, "pids": MAX_PIDS}
+"""As for solutions, with less CPU time, since many attacks use it up, and time enough to do so on a busy machine."""
+
+WAITING_LIMITS: stockade.Options = HOSTILE_LIMITS | {"wall_time": 2}
+"""For those that only wait."""
 
 When = Literal["call", "load", "right"]
 
@@ -35,7 +38,9 @@ class Attack:
     """How the candidate's sandbox must end."""
     reason: str
     """How the grade's reason must start."""
-    when: When
+    unless_enforced: Verdict | None = None
+    """How it may end instead where the memory limit is only approximated."""
+    when: When = "call"
     """Whether the function is the solution ("call"), runs once before a solution that returns None ("load"), or runs
     once beside the right solution ("right")."""
 
@@ -43,6 +48,11 @@ class Attack:
     def name(self) -> str:
         """What the table calls it."""
         return self.function.__name__.replace("_", " ")
+
+    @property
+    def limits(self) -> stockade.Options:
+        """What it may use."""
+        return WAITING_LIMITS if self.verdict is Verdict.WALL_TIME_LIMIT else HOSTILE_LIMITS
 
     def source(self, problem: Problem) -> str:
         """The attack as a solution of `problem`."""
@@ -60,8 +70,13 @@ class Attack:
             return "PASSED"
         if LOOT.encode() in grade.transcript:
             return "got at what it must not"
-        if grade.candidate.verdict is not self.verdict:
-            return f"{grade.candidate.verdict.name} instead of {self.verdict.name}"
+        allowed = {self.verdict}
+        if self.unless_enforced and grade.candidate.enforcement["memory"].status != "enforced":
+            allowed.add(self.unless_enforced)
+        if grade.candidate.verdict not in allowed:
+            usage = grade.candidate.usage
+            used = f"after {usage.cpu_time:.2f} s of CPU time, {usage.wall_time:.2f} s"
+            return f"{grade.candidate.verdict.name} instead of {self.verdict.name}, {used}"
         if not grade.reason.startswith(self.reason):
             return f"`{grade.reason}` instead of `{self.reason}`"
         peak = grade.candidate.usage.pids_peak
@@ -74,11 +89,13 @@ ATTACKS: list[Attack] = []
 """Every attack, once `attacks` and `forgeries` are imported."""
 
 
-def attack(verdict: Verdict, reason: str, when: When = "call") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def attack(
+    verdict: Verdict, reason: str, *, when: When = "call", unless_enforced: Verdict | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes the function an attack that must end as said."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        ATTACKS.append(Attack(function, verdict, reason, when))
+        ATTACKS.append(Attack(function, verdict, reason, unless_enforced, when))
         return function
 
     return register
