@@ -293,6 +293,8 @@ impl Drop for Host {
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         self.child.wait();
+        // One that was killed has left them.
+        self.cgroup.remove();
     }
 }
 

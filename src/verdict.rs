@@ -11,6 +11,7 @@ pub(crate) struct Judged {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
     file_size: bool,
+    memory: bool,
     disk: bool,
 }
 
@@ -20,6 +21,7 @@ impl Judged {
             cpu_time: spec.cpu_time,
             wall_time: spec.wall_time,
             file_size: spec.file_size.is_some(),
+            memory: spec.memory.is_some(),
             disk: true,
         }
     }
@@ -55,7 +57,7 @@ impl Judged {
         if signal == libc::SIGSYS {
             return (Verdict::Violation, None);
         }
-        if usage.oom_killed || killed == REASON_MEMORY {
+        if self.memory && usage.oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
         }
         if killed == REASON_CPU || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit) {

@@ -3,17 +3,21 @@
 //! Rung 1 is a writable cgroup v2 subtree, rung 3 the writable controllers of v1, rung 4 none at all (rung 2, systemd's
 //! user manager, is not here yet). This module decides and prepares; the supervisor makes a group for each run below
 //! the base directories that are prepared here, fills it in, reads and removes it, as a [`Layout`] says. The host
-//! process itself is never moved.
+//! process itself is never moved, and nothing of its own group is changed.
 
 mod host;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v2;
 
 use crate::error::Error;
+use crate::launch::above_stdio;
 use crate::outcome::{Enforcement, EnforcementStatus, Usage};
 use crate::spec::Spec;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Which kind of cgroups is used.
@@ -28,8 +32,13 @@ pub(crate) enum Kind {
 pub(crate) struct Cgroup {
     kind: Kind,
     name: String,
+    /// The process that made it: a forked child must not remove what is its parent's.
+    owner: u32,
     bases: Vec<Base>,
     dirs: Vec<OwnedFd>,
+    reads: Vec<Read>,
+    /// What keeps a group's memory out of swap: a file and its value; `None` where nothing does.
+    swap: Option<Swap>,
     why_not: Option<String>,
 }
 
@@ -37,6 +46,17 @@ pub(crate) struct Cgroup {
 struct Base {
     path: PathBuf,
     controllers: Vec<&'static str>,
+}
+
+/// How a memory limit is made to count swap as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Swap {
+    /// This file, set to 0, forbids swapping.
+    Forbidden(&'static str),
+    /// This file limits memory and swap together.
+    Counted(&'static str),
+    /// This kernel does not swap.
+    Absent,
 }
 
 /// What the supervisor does for one run. Numbers of directories are places in [`Cgroup::dirs`].
@@ -52,16 +72,17 @@ pub(crate) struct Layout {
 }
 
 /// A control file to fill in.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Write {
     pub dir: u8,
     pub file: &'static str,
     pub value: String,
-    /// Whether failing is an error; else the file may be missing on this kernel.
+    /// Whether failing is an error.
     pub required: bool,
 }
 
 /// A file to read at the end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub dir: u8,
     pub file: &'static str,
@@ -74,62 +95,87 @@ pub(crate) struct CpuClock {
     pub unit_ns: u32,
 }
 
+/// What a rung has prepared: base directories, and for the controllers that it lacks the reasons.
+struct Prepared {
+    bases: Vec<Base>,
+    lacks: Vec<String>,
+}
+
 impl Cgroup {
     /// Finds the best rung and prepares it. Where there is no cgroup to be had, that is a rung too, with its reason.
     ///
     /// # Errors
-    /// Only for a `cgroup_parent` that cannot be used.
+    /// For a `cgroup_parent` that cannot be used, or if this process has no descriptors left.
     pub fn prepare(cgroup_parent: Option<&str>) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
-        if let Some(parent) = cgroup_parent {
-            let base = v2::prepare_given(Path::new(parent), &name)
-                .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
-            return Cgroup::with(Kind::V2, name, vec![base], None);
-        }
-        let mut reasons = Vec::new();
         let host = host::Host::read();
-        match v2::prepare(&host, &name) {
-            Ok(base) => return Cgroup::with(Kind::V2, name, vec![base], None),
-            Err(why) => reasons.push(format!("cgroup v2: {why}")),
+        if let Some(parent) = cgroup_parent {
+            let prepared = v2::prepare_given(&host, Path::new(parent), &name)
+                .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
+            return Cgroup::with(Kind::V2, name, prepared);
         }
-        match v1::prepare(&host, &name) {
-            Ok(bases) => return Cgroup::with(Kind::V1, name, bases, None),
-            Err(why) => reasons.push(format!("cgroup v1: {why}")),
-        }
-        Cgroup::with(
-            Kind::None,
-            String::new(),
-            Vec::new(),
-            Some(reasons.join("; ")),
-        )
+        let v2 = match v2::prepare(&host, &name) {
+            Ok(prepared) => return Cgroup::with(Kind::V2, name, prepared),
+            Err(why) => format!("cgroup v2: {why}"),
+        };
+        let v1 = match v1::prepare(&host, &name) {
+            Ok(prepared) => return Cgroup::with(Kind::V1, name, prepared),
+            Err(why) => format!("cgroup v1: {why}"),
+        };
+        let none = Prepared {
+            bases: Vec::new(),
+            lacks: vec![v2, v1],
+        };
+        Cgroup::with(Kind::None, String::new(), none)
     }
 
-    fn with(
-        kind: Kind,
-        name: String,
-        bases: Vec<Base>,
-        why_not: Option<String>,
-    ) -> Result<Cgroup, Error> {
+    fn with(kind: Kind, name: String, prepared: Prepared) -> Result<Cgroup, Error> {
+        let Prepared { bases, lacks } = prepared;
         let mut cgroup = Cgroup {
             kind,
             name,
+            owner: std::process::id(),
             bases,
             dirs: Vec::new(),
-            why_not,
+            reads: Vec::new(),
+            swap: None,
+            why_not: (!lacks.is_empty()).then(|| lacks.join("; ")),
         };
         for base in &cgroup.bases {
-            match std::fs::File::open(&base.path) {
-                Ok(dir) => cgroup.dirs.push(dir.into()),
+            let opened = std::fs::File::open(&base.path).and_then(|dir| above_stdio(dir.into()));
+            match opened {
+                Ok(dir) => cgroup.dirs.push(dir),
                 Err(e) => {
                     cgroup.remove();
-                    return Err(Error::system(
-                        format!("opening cgroup {}", base.path.display()),
-                        e,
-                    ));
+                    let what = format!("opening cgroup {}", base.path.display());
+                    return Err(Error::system(what, e));
                 }
             }
         }
+        let (reads, swap) = match kind {
+            Kind::None => (Vec::new(), None),
+            Kind::V2 => (cgroup.present(&v2::READS), v2::swap(&cgroup)),
+            Kind::V1 => (cgroup.present(&v1::READS), v1::swap(&cgroup)),
+        };
+        (cgroup.reads, cgroup.swap) = (reads, swap);
         Ok(cgroup)
+    }
+
+    /// Those of `files`, each of a controller (`""`: of every group), that this kernel has.
+    fn present(&self, files: &[(&str, &'static str)]) -> Vec<Read> {
+        let read = |&(controller, file)| {
+            let dir = match controller {
+                "" => 0,
+                controller => self.dir(controller)?,
+            };
+            self.has(dir, file).then_some(Read { dir, file })
+        };
+        files.iter().filter_map(read).collect()
+    }
+
+    /// Whether the groups in base directory `dir` have `file`: those that the base directory has itself.
+    fn has(&self, dir: u8, file: &str) -> bool {
+        self.bases[usize::from(dir)].path.join(file).exists()
     }
 
     /// The base directories.
@@ -146,7 +192,7 @@ impl Cgroup {
         &self.name
     }
 
-    /// Why there is no cgroup, in words with what to do about it.
+    /// Why a controller, or every one, is not used: in words, with what to do about it.
     pub fn why_not(&self) -> Option<&str> {
         self.why_not.as_deref()
     }
@@ -160,50 +206,121 @@ impl Cgroup {
     }
 
     pub fn layout(&self, spec: &Spec) -> Layout {
-        match self.kind {
-            Kind::None => Layout::default(),
-            Kind::V2 => v2::layout(self, spec),
-            Kind::V1 => v1::layout(self, spec),
+        let (enter_file, memory, clock) = match self.kind {
+            Kind::None => return Layout::default(),
+            Kind::V2 => (v2::ENTER, v2::MEMORY, v2::CLOCK),
+            Kind::V1 => (v1::ENTER, v1::MEMORY, v1::CLOCK),
+        };
+        let mut writes = Vec::new();
+        let mut write = |dir, file, value: String, required| {
+            writes.push(Write {
+                dir,
+                file,
+                value,
+                required,
+            });
+        };
+        if let (Some(limit), Some(dir)) = (spec.memory, self.dir("memory")) {
+            write(dir, memory, limit.to_string(), true);
+            match self.swap {
+                Some(Swap::Forbidden(file)) => write(dir, file, "0".into(), true),
+                Some(Swap::Counted(file)) => write(dir, file, limit.to_string(), true),
+                Some(Swap::Absent) | None => {}
+            }
+            if self.kind == Kind::V2 {
+                write(dir, v2::OOM_GROUP, "1".into(), false); // Linux 4.19 and later
+            }
+        }
+        if let (Some(limit), Some(dir)) = (spec.pids, self.dir("pids")) {
+            write(dir, "pids.max", limit.to_string(), true);
+        }
+        let (file, key, unit_ns) = clock;
+        let read = self.reads.iter().position(|read| read.file == file);
+        Layout {
+            writes,
+            enter: (0..self.bases.len() as u8).collect(),
+            enter_file,
+            reads: self.reads.clone(),
+            cpu: read.map(|at| CpuClock {
+                read: at as u8,
+                key,
+                unit_ns,
+            }),
         }
     }
 
     /// What holds `limit` (`"memory"`, `"pids"`, `"cpu_time"`) here; `None` if no cgroup does.
     pub fn enforcement(&self, limit: &str) -> Option<Enforcement> {
-        let by = match self.kind {
+        let (version, memory, clock) = match self.kind {
             Kind::None => return None,
-            Kind::V2 => v2::enforced_by(self, limit)?,
-            Kind::V1 => v1::enforced_by(self, limit)?,
+            Kind::V2 => ("v2", v2::MEMORY, v2::CLOCK.0),
+            Kind::V1 => ("v1", v1::MEMORY, v1::CLOCK.0),
         };
-        Some(Enforcement {
-            status: EnforcementStatus::Enforced,
-            by: by.into(),
-        })
+        let enforced = |by| (EnforcementStatus::Enforced, by);
+        let (status, by) = match limit {
+            "memory" => {
+                self.dir("memory")?;
+                let by = format!("cgroup {version} {memory}");
+                match self.swap {
+                    Some(_) => enforced(by),
+                    None => (
+                        EnforcementStatus::Approximated,
+                        format!("{by}, without what is swapped out: this kernel counts no swap"),
+                    ),
+                }
+            }
+            "pids" => {
+                self.dir("pids")?;
+                enforced(format!("cgroup {version} pids.max"))
+            }
+            "cpu_time" => {
+                self.reads.iter().find(|read| read.file == clock)?;
+                enforced(format!(
+                    "the supervisor's clock on cgroup {version} {clock}"
+                ))
+            }
+            _ => return None,
+        };
+        Some(Enforcement { status, by })
     }
 
     /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read.
     pub fn fill_usage(&self, reads: &[Option<&[u8]>], usage: &mut Usage) {
-        let files = match self.kind {
-            Kind::None => return,
-            Kind::V2 => v2::reads(self),
-            Kind::V1 => v1::reads(self),
-        };
-        for (read, content) in files.iter().zip(reads) {
+        for (read, content) in self.reads.iter().zip(reads) {
             let Some(text) = content.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
                 continue;
             };
             match self.kind {
+                Kind::None => {}
                 Kind::V1 => v1::fill(read.file, text, usage),
-                _ => v2::fill(read.file, text, usage),
+                Kind::V2 => v2::fill(read.file, text, usage),
             }
         }
     }
 
-    /// Removes the base directories; the supervisor does it when it ends in order.
+    /// Removes the base directories, if the supervisor has not: it does so when it ends in order.
     pub fn remove(&self) {
-        for base in &self.bases {
-            sweep::remove_tree(&base.path);
+        if self.owner == std::process::id() {
+            for base in &self.bases {
+                sweep::remove_tree(&base.path);
+            }
         }
     }
+}
+
+/// Whether the supervisor may write `path`. It has the caller's ids, but none of the capabilities that root may have.
+fn may_write(path: &Path) -> bool {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    std::fs::metadata(path).is_ok_and(|file| {
+        let bits = if file.uid() == user.as_raw() {
+            0o200
+        } else if file.gid() == group.as_raw() {
+            0o020
+        } else {
+            0o002
+        };
+        file.mode() & bits != 0
+    })
 }
 
 /// The number behind `key` in a flat keyed file.

@@ -37,17 +37,28 @@ pub(super) fn sweep(parent: &Path) {
     }
 }
 
+/// Whether `name` is that of a base group whose owner is gone; in any doubt, it is not.
 fn is_dead(name: &str) -> bool {
-    let mut fields = name.split('-');
-    if fields.next() != Some(PREFIX) || name.split('-').count() != 5 {
-        return false;
-    }
-    let mut number = || fields.next()?.parse::<u64>().ok();
-    let (Some(pid), Some(start), Some(namespace)) = (number(), number(), number()) else {
+    let fields: Vec<&str> = name.split('-').collect();
+    let [PREFIX, ref numbers @ ..] = fields[..] else {
         return false;
     };
-    namespace == pid_namespace()
-        && u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(start))
+    let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.parse().ok()).collect();
+    let Some([pid, start, namespace, _]) = numbers.as_deref() else {
+        return false;
+    };
+    let Ok(pid) = i32::try_from(*pid) else {
+        return false;
+    };
+    // Process ids mean something only in the namespace that they are of.
+    if pid < 1 || *namespace == 0 || *namespace != pid_namespace() {
+        return false;
+    }
+    // A procfs mounted with hidepid hides living processes, so the word of kill(2) comes first.
+    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) {
+        Err(nix::errno::Errno::ESRCH) => true,
+        _ => *start != 0 && start_time(pid as u32).is_some_and(|now| now != *start),
+    }
 }
 
 /// Removes a group and its children; everything in them is dead, but may take a moment to leave.
@@ -69,11 +80,20 @@ pub(super) fn remove_tree(path: &Path) {
 
 /// Field 22 of /proc/PID/stat.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the process's name in parentheses, and may hold anything.
+    let after = stat.iter().rposition(|b| *b == b')')? + 2;
+    let rest = std::str::from_utf8(stat.get(after..)?).ok()?;
+    rest.split(' ').nth(19)?.parse().ok()
 }
 
+/// The inode of this process's pid namespace; 0 if /proc is another namespace's, whose ids are not ours.
 fn pid_namespace() -> u64 {
+    let shown = fs::read_link("/proc/self").ok();
+    let ours = std::process::id().to_string();
+    if shown.as_deref() != Some(Path::new(&ours)) {
+        return 0;
+    }
     fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino())
 }
 
@@ -84,18 +104,57 @@ mod tests {
     #[test]
     fn only_the_dead_of_this_namespace() {
         let own = new_name();
-        assert!(!is_dead(&own));
+        assert!(!is_dead(&own), "{own}");
         let (pid, namespace) = (std::process::id(), pid_namespace());
         assert!(is_dead(&format!("stockade-{pid}-1-{namespace}-0")));
+        // No process can have this id: pid_max is at most 2^22.
+        assert!(is_dead(&format!("stockade-5000000-1-{namespace}-0")));
         assert!(!is_dead(&format!("stockade-{pid}-1-1-0")));
+        assert!(!is_dead(&format!("stockade-{pid}-0-{namespace}-0")));
         for other in [
             "stockade",
             "stockade-x",
             "user.slice",
             "stockade-1-2-3",
             "stockade-a-b-c-d",
+            &format!("stockade-5000000-1-{namespace}-0-0"),
+            &format!("x-5000000-1-{namespace}-0"),
+            "stockade-5000000-1-0-0",
         ] {
             assert!(!is_dead(other), "{other}");
         }
+    }
+
+    #[test]
+    fn names_differ_and_fit_the_message() {
+        let (one, other) = (new_name(), new_name());
+        assert_ne!(one, other);
+        let longest = format!("stockade-4194304-{}-{}-{}", u64::MAX, u32::MAX, u32::MAX);
+        assert!(longest.len() < crate::wire::Config::NONE.cgroup_name.len());
+        assert!(one.len() <= longest.len());
+    }
+
+    #[test]
+    fn sweeping_leaves_what_is_not_dead() {
+        let parent = tempfile::tempdir().unwrap();
+        let namespace = pid_namespace();
+        let dead = parent
+            .path()
+            .join(format!("stockade-5000000-1-{namespace}-3"));
+        let alive = parent.path().join(new_name());
+        let other = parent.path().join("other");
+        for dir in [&dead, &alive, &other] {
+            fs::create_dir_all(dir.join("7")).unwrap();
+        }
+        let lock = Flock::lock(
+            fs::File::open(parent.path()).unwrap(),
+            FlockArg::LockExclusive,
+        );
+        sweep(parent.path());
+        assert!(dead.exists(), "swept in spite of another sweeper's lock");
+        drop(lock);
+        sweep(parent.path());
+        assert!(!dead.exists());
+        assert!(alive.join("7").exists() && other.join("7").exists());
     }
 }

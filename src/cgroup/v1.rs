@@ -1,22 +1,51 @@
 //! Rung 3: the controllers of cgroup v1, each where it can be written: as root, or in what an administrator has given away.
 
 use super::host::Host;
-use super::{Base, Cgroup, CpuClock, Layout, Read, Write, keyed, sweep};
+use super::v2::swapless;
+use super::{Base, Cgroup, Prepared, Swap, keyed, sweep};
 use crate::outcome::Usage;
-use crate::spec::Spec;
 use std::fs;
 use std::time::Duration;
 
+/// Each is a hierarchy that every run makes a group in and enters. `cpu` limits nothing that can be asked for.
 const WANTED: [&str; 3] = ["memory", "pids", "cpuacct"];
 /// Clock ticks of cpuacct.stat.
 const TICK: Duration = Duration::from_millis(10);
 
-pub(super) fn prepare(host: &Host, name: &str) -> Result<Vec<Base>, String> {
+pub(super) const MEMORY: &str = "memory.limit_in_bytes";
+/// The program's process, which has one thread when it enters, writes here. By `cgroup.procs` the kernel locks against
+/// every fork of the host first, which takes 8 ms after some idle time; moving one's own thread needs no such lock.
+pub(super) const ENTER: &str = "tasks";
+/// File, key and unit in nanoseconds.
+pub(super) const CLOCK: (&str, &str, u32) = ("cpuacct.usage", "", 1);
+/// What to read at the end: controller and file. `cpuacct.usage` stands before `cpuacct.stat`, which shares it out.
+pub(super) const READS: [(&str, &str); 5] = [
+    ("cpuacct", "cpuacct.usage"),
+    ("cpuacct", "cpuacct.stat"),
+    ("memory", "memory.max_usage_in_bytes"),
+    ("memory", "memory.oom_control"),
+    ("pids", "pids.peak"),
+];
+
+pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
+    let dir = cgroup.dir("memory")?;
+    let (counted, swappiness) = ("memory.memsw.limit_in_bytes", "memory.swappiness");
+    if cgroup.has(dir, counted) {
+        Some(Swap::Counted(counted))
+    } else if cgroup.has(dir, swappiness) {
+        Some(Swap::Forbidden(swappiness))
+    } else {
+        swapless()
+    }
+}
+
+/// Prepares a base in this process's own group of each hierarchy.
+pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
     let mut bases: Vec<Base> = Vec::new();
-    let mut reasons = Vec::new();
+    let mut lacks = Vec::new();
     for controller in WANTED {
         let Some(parent) = host.own_v1(controller) else {
-            reasons.push(format!("{controller} is not mounted"));
+            lacks.push(format!("{controller} is not mounted"));
             continue;
         };
         let path = parent.join(name);
@@ -31,90 +60,17 @@ pub(super) fn prepare(host: &Host, name: &str) -> Result<Vec<Base>, String> {
                 path,
                 controllers: vec![controller],
             }),
-            Err(e) => reasons.push(format!(
-                "{}: {e}; root can give a child of it to this user with chown",
+            Err(e) => lacks.push(format!(
+                "no group can be made in `{}`: {e}",
                 parent.display()
             )),
         }
     }
     if bases.is_empty() {
-        Err(reasons.join(", "))
+        Err(lacks.join(", "))
     } else {
-        Ok(bases)
+        Ok(Prepared { bases, lacks })
     }
-}
-
-pub(super) fn layout(cgroup: &Cgroup, spec: &Spec) -> Layout {
-    let mut writes = Vec::new();
-    if let (Some(memory), Some(dir)) = (spec.memory, cgroup.dir("memory")) {
-        let value = memory.to_string();
-        writes.push(Write {
-            dir,
-            file: "memory.limit_in_bytes",
-            value: value.clone(),
-            required: true,
-        });
-        // Memory and swap together, so no swap at all; absent without swap accounting.
-        writes.push(Write {
-            dir,
-            file: "memory.memsw.limit_in_bytes",
-            value,
-            required: false,
-        });
-    }
-    if let (Some(pids), Some(dir)) = (spec.pids, cgroup.dir("pids")) {
-        writes.push(Write {
-            dir,
-            file: "pids.max",
-            value: pids.to_string(),
-            required: true,
-        });
-    }
-    let reads = reads(cgroup);
-    let clock = reads.iter().position(|read| read.file == "cpuacct.usage");
-    Layout {
-        writes,
-        enter: (0..cgroup.bases.len() as u8).collect(),
-        enter_file: "cgroup.procs",
-        cpu: clock.map(|at| CpuClock {
-            read: at as u8,
-            key: "",
-            unit_ns: 1,
-        }),
-        reads,
-    }
-}
-
-pub(super) fn reads(cgroup: &Cgroup) -> Vec<Read> {
-    let files = [
-        ("cpuacct", "cpuacct.usage"),
-        ("cpuacct", "cpuacct.stat"),
-        ("memory", "memory.max_usage_in_bytes"),
-        ("memory", "memory.oom_control"),
-        ("pids", "pids.peak"),
-    ];
-    files
-        .into_iter()
-        .filter_map(|(controller, file)| {
-            Some(Read {
-                dir: cgroup.dir(controller)?,
-                file,
-            })
-        })
-        .collect()
-}
-
-pub(super) fn enforced_by(cgroup: &Cgroup, limit: &str) -> Option<&'static str> {
-    let (controller, by) = match limit {
-        "memory" => ("memory", "cgroup v1 memory.limit_in_bytes"),
-        "pids" => ("pids", "cgroup v1 pids.max"),
-        "cpu_time" => (
-            "cpuacct",
-            "the supervisor's clock on cgroup v1 cpuacct.usage",
-        ),
-        _ => return None,
-    };
-    cgroup.dir(controller).map(|_| by)
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
@@ -165,13 +121,21 @@ mod tests {
         let mut usage = Usage::default();
         fill("cpuacct.usage", "1000000000\n", &mut usage);
         fill("cpuacct.stat", "user 75\nsystem 25\n", &mut usage);
-        fill(
-            "memory.oom_control",
-            "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
-            &mut usage,
-        );
+        let oom = "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n";
+        fill("memory.oom_control", oom, &mut usage);
+        fill("memory.max_usage_in_bytes", "8192\n", &mut usage);
         assert_eq!(usage.cpu_user, Duration::from_millis(750));
         assert_eq!(usage.cpu_system, Duration::from_millis(250));
         assert!(usage.oom_killed);
+        assert_eq!(usage.memory_peak, Some(8192));
+    }
+
+    #[test]
+    fn a_short_run_has_no_ticks() {
+        let mut usage = Usage::default();
+        fill("cpuacct.usage", "700000\n", &mut usage);
+        fill("cpuacct.stat", "user 0\nsystem 0\n", &mut usage);
+        assert_eq!(usage.cpu_time, Duration::from_micros(700));
+        assert_eq!(usage.cpu_user + usage.cpu_system, usage.cpu_time);
     }
 }

@@ -1,156 +1,205 @@
 //! Rung 1: a subtree of the unified hierarchy (Linux's admin-guide/cgroup-v2).
 
 use super::host::Host;
-use super::{Base, Cgroup, CpuClock, Layout, Read, Write, keyed, sweep};
+use super::{Base, Cgroup, Prepared, Swap, keyed, may_write, sweep};
 use crate::outcome::Usage;
-use crate::spec::Spec;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-const WANTED: [&str; 3] = ["memory", "pids", "cpu"];
+/// The controllers used. CPU time is counted in every group without one, and each costs in every run's mkdir.
+const WANTED: [&str; 2] = ["memory", "pids"];
 
-/// Prepares a base in this process's own group or, if that holds processes and so cannot have controllers for its
-/// children, in the one above.
-pub(super) fn prepare(host: &Host, name: &str) -> Result<Base, String> {
+pub(super) const MEMORY: &str = "memory.max";
+pub(super) const OOM_GROUP: &str = "memory.oom.group";
+/// Where entering is done by writing.
+pub(super) const ENTER: &str = "cgroup.procs";
+/// File, key and unit in nanoseconds.
+pub(super) const CLOCK: (&str, &str, u32) = ("cpu.stat", "usage_usec", 1000);
+/// What to read at the end: controller and file.
+pub(super) const READS: [(&str, &str); 4] = [
+    ("", "cpu.stat"),
+    ("memory", "memory.peak"),
+    ("memory", "memory.events"),
+    ("pids", "pids.peak"),
+];
+
+pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
+    let dir = cgroup.dir("memory")?;
+    let file = "memory.swap.max";
+    if cgroup.has(dir, file) {
+        Some(Swap::Forbidden(file))
+    } else {
+        swapless()
+    }
+}
+
+/// [`Swap::Absent`] if this kernel was built without swap.
+pub(super) fn swapless() -> Option<Swap> {
+    (!Path::new("/proc/swaps").exists()).then_some(Swap::Absent)
+}
+
+/// Prepares a base beside this process's own group; in it, where that is the hierarchy's root.
+///
+/// A group that holds processes can have no controllers for its children, and the own group holds this one. The root
+/// is exempt.
+pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
     let own = host
         .own_v2()
         .ok_or("it is not mounted, or this process's group is not in sight")?;
-    let mut why = match prepare_in(&own, name) {
-        Ok(base) => return Ok(base),
-        Err(why) => format!("{}: {why}", own.display()),
+    let parent = if is_root(&own) {
+        own.as_path()
+    } else {
+        own.parent()
+            .filter(|above| above.join("cgroup.procs").exists())
+            .ok_or_else(|| {
+                format!(
+                    "`{}` holds this process, so its children can have no controllers, and no group above it is in \
+                     sight: start the program in a group of its own below it",
+                    own.display()
+                )
+            })?
     };
-    if let Some(above) = own
-        .parent()
-        .filter(|above| above.join("cgroup.procs").exists())
-    {
-        match prepare_in(above, name) {
-            Ok(base) => return Ok(base),
-            Err(w) => why = format!("{why}; {}: {w}", above.display()),
-        }
+    if !may_write(&parent.join("cgroup.procs")) {
+        return Err(format!(
+            "`{}`, the group above this process's own, may not be written: start the program in a delegated group",
+            parent.display()
+        ));
     }
-    Err(why)
+    prepare_in(parent, name).map_err(|why| format!("`{}`: {why}", parent.display()))
 }
 
 /// Prepares a base in a directory that the caller has named.
-pub(super) fn prepare_given(parent: &Path, name: &str) -> Result<Base, String> {
+pub(super) fn prepare_given(host: &Host, parent: &Path, name: &str) -> Result<Prepared, String> {
+    let not_v2 =
+        "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)".to_string();
     if !parent.is_absolute() || !parent.join("cgroup.controllers").exists() {
-        return Err(
-            "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)".into(),
-        );
+        return Err(not_v2);
     }
-    prepare_in(parent, name)
+    let parent = parent.canonicalize().map_err(|_| not_v2)?;
+    // Whoever puts a process into a group must be allowed to write in the group that holds both where it comes from
+    // and where it goes to.
+    if let Some(common) = host.common_v2(&parent)
+        && !may_write(&common.join("cgroup.procs"))
+    {
+        return Err(format!(
+            "the kernel lets nobody be put into it from where this program is, since `{}` holds both and may not be \
+             written: start the program in a child of the directory",
+            common.display()
+        ));
+    }
+    prepare_in(&parent, name)
 }
 
-fn prepare_in(parent: &Path, name: &str) -> Result<Base, String> {
-    let offered = read(&parent.join("cgroup.controllers")).unwrap_or_default();
-    if !offered.split_whitespace().any(|c| WANTED.contains(&c)) {
+/// The root of the hierarchy is the only group that has no type.
+fn is_root(dir: &Path) -> bool {
+    !dir.join("cgroup.type").exists()
+}
+
+fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> {
+    let offered = words(parent, "cgroup.controllers");
+    if !WANTED.iter().any(|c| offered.iter().any(|o| o == c)) {
         return Err(
-            "neither memory nor pids nor cpu is delegated to it (its cgroup.controllers)".into(),
+            "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
         );
+    }
+    // Enabling a controller in a group that holds processes is refused only for some: others make it and all below it
+    // threaded. So it is not even tried.
+    if !is_root(parent) {
+        match fs::read_to_string(parent.join("cgroup.procs")) {
+            Ok(processes) if processes.is_empty() => {}
+            Ok(_) => {
+                return Err("it holds processes, so its children can have no controllers: move them to a child of it".into());
+            }
+            Err(e) => {
+                return Err(format!(
+                    "its processes cannot be listed ({e}): is it threaded?"
+                ));
+            }
+        }
     }
     sweep::sweep(parent);
     let path = parent.join(name);
     fs::create_dir(&path).map_err(|e| match e.raw_os_error() {
-        Some(libc::EACCES | libc::EROFS | libc::EPERM) => format!(
-            "not writable ({e}): start this program with `systemd-run --user --scope -p Delegate=yes`, or give a delegated \
-             directory as cgroup_parent"
-        ),
-        _ => e.to_string(),
+        Some(libc::EACCES | libc::EPERM) => {
+            "no group may be made in it: start the program in a delegated group".into()
+        }
+        Some(libc::EROFS) => "it is mounted read-only".into(),
+        _ => format!("making a group in it: {e}"),
     })?;
-    let mut refused = None;
-    for dir in [parent, path.as_path()] {
-        let enabled = read(&dir.join("cgroup.subtree_control")).unwrap_or_default();
-        let offered = read(&dir.join("cgroup.controllers")).unwrap_or_default();
-        for controller in WANTED {
-            let has = |list: &str| list.split_whitespace().any(|c| c == controller);
-            if has(&offered) && !has(&enabled) {
-                if let Err(e) =
-                    fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))
+    let mut changed = Vec::new();
+    let prepared = enable(parent, &path, &mut changed);
+    if prepared.is_err() {
+        sweep::remove_tree(&path);
+        for controller in changed {
+            let _ = fs::write(
+                parent.join("cgroup.subtree_control"),
+                format!("-{controller}"),
+            );
+        }
+    }
+    prepared
+}
+
+/// Enables the controllers for the children of `path`, a new group in `parent`; lists those enabled in `parent`.
+fn enable(parent: &Path, path: &Path, changed: &mut Vec<&'static str>) -> Result<Prepared, String> {
+    let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
+    if kind.trim() != "domain" {
+        return Err(format!(
+            "groups in it are of type `{}`: it is threaded",
+            kind.trim()
+        ));
+    }
+    let mut controllers = Vec::new();
+    let mut lacks = Vec::new();
+    for controller in WANTED {
+        let mut switch_on = || -> Result<(), String> {
+            if !words(parent, "cgroup.controllers")
+                .iter()
+                .any(|c| c == controller)
+            {
+                return Err("it is not delegated (cgroup.controllers)".into());
+            }
+            for dir in [parent, path] {
+                if words(dir, "cgroup.subtree_control")
+                    .iter()
+                    .any(|c| c == controller)
                 {
-                    refused.get_or_insert(e);
+                    continue;
+                }
+                fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))
+                    .map_err(|e| format!("enabling it in cgroup.subtree_control: {e}"))?;
+                if dir == parent {
+                    changed.push(controller);
                 }
             }
+            Ok(())
+        };
+        match switch_on() {
+            Ok(()) => controllers.push(controller),
+            Err(why) => lacks.push(format!("{controller} in `{}`: {why}", parent.display())),
         }
     }
-    let usable = read(&path.join("cgroup.subtree_control")).unwrap_or_default();
-    let controllers: Vec<_> = WANTED
-        .into_iter()
-        .filter(|c| usable.split_whitespace().any(|u| u == *c))
-        .collect();
-    if !controllers.contains(&"memory") && !controllers.contains(&"pids") {
-        sweep::remove_tree(&path);
-        return Err(match refused.as_ref().and_then(io::Error::raw_os_error) {
-            Some(libc::EBUSY) => "it holds processes itself, so its children can have no controllers: move them to a child group, \
-                                  or give another directory as cgroup_parent"
-                .into(),
-            _ => format!("no controller could be enabled for its children{}", refused.map_or(String::new(), |e| format!(": {e}"))),
-        });
+    if controllers.is_empty() {
+        return Err(lacks.join(", "));
     }
-    Ok(Base { path, controllers })
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
-}
-
-pub(super) fn layout(cgroup: &Cgroup, spec: &Spec) -> Layout {
-    let mut writes = Vec::new();
-    let mut write = |file, value: String, required| {
-        writes.push(Write {
-            dir: 0,
-            file,
-            value,
-            required,
-        })
+    let base = Base {
+        path: path.into(),
+        controllers,
     };
-    if cgroup.dir("memory").is_some() {
-        if let Some(memory) = spec.memory {
-            write("memory.max", memory.to_string(), true);
-            write("memory.swap.max", "0".into(), false); // absent without swap accounting
-        }
-        write("memory.oom.group", "1".into(), false);
-    }
-    if let (Some(pids), Some(_)) = (spec.pids, cgroup.dir("pids")) {
-        write("pids.max", pids.to_string(), true);
-    }
-    Layout {
-        writes,
-        enter: vec![0],
-        enter_file: "cgroup.procs",
-        reads: reads(cgroup),
-        cpu: Some(CpuClock {
-            read: 0,
-            key: "usage_usec",
-            unit_ns: 1000,
-        }),
-    }
+    Ok(Prepared {
+        bases: vec![base],
+        lacks,
+    })
 }
 
-pub(super) fn reads(cgroup: &Cgroup) -> Vec<Read> {
-    let mut files = vec!["cpu.stat"];
-    if cgroup.dir("memory").is_some() {
-        files.extend(["memory.peak", "memory.events"]);
-    }
-    if cgroup.dir("pids").is_some() {
-        files.push("pids.peak");
-    }
-    files.push("io.stat");
-    files
-        .into_iter()
-        .map(|file| Read { dir: 0, file })
+fn words(dir: &Path, file: &str) -> Vec<String> {
+    let text: io::Result<String> = fs::read_to_string(dir.join(file));
+    text.unwrap_or_default()
+        .split_whitespace()
+        .map(String::from)
         .collect()
-}
-
-pub(super) fn enforced_by(cgroup: &Cgroup, limit: &str) -> Option<&'static str> {
-    match limit {
-        "memory" => cgroup.dir("memory").map(|_| "cgroup v2 memory.max"),
-        "pids" => cgroup.dir("pids").map(|_| "cgroup v2 pids.max"),
-        // Counted by every v2 group, with or without the cpu controller.
-        "cpu_time" => Some("the supervisor's clock on cgroup v2 cpu.stat"),
-        _ => None,
-    }
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
@@ -162,12 +211,10 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
     let micros = |key| keyed(text, key).map(Duration::from_micros);
     match file {
         "cpu.stat" => {
-            if let (Some(all), Some(user), Some(system)) = (
-                micros("usage_usec"),
-                micros("user_usec"),
-                micros("system_usec"),
-            ) {
+            if let (Some(all), Some(user)) = (micros("usage_usec"), micros("user_usec")) {
                 source("cpu_time");
+                // Each figure is cut to microseconds by itself: the two parts as given need not add up.
+                let system = all.saturating_sub(user);
                 (usage.cpu_time, usage.cpu_user, usage.cpu_system) = (all, user, system);
             }
             usage.throttled_time = micros("throttled_usec");
@@ -176,19 +223,14 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
             source("memory_peak");
             usage.memory_peak = text.trim().parse().ok();
         }
-        "memory.events" => usage.oom_killed = keyed(text, "oom_kill").is_some_and(|n| n > 0),
+        "memory.events" => {
+            // A kill without this group's own limit having been reached is for one further up, or for the whole host.
+            let some = |key| keyed(text, key).is_some_and(|n| n > 0);
+            usage.oom_killed = some("oom") && some("oom_kill");
+        }
         "pids.peak" => {
             source("pids_peak");
             usage.pids_peak = text.trim().parse().ok();
-        }
-        "io.stat" => {
-            source("io_read");
-            let sum = |key: &str| {
-                text.split_whitespace()
-                    .filter_map(|field| field.strip_prefix(key)?.parse::<u64>().ok())
-                    .sum()
-            };
-            (usage.io_read, usage.io_write) = (Some(sum("rbytes=")), Some(sum("wbytes=")));
         }
         _ => {}
     }
@@ -201,28 +243,33 @@ mod tests {
     #[test]
     fn usage_from_files() {
         let mut usage = Usage::default();
-        fill(
-            "cpu.stat",
-            "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\nnr_throttled 0\nthrottled_usec 5\n",
-            &mut usage,
-        );
-        fill(
-            "memory.events",
-            "low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 1\n",
-            &mut usage,
-        );
+        let cpu = "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\nnr_throttled 0\nthrottled_usec 5\n";
+        fill("cpu.stat", cpu, &mut usage);
         fill("memory.peak", "4096\n", &mut usage);
-        fill(
-            "io.stat",
-            "8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n",
-            &mut usage,
-        );
+        fill("pids.peak", "3\n", &mut usage);
         assert_eq!(usage.cpu_time, Duration::from_secs(3));
-        assert!(usage.oom_killed);
-        assert_eq!(
-            (usage.memory_peak, usage.io_read, usage.io_write),
-            (Some(4096), Some(11), Some(22))
-        );
+        assert_eq!(usage.cpu_user, Duration::from_secs(2));
         assert_eq!(usage.throttled_time, Some(Duration::from_micros(5)));
+        assert_eq!((usage.memory_peak, usage.pids_peak), (Some(4096), Some(3)));
+        assert_eq!(usage.sources["memory_peak"], "cgroup v2 memory.peak");
+    }
+
+    #[test]
+    fn only_the_own_limit_counts_as_out_of_memory() {
+        for (events, killed) in [
+            (
+                "low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 1\n",
+                true,
+            ),
+            (
+                "low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n",
+                false,
+            ),
+            ("low 0\nhigh 0\nmax 9\noom 0\noom_kill 0\n", false),
+        ] {
+            let mut usage = Usage::default();
+            fill("memory.events", events, &mut usage);
+            assert_eq!(usage.oom_killed, killed, "{events}");
+        }
     }
 }

@@ -67,7 +67,8 @@ fn delegate(host: &Host) -> String {
              then: sudo mkdir -p /etc/systemd/system/user@.service.d && \
              printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
              sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in \
-             again as {user}; for a system service: `Delegate=yes` in its [Service] section"
+             again as {user}; for a system service: `Delegate=yes` and `DelegateSubgroup=main` (systemd 254) in its \
+             [Service] section"
         );
     }
     format!(
