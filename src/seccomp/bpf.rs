@@ -2,8 +2,9 @@
 //!
 //! Installing a filter makes the kernel verify, translate and compile each instruction, and then run the program
 //! once for every system call number to learn which ones it always allows. So both the length and the average
-//! depth count: neighbouring numbers with one verdict are merged into runs, and the runs become the search tree
-//! that is cheapest by that measure.
+//! depth count: neighbouring numbers with one verdict are merged into runs, and the runs are searched by halves of
+//! the numbers. (The optimal tree, found by dynamic programming, is a tenth shorter and saves 2 us of 37, but takes
+//! four times as long to build.)
 //!
 //! Code is laid down from its end to its beginning: jumps only go forward and reach at most 255 instructions, and
 //! this way every target is in place, and its distance known, before the jump to it is made.
@@ -11,7 +12,6 @@
 use super::profile::{Check, Profile, Test, Verdict};
 use super::syscalls::Arch;
 use libc::sock_filter;
-use std::ops::Range;
 
 /// `seccomp_data` as the program sees it: `nr`, `arch`, `instruction_pointer`, then six 64-bit arguments, whose
 /// low half comes first on the (little-endian) machines Stockade runs on.
@@ -22,16 +22,11 @@ const ARGS: u32 = 16;
 /// Set in the numbers of x32 calls, which have the architecture value of ordinary x86-64 ones.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// What one more instruction costs in the units of one instruction run for one number. Measured: about 0.1 us
-/// against 5 ns; the result hardly changes within a factor of two.
-const INSTRUCTION: u32 = 20;
-
 /// The filter for `arch` that carries out `profile` and kills on any other ABI.
 pub(super) fn program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
     let runs = runs(arch, profile);
-    let plan = Plan::cheapest(&runs);
     let mut code = Code::default();
-    let tree = code.tree(&runs, &plan, 0..runs.len());
+    let tree = code.tree(&runs);
     code.load(NR, tree);
     let ours = code.here();
     let kill = code.ret(libc::SECCOMP_RET_KILL_PROCESS);
@@ -55,7 +50,8 @@ struct Run {
 }
 
 fn runs(arch: &Arch, profile: &Profile) -> Vec<Run> {
-    let unknown = Leaf::Verdict(profile.verdict(None));
+    let verdict = profile.verdicts();
+    let unknown = Leaf::Verdict(verdict(None));
     let mut runs: Vec<Run> = Vec::new();
     let mut push = |first, leaf| {
         if runs.last().is_none_or(|last| last.leaf != leaf) {
@@ -67,74 +63,28 @@ fn runs(arch: &Arch, profile: &Profile) -> Vec<Run> {
         if nr > next {
             push(next, unknown);
         }
-        push(nr, Leaf::Verdict(profile.verdict(Some(name))));
+        push(nr, Leaf::Verdict(verdict(Some(name))));
         next = nr + 1;
     }
     push(next, if arch.x32 { Leaf::PastX32 } else { unknown });
     runs
 }
 
-/// How to tell the runs of an interval apart.
-#[derive(Clone, Copy)]
-enum Step {
-    /// There is one only.
-    Done,
-    /// By whether the number is below this run's first.
-    Split(usize),
-    /// Every second run is a single number, all others have one leaf: compare with each of those numbers.
-    Exceptions,
+/// Whether these runs are numbers of one leaf with one or two exceptions, single numbers of another: then comparing
+/// with those is shorter than a search for both ends of each.
+fn few_exceptions(runs: &[Run]) -> bool {
+    let exceptions = runs.iter().skip(1).step_by(2);
+    let mut pairs = exceptions.zip(runs.iter().skip(2).step_by(2));
+    matches!(runs.len(), 3 | 5)
+        && pairs.all(|(one, next)| next.leaf == runs[0].leaf && next.first == one.first + 1)
 }
 
-/// The best step for every interval of runs.
-struct Plan {
-    len: usize,
-    steps: Vec<Step>,
-}
-
-impl Plan {
-    fn cheapest(runs: &[Run]) -> Plan {
-        let len = runs.len();
-        let mut steps = vec![Step::Done; len * len];
-        let mut costs = vec![0; len * len];
-        for width in 2..=len {
-            for start in 0..=len - width {
-                let end = start + width;
-                let cell = |from: usize, to: usize| from * len + to - 1;
-                // The last run has no end, but of its numbers the kernel hardly tries any.
-                let last = runs.get(end).map_or(runs[end - 1].first, |run| run.first);
-                let numbers = last - runs[start].first;
-                let split = (start + 1..end)
-                    .map(|at| (costs[cell(start, at)] + costs[cell(at, end)], at))
-                    .min();
-                let (below, at) = split.expect("two runs or more can be split");
-                let mut best = (INSTRUCTION + numbers + below, Step::Split(at));
-                if exceptions(runs, start..end) {
-                    let compares = (width / 2) as u32;
-                    let cost = compares * (INSTRUCTION + numbers);
-                    if cost < best.0 {
-                        best = (cost, Step::Exceptions);
-                    }
-                }
-                (costs[cell(start, end)], steps[cell(start, end)]) = best;
-            }
-        }
-        Plan { len, steps }
-    }
-
-    fn step(&self, interval: &Range<usize>) -> Step {
-        self.steps[interval.start * self.len + interval.end - 1]
-    }
-}
-
-/// Whether `Step::Exceptions` fits these runs.
-fn exceptions(runs: &[Run], interval: Range<usize>) -> bool {
-    let base = runs[interval.start].leaf;
-    interval.len() % 2 == 1
-        && interval.clone().step_by(2).all(|i| runs[i].leaf == base)
-        && interval
-            .skip(1)
-            .step_by(2)
-            .all(|i| runs[i + 1].first == runs[i].first + 1)
+/// Index of the run to search from, or below: the one nearest to the middle of the numbers.
+fn middle(runs: &[Run]) -> usize {
+    let middle = u32::midpoint(runs[0].first, runs[runs.len() - 1].first);
+    (1..runs.len())
+        .min_by_key(|&at| runs[at].first.abs_diff(middle))
+        .expect("two runs or more have a middle")
 }
 
 /// An instruction, by how many there are from it to the end of the program.
@@ -152,23 +102,23 @@ impl Code {
     /// The farthest target to be used. One less than an offset holds: see `jump`.
     const REACH: usize = 254;
 
-    fn tree(&mut self, runs: &[Run], plan: &Plan, interval: Range<usize>) -> Label {
-        let Range { start, end } = interval;
-        match plan.step(&interval) {
-            Step::Done => self.leaf(runs[start].leaf),
-            Step::Split(at) => {
-                let above = self.tree(runs, plan, at..end);
-                let below = self.tree(runs, plan, start..at);
-                self.jump(libc::BPF_JGE, runs[at].first, above, below)
+    /// The search for the leaf of a number that lies in these runs.
+    fn tree(&mut self, runs: &[Run]) -> Label {
+        if let [run] = runs {
+            self.leaf(run.leaf)
+        } else if few_exceptions(runs) {
+            let mut otherwise = self.leaf(runs[0].leaf);
+            for run in runs.iter().skip(1).step_by(2) {
+                let leaf = self.leaf(run.leaf);
+                otherwise = self.jump(libc::BPF_JEQ, run.first, leaf, otherwise);
             }
-            Step::Exceptions => {
-                let mut otherwise = self.leaf(runs[start].leaf);
-                for run in runs[interval].iter().skip(1).step_by(2) {
-                    let leaf = self.leaf(run.leaf);
-                    otherwise = self.jump(libc::BPF_JEQ, run.first, leaf, otherwise);
-                }
-                otherwise
-            }
+            otherwise
+        } else {
+            let (below, above) = runs.split_at(middle(runs));
+            let first = above[0].first;
+            let above = self.tree(above);
+            let below = self.tree(below);
+            self.jump(libc::BPF_JGE, first, above, below)
         }
     }
 

@@ -14,6 +14,7 @@
 //! a comparison of all 64 bits could be passed by with a bit that the kernel then ignores.
 
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+use std::collections::HashSet;
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,19 +62,22 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The verdict on the call of that name; `None` stands for a number without a name.
-    pub(super) fn verdict(&self, name: Option<&str>) -> Verdict {
-        let Some(name) = name else {
-            return Verdict::Errno(ENOSYS);
-        };
-        if let Some(check) = self.checks.iter().find(|c| c.calls.contains(&name)) {
-            Verdict::Ask(check)
-        } else if self.absent.contains(&name) {
-            Verdict::Errno(ENOSYS)
-        } else if self.allowed.split_ascii_whitespace().any(|a| a == name) {
-            Verdict::Allow
-        } else {
-            Verdict::Errno(EPERM)
+    /// What gives the verdict on the call of a name; `None` stands for a number without a name.
+    pub(super) fn verdicts(&self) -> impl Fn(Option<&str>) -> Verdict {
+        let allowed: HashSet<&str> = self.allowed.split_ascii_whitespace().collect();
+        move |name| {
+            let Some(name) = name else {
+                return Verdict::Errno(ENOSYS);
+            };
+            if allowed.contains(name) {
+                Verdict::Allow
+            } else if let Some(check) = self.checks.iter().find(|c| c.calls.contains(&name)) {
+                Verdict::Ask(check)
+            } else if self.absent.contains(&name) {
+                Verdict::Errno(ENOSYS)
+            } else {
+                Verdict::Errno(EPERM)
+            }
         }
     }
 }

@@ -47,8 +47,8 @@ fn run(program: &[sock_filter], audit: u32, nr: u32, args: [u64; 6]) -> u32 {
     }
 }
 
-fn expected(profile: &Profile, name: Option<&str>, args: &[u64; 6]) -> u32 {
-    match profile.verdict(name) {
+fn expected(verdict: Verdict, args: &[u64; 6]) -> u32 {
+    match verdict {
         Verdict::Allow => ALLOW,
         Verdict::Errno(e) => errno(e),
         Verdict::Ask(check) => {
@@ -98,16 +98,14 @@ fn check_program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
         "the kernel wants a RET at the end"
     );
     let samples = samples(profile);
+    let verdict = profile.verdicts();
     for nr in 0..=1024 {
         let name = arch.name(nr);
-        let asked = matches!(profile.verdict(name), Verdict::Ask(_));
+        let verdict = verdict(name);
+        let asked = matches!(verdict, Verdict::Ask(_));
         for args in samples.iter().take(if asked { usize::MAX } else { 1 }) {
             let got = run(&program, arch.audit, nr, *args);
-            assert_eq!(
-                got,
-                expected(profile, name, args),
-                "{nr} {name:?} {args:x?}"
-            );
+            assert_eq!(got, expected(verdict, args), "{nr} {name:?} {args:x?}");
         }
     }
     for nr in (0..32)
@@ -119,7 +117,7 @@ fn check_program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
         let want = if x32 {
             KILL
         } else {
-            expected(profile, arch.name(nr), &[0; 6])
+            expected(verdict(arch.name(nr)), &[0; 6])
         };
         assert_eq!(got, want, "{nr:#x}");
     }
@@ -208,9 +206,10 @@ fn agrees_with_seccompiler() {
         (&X86_64, TargetArch::x86_64),
         (&AARCH64, TargetArch::aarch64),
     ] {
+        let verdict = DEFAULT.verdicts();
         let rules: BTreeMap<i64, Vec<SeccompRule>> = arch
             .calls()
-            .filter_map(|(nr, name)| match DEFAULT.verdict(Some(name)) {
+            .filter_map(|(nr, name)| match verdict(Some(name)) {
                 Verdict::Allow => Some((nr.into(), vec![])),
                 Verdict::Ask(check) => Some((nr.into(), seccompiler_rules(check))),
                 Verdict::Errno(_) => None,
@@ -231,7 +230,7 @@ fn agrees_with_seccompiler() {
         let ours = bpf::program(arch, &DEFAULT);
         let samples = samples(&DEFAULT);
         for nr in 0..=1024 {
-            let asked = matches!(DEFAULT.verdict(arch.name(nr)), Verdict::Ask(_));
+            let asked = matches!(verdict(arch.name(nr)), Verdict::Ask(_));
             for args in samples.iter().take(if asked { usize::MAX } else { 1 }) {
                 let allowed = run(&ours, arch.audit, nr, *args) == ALLOW;
                 let by_them = run(&theirs, arch.audit, nr, *args) == ALLOW;
