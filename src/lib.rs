@@ -28,6 +28,8 @@ mod once;
 mod outcome;
 mod plan;
 mod process;
+#[cfg(feature = "python")]
+mod python;
 mod remedy;
 mod sandbox;
 mod seccomp;

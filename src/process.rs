@@ -11,6 +11,7 @@ use crate::spec::{Overflow, Spec, Stdio};
 use crate::supervisor::{self, Channel, Host, Key, Received};
 use crate::verdict::Judged;
 use crate::wire::*;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
@@ -279,8 +280,8 @@ impl Process {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to do.
-    fn block(&self, timeout: Option<Duration>) {
+    /// Waits until there is something to do; whether a signal to the host cut that short.
+    pub(crate) fn block(&self, timeout: Option<Duration>) -> bool {
         let timeout = timeout.map_or(PollTimeout::NONE, |t| {
             PollTimeout::try_from(t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32)
                 .unwrap_or(PollTimeout::MAX)
@@ -295,7 +296,7 @@ impl Process {
                 PollFlags::POLLIN,
             ));
         }
-        let _ = poll(&mut fds, timeout);
+        poll(&mut fds, timeout) == Err(Errno::EINTR)
     }
 
     fn advance(&self, state: &mut State) {

@@ -78,7 +78,8 @@ impl Sandbox {
         self.start_program(spec, true)
     }
 
-    fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
+    /// Starts a program; with `handle` its process id can be asked for.
+    pub(crate) fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
         self.channel.check_owner()?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::State, "the sandbox is closed"));

@@ -1,0 +1,68 @@
+r"""Stockade: rootless Linux sandboxes in which to run untrusted programs, with limits that hold and a true verdict.
+
+>>> import stockade
+>>> outcome = stockade.run(["echo", "hello"], text=True, memory="64m", cpu_time=1, wall_time=5)
+>>> outcome.verdict
+<Verdict.OK: 0>
+>>> outcome.stdout
+'hello\n'
+
+`run` runs one program in a sandbox of its own, `arun` does so from asyncio and trio, `popen` gives its pipes, and
+`Sandbox` lives across runs. Every call takes the options that `Spec` describes. What the program may do to itself
+is told by the `Outcome`; what keeps it from being run is an `Error`. `doctor` says what this host can enforce.
+
+Everything here may be used from any thread. The interpreter's lock is released in every call that can wait. After
+a fork, the child starts sandboxes of its own; those of its parent stay the parent's.
+"""
+
+from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired
+
+from stockade._doctor import Check, doctor
+from stockade._errors import (
+    Error,
+    InternalError,
+    InvalidArgumentError,
+    ProgramError,
+    ResourceError,
+    SetupError,
+    StateError,
+    SupervisorError,
+    UnsupportedError,
+)
+from stockade._options import Options
+from stockade._outcome import Enforcement, Outcome, OutputFile, Usage, Verdict
+from stockade._process import Process
+from stockade._run import arun, popen, run
+from stockade._sandbox import Sandbox
+from stockade._stockade import Spec, __version__
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "Check",
+    "Enforcement",
+    "Error",
+    "InternalError",
+    "InvalidArgumentError",
+    "Options",
+    "Outcome",
+    "OutputFile",
+    "Process",
+    "ProgramError",
+    "ResourceError",
+    "Sandbox",
+    "SetupError",
+    "Spec",
+    "StateError",
+    "SupervisorError",
+    "TimeoutExpired",
+    "UnsupportedError",
+    "Usage",
+    "Verdict",
+    "__version__",
+    "arun",
+    "doctor",
+    "popen",
+    "run",
+]

@@ -1,0 +1,69 @@
+"""The types of the options that `Spec` describes, for type checkers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
+
+
+class HasFileno(Protocol):
+    """An object with a descriptor, such as a socket or an open pipe."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+Key = TypeVar("Key", covariant=True)
+Value = TypeVar("Value", covariant=True)
+
+
+class Pairs(Protocol[Key, Value]):
+    """A mapping, of which only the pairs count: unlike `Mapping`, any kind of key goes for a wider one."""
+
+    def items(self) -> AbstractSet[tuple[Key, Value]]:
+        """The pairs."""
+
+
+OsBytes: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Path: TypeAlias = str | os.PathLike[str]
+Content: TypeAlias = bytes | bytearray | memoryview | str
+Stdio: TypeAlias = int | HasFileno | Literal["capture"]
+Size: TypeAlias = int | str
+Seconds: TypeAlias = float | str
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `Spec`, and with them of `run`, `arun`, `popen` and `Sandbox`. `Spec` describes them."""
+
+    env: Pairs[OsBytes, OsBytes] | None
+    cwd: Path | None
+    input: Content | None
+    stdin: Stdio | None
+    stdout: Stdio | None
+    stderr: Stdio | None
+    files: Pairs[Path, Content | tuple[Content, int]] | None
+    outputs: Iterable[Path] | None
+    output_file_size: Size | None
+    rootfs: Path | None
+    volumes: Iterable[str] | None
+    tmpfs: Iterable[str] | None
+    network: Literal["none", "loopback", "host"] | None
+    user: str | int | None
+    hostname: str | None
+    python: bool
+    cpu_time: Seconds | None
+    wall_time: Seconds | None
+    timeout: Seconds | None
+    memory: Size | None
+    pids: int | None
+    output: Size | None
+    file_size: Size | None
+    open_files: int | None
+    stack: Size | None
+    disk: Size | None
+    inodes: int | None
+    output_overflow: Literal["kill", "discard"] | None
+    enforce: Literal["strict", "best-effort"] | None
+    cgroup_parent: Path | None

@@ -1,0 +1,200 @@
+"""A program started in a sandbox."""
+
+from __future__ import annotations
+
+import io
+import signal
+import time
+from subprocess import TimeoutExpired
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
+
+from stockade import _async
+from stockade._communicate import Exchange, close
+from stockade._errors import StateError
+from stockade._outcome import Outcome, from_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from stockade import _stockade
+    from stockade._text import Codec
+
+
+class Process(Generic[AnyStr]):
+    """A program started in a sandbox by `popen`, with the names of `subprocess.Popen`.
+
+    It ends with this object: when that is deleted, or the interpreter ends, the program and everything it started
+    are killed. As a context manager it closes the pipes and waits for the program, or kills it first if the block
+    is left by an exception.
+
+    Attributes:
+        args: the program and its arguments.
+        stdin, stdout, stderr: the caller's ends of the streams that are PIPE, as file objects; None for others.
+
+    >>> import stockade
+    >>> with stockade.popen(["tr", "a-z", "A-Z"], stdin=stockade.PIPE, stdout=stockade.PIPE, text=True) as process:
+    ...     process.communicate("hello")[0]
+    'HELLO'
+    >>> process.outcome.verdict
+    <Verdict.OK: 0>
+    """
+
+    args: tuple[str, ...]
+    stdin: IO[AnyStr] | None
+    stdout: IO[AnyStr] | None
+    stderr: IO[AnyStr] | None
+
+    def __init__(self, native: _stockade.Process, args: tuple[str, ...], codec: Codec | None, bufsize: int) -> None:
+        self._native = native
+        self._codec = codec
+        self._outcome: Outcome[AnyStr] | None = None
+        self._exchange: Exchange | None = None
+        self._pid = native.pid
+        self.args = args
+        if self._pid is None:
+            # Over already, or never started: then the error is raised here.
+            self.poll()
+        self.stdin = _open(native.take_stdin(), "wb", codec, bufsize)
+        self.stdout = _open(native.take_stdout(), "rb", codec, bufsize)
+        self.stderr = _open(native.take_stderr(), "rb", codec, bufsize)
+
+    @property
+    def pid(self) -> int | None:
+        """The program's process id on the host, or None if it ended before that was known."""
+        return self._pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The outcome's `returncode`, or None as long as no call has seen the program's end."""
+        return None if self._outcome is None else self._outcome.returncode
+
+    @property
+    def outcome(self) -> Outcome[AnyStr] | None:
+        """The outcome, or None as long as no call has seen the program's end."""
+        return self._outcome
+
+    def poll(self) -> int | None:
+        """Return the `returncode` if the program and all it started have ended, else None. Never blocks."""
+        if self._outcome is None:
+            self._ended(self._native.poll())
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the program and all it started have ended; return the `returncode`.
+
+        Captured output is taken meanwhile. A program that fills a pipe waits for the caller to read it: use
+        `communicate` then.
+
+        Args:
+            timeout: seconds to wait at most. Default: no end.
+
+        Raises:
+            TimeoutExpired: the program still runs. It goes on running.
+        """
+        if self._outcome is None:
+            self._ended(self._native.wait(timeout))
+        if self._outcome is None:
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
+        return self._outcome.returncode
+
+    def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
+        """Write `input` to the program and close its standard input, take all its output, wait for its end.
+
+        What comes through a PIPE is not counted for the `output` limit and is kept in memory, all of it.
+
+        Args:
+            input: what to write to standard input, which must be PIPE. Default: nothing.
+            timeout: seconds to wait at most. Default: no end.
+
+        Returns:
+            Standard output and standard error: what came through the pipe, or what was captured.
+
+        Raises:
+            TimeoutExpired: the program still runs. It goes on running; nothing is lost if this is called again,
+                then without input.
+        """
+        if self._exchange is None:
+            if input is not None and self.stdin is None:
+                raise StateError("there is no standard input to write to: it must be PIPE")
+            data: Any = self._codec.encode(input) if self._codec and isinstance(input, str) else input
+            self._exchange = Exchange(self, data or b"")
+        elif input:
+            raise StateError("the input was given in the first call already")
+        if not self._exchange.run(self, None if timeout is None else time.monotonic() + timeout):
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
+        assert self._outcome is not None
+        stdout = self._decode(self._exchange.received(self.stdout))
+        stderr = self._decode(self._exchange.received(self.stderr))
+        return (
+            self._outcome.stdout if stdout is None else stdout,
+            self._outcome.stderr if stderr is None else stderr,
+        )
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the program, not to what it started. Does nothing if it has ended."""
+        if self.poll() is None:
+            self._native.signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the program. Does nothing if it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the program and everything it started; the verdict is KILLED. Does nothing if it has ended."""
+        if self.poll() is None:
+            self._native.kill()
+
+    def fileno(self) -> int:
+        """The descriptor that is readable whenever `poll` has something to do, for event loops."""
+        return self._native.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        try:
+            for stream in (self.stdout, self.stderr, self.stdin):
+                if stream:
+                    close(stream)
+        finally:
+            self.wait()
+
+    def __await__(self) -> Generator[Any, None, Outcome[AnyStr]]:
+        """Wait for the end from asyncio or trio; the result is the outcome. A cancellation leaves it running."""
+        if self._outcome is None:
+            self._ended((yield from _async.wait(self._native).__await__()))
+        assert self._outcome is not None
+        return self._outcome
+
+    def __repr__(self) -> str:
+        state = "running" if self._outcome is None else str(self._outcome.verdict)
+        return f"<Process {list(self.args)!r}: {state}>"
+
+    def _ended(self, fields: dict[str, Any] | None) -> None:
+        if fields is not None and self._outcome is None:
+            self._outcome = from_fields(fields, self._codec, self.args)
+
+    def _decode(self, data: bytes | None) -> Any:
+        return data if data is None or self._codec is None else self._codec.decode(data)
+
+
+def _open(fd: int | None, mode: str, codec: Codec | None, bufsize: int) -> Any:
+    if fd is None:
+        return None
+    if codec is None:
+        return open(fd, mode, bufsize)
+    # A text stream needs a buffered one; a line is passed on at once if lines or no buffer were asked for.
+    raw: Any = open(fd, mode, bufsize if bufsize > 1 else -1)  # noqa: SIM115
+    errors = codec.input_errors if mode == "wb" else codec.output_errors
+    return io.TextIOWrapper(
+        raw, codec.encoding, errors, newline="\n", line_buffering=bufsize == 1, write_through=bufsize == 0
+    )

@@ -1,0 +1,196 @@
+"""A sandbox that lives across runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from stockade import _stockade
+from stockade._launch import Launch, launch
+from stockade._options import Options, OsBytes
+from stockade._stockade import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from stockade._outcome import Outcome
+    from stockade._process import Process
+
+
+class Sandbox:
+    r"""A live sandbox, in which programs are run one after another or side by side.
+
+    What programs leave in its writable file system stays until it is closed. It is closed by `close`, at the end of
+    its `with` or `async with` block, when this object is deleted, or when the interpreter ends; everything that
+    still runs in it is killed.
+
+    >>> import stockade
+    >>> with stockade.Sandbox(memory="64m", timeout=10) as box:
+    ...     box.run(["sh", "-c", "echo one > file"]).success
+    ...     box.run(["cat", "file"], text=True).stdout
+    True
+    'one\n'
+
+    Args:
+        spec: a `Spec`. Default: one with every default.
+        **options: as for `run`; those that are given are changed in `spec`. Options of the sandbox itself (`rootfs`,
+            `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`, `inodes`, `cgroup_parent`,
+            `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and `popen`.
+
+    Raises:
+        Error: as `run` does.
+    """
+
+    def __init__(self, spec: Spec | None = None, **options: Unpack[Options]) -> None:
+        self._spec = Spec(**options) if spec is None else spec.replace(**options)
+        self._native = _stockade.Sandbox(self._spec)
+
+    @property
+    def spec(self) -> Spec:
+        """The specification it was started with."""
+        return self._spec
+
+    @overload
+    def run(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[bytes]: ...
+    @overload
+    def run(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = ...,
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[str]: ...
+    def run(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[Any]:
+        """Run a program in this sandbox and wait for its end: as `stockade.run`.
+
+        Raises:
+            InvalidArgumentError: also if an option of the sandbox itself differs from what it was started with.
+            StateError: the sandbox is closed, or was started by another process.
+            Error: and `ProgramError`, as `stockade.run` does.
+        """
+        return self._launch(args, options, text, encoding, errors).run(check)
+
+    @overload
+    async def arun(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[bytes]: ...
+    @overload
+    async def arun(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = ...,
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[str]: ...
+    async def arun(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        **options: Unpack[Options],
+    ) -> Outcome[Any]:
+        """Do what `run` does from asyncio or trio: as `stockade.arun`."""
+        return await self._launch(args, options, text, encoding, errors).arun(check)
+
+    @overload
+    def popen(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        bufsize: int = -1,
+        **options: Unpack[Options],
+    ) -> Process[bytes]: ...
+    @overload
+    def popen(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = ...,
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **options: Unpack[Options],
+    ) -> Process[str]: ...
+    def popen(
+        self,
+        args: Iterable[OsBytes],
+        *,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **options: Unpack[Options],
+    ) -> Process[Any]:
+        """Start a program in this sandbox: as `stockade.popen`. It is killed when the sandbox is closed."""
+        return self._launch(args, options, text, encoding, errors, pipes=True).popen(bufsize)
+
+    def close(self) -> None:
+        """End everything in the sandbox and remove it. Later calls raise `StateError`; closing again does nothing."""
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Some milliseconds at most: everything in it is killed.
+        self.close()
+
+    def _launch(
+        self,
+        args: Iterable[OsBytes],
+        options: Options,
+        text: bool,
+        encoding: str | None,
+        errors: str | None,
+        pipes: bool = False,
+    ) -> Launch:
+        return launch(args, options, text, encoding, errors, base=self._spec, sandbox=self._native, pipes=pipes)

@@ -1,0 +1,93 @@
+//! Results as the plain values from which Python builds its dataclasses.
+
+use crate::doctor::{Check, CheckStatus};
+use crate::error::Error;
+use crate::outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Usage};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+/// Name, status, detail and fix of a check.
+pub type CheckTuple = (String, &'static str, String, Option<String>);
+
+pub fn check(check: Check) -> CheckTuple {
+    let status = match check.status {
+        CheckStatus::Ok => "ok",
+        CheckStatus::Degraded => "degraded",
+        CheckStatus::Missing => "missing",
+    };
+    (check.name, status, check.detail, check.fix)
+}
+
+pub fn from_json<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyDict>> {
+    let outcome: Outcome =
+        serde_json::from_str(text).map_err(|e| Error::invalid(format!("outcome: {e}")))?;
+    to_dict(py, &outcome)
+}
+
+/// Sets the keys named by the fields of `$from` to their values.
+macro_rules! set {
+    ($dict:ident, $from:ident: $($name:ident)*) => {
+        $($dict.set_item(pyo3::intern!($dict.py(), stringify!($name)), $from.$name.clone())?;)*
+    };
+    ($dict:ident: $($name:ident = $value:expr;)*) => {
+        $($dict.set_item(pyo3::intern!($dict.py(), stringify!($name)), $value)?;)*
+    };
+}
+
+/// The fields of an outcome: sizes in bytes, times in seconds, the verdict as its number, and `usage`, each of
+/// `outputs` and each of `enforcement` as the fields of those.
+pub fn to_dict<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, PyDict>> {
+    let outputs = PyDict::new(py);
+    for (path, file) in &outcome.outputs {
+        outputs.set_item(path, output_file(py, file)?)?;
+    }
+    let held = PyDict::new(py);
+    for (name, by) in &outcome.enforcement {
+        held.set_item(name, enforcement(by))?;
+    }
+    let dict = PyDict::new(py);
+    set! { dict, outcome:
+        returncode exit_code signal limit stdout_truncated stderr_truncated stdout_bytes stderr_bytes message
+    }
+    set! { dict:
+        verdict = outcome.verdict as i32;
+        stdout = PyBytes::new(py, &outcome.stdout);
+        stderr = PyBytes::new(py, &outcome.stderr);
+        outputs = outputs;
+        usage = usage(py, &outcome.usage)?;
+        enforcement = held;
+    }
+    Ok(dict)
+}
+
+fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    set! { dict, usage:
+        memory_peak max_rss oom_killed pids_peak csw_voluntary csw_forced io_read io_write disk_used inodes_used
+        sources
+    }
+    set! { dict:
+        cpu_time = usage.cpu_time.as_secs_f64();
+        cpu_user = usage.cpu_user.as_secs_f64();
+        cpu_system = usage.cpu_system.as_secs_f64();
+        wall_time = usage.wall_time.as_secs_f64();
+        throttled_time = usage.throttled_time.map(|t| t.as_secs_f64());
+    }
+    Ok(dict)
+}
+
+fn output_file<'py>(py: Python<'py>, file: &OutputFile) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    set! { dict, file: size truncated error }
+    set! { dict: content = PyBytes::new(py, &file.content); }
+    Ok(dict)
+}
+
+fn enforcement(enforcement: &Enforcement) -> (&'static str, &str) {
+    let status = match enforcement.status {
+        EnforcementStatus::Enforced => "enforced",
+        EnforcementStatus::Approximated => "approximated",
+        EnforcementStatus::NotEnforced => "not_enforced",
+    };
+    (status, &enforcement.by)
+}

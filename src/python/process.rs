@@ -1,0 +1,228 @@
+//! Started programs and live sandboxes.
+
+use crate::error::Error;
+use crate::outcome::Outcome;
+use crate::process;
+use crate::python::error::guard;
+use crate::python::outcome;
+use crate::python::spec::Spec;
+use crate::units;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long a wait may go on without a look at Python's pending signals. A signal that comes during the wait
+/// interrupts it at once; this is for the one that comes just before, or to another thread.
+const SIGNAL_CHECK: Duration = Duration::from_millis(250);
+
+/// A program started in a sandbox: the handle behind `stockade.Process`.
+#[pyclass(frozen, module = "stockade._stockade")]
+pub struct Process {
+    inner: Option<crate::Process>,
+}
+
+impl Process {
+    fn new(inner: crate::Process) -> Self {
+        Process { inner: Some(inner) }
+    }
+
+    fn inner(&self) -> &crate::Process {
+        self.inner.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Drop for Process {
+    /// Ending the program may take a moment, in which other threads of Python go on.
+    fn drop(&mut self) {
+        drop_detached(self.inner.take());
+    }
+}
+
+#[pymethods]
+impl Process {
+    /// The program's process id on the host, while it runs.
+    ///
+    /// Waits for its start, about a millisecond.
+    #[getter]
+    fn pid(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        guard(|| Ok(py.detach(|| self.inner().pid())))
+    }
+
+    /// The writing end of standard input, once, if it is a pipe; the caller closes it.
+    fn take_stdin(&self) -> Option<i32> {
+        self.inner().take_stdin().map(OwnedFd::into_raw_fd)
+    }
+
+    /// The reading end of standard output, likewise.
+    fn take_stdout(&self) -> Option<i32> {
+        self.inner().take_stdout().map(OwnedFd::into_raw_fd)
+    }
+
+    /// The reading end of standard error, likewise.
+    fn take_stderr(&self) -> Option<i32> {
+        self.inner().take_stderr().map(OwnedFd::into_raw_fd)
+    }
+
+    /// The descriptor that is readable whenever `poll` has something to do.
+    fn fileno(&self) -> i32 {
+        self.inner().as_fd().as_raw_fd()
+    }
+
+    /// Moves captured output along; the outcome's fields if the program has ended. Never blocks.
+    fn poll<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        guard(|| {
+            let outcome = py.detach(|| self.inner().poll())?;
+            outcome.map(|o| outcome::to_dict(py, &o)).transpose()
+        })
+    }
+
+    /// Waits for the end, at most `timeout` seconds; the outcome's fields, or `None` if the program still runs.
+    #[pyo3(signature = (timeout=None))]
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        guard(|| {
+            // A time too long for a Duration is as good as no end.
+            let timeout = timeout.and_then(|t| units::seconds(t.max(0.0)));
+            let outcome = wait(py, self.inner(), timeout)?;
+            outcome.map(|o| outcome::to_dict(py, &o)).transpose()
+        })
+    }
+
+    /// Sends a signal to the program.
+    fn signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().signal(signal))?))
+    }
+
+    /// Ends the program and everything it started.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().kill())?))
+    }
+}
+
+/// A live sandbox: the handle behind `stockade.Sandbox`.
+#[pyclass(frozen, module = "stockade._stockade")]
+pub struct Sandbox {
+    inner: Option<crate::Sandbox>,
+}
+
+impl Sandbox {
+    fn inner(&self) -> &crate::Sandbox {
+        self.inner.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        drop_detached(self.inner.take());
+    }
+}
+
+#[pymethods]
+impl Sandbox {
+    #[new]
+    fn new(py: Python<'_>, spec: &Bound<'_, Spec>) -> PyResult<Self> {
+        guard(|| {
+            let spec = &spec.get().0;
+            let inner = py.detach(|| crate::Sandbox::start(spec))?;
+            Ok(Sandbox { inner: Some(inner) })
+        })
+    }
+
+    /// Ends everything in it and removes it. Closing again does nothing.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().close())?))
+    }
+}
+
+/// Starts the program of `spec` in `sandbox`, or in a sandbox of its own. Its `pid` is known only with `handle`.
+#[pyfunction]
+#[pyo3(signature = (spec, sandbox=None, *, handle=false))]
+pub fn spawn(
+    py: Python<'_>,
+    spec: &Bound<'_, Spec>,
+    sandbox: Option<&Bound<'_, Sandbox>>,
+    handle: bool,
+) -> PyResult<Process> {
+    guard(|| Ok(Process::new(start(py, spec, sandbox, handle)?)))
+}
+
+/// Runs the program of `spec` in `sandbox`, or in a sandbox of its own, and waits for its end: the outcome's fields.
+///
+/// An exception in the meantime, such as `KeyboardInterrupt`, ends the program before it leaves here.
+#[pyfunction]
+#[pyo3(signature = (spec, sandbox=None))]
+pub fn run<'py>(
+    py: Python<'py>,
+    spec: &Bound<'py, Spec>,
+    sandbox: Option<&Bound<'py, Sandbox>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    guard(|| {
+        let process = start(py, spec, sandbox, false)?;
+        match wait(py, &process, None) {
+            Ok(outcome) => outcome::to_dict(py, &outcome.expect("no timeout was given")),
+            Err(exception) => {
+                // The exception is what the caller must hear of; the supervisor ends what cannot be waited for.
+                py.detach(|| process.kill().and_then(|()| process.wait()))
+                    .ok();
+                Err(exception)
+            }
+        }
+    })
+}
+
+fn start(
+    py: Python<'_>,
+    spec: &Bound<'_, Spec>,
+    sandbox: Option<&Bound<'_, Sandbox>>,
+    handle: bool,
+) -> Result<crate::Process, Error> {
+    let spec = &spec.get().0;
+    let sandbox = sandbox.map(|sandbox| sandbox.get().inner());
+    py.detach(|| match sandbox {
+        Some(sandbox) => sandbox.start_program(spec, handle),
+        None => process::start(spec, handle, None),
+    })
+}
+
+/// Waits as `crate::Process::wait_timeout` does, and runs Python's signal handlers meanwhile.
+fn wait(
+    py: Python<'_>,
+    process: &crate::Process,
+    timeout: Option<Duration>,
+) -> PyResult<Option<Outcome>> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let signals_due = Instant::now() + SIGNAL_CHECK;
+        let until = deadline.map_or(signals_due, |deadline| deadline.min(signals_due));
+        if let Some(outcome) = py.detach(|| wait_until(process, until))? {
+            return Ok(Some(outcome));
+        }
+        py.check_signals()?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(None);
+        }
+    }
+}
+
+/// The outcome, or `None` when `until` has come or a signal interrupts.
+fn wait_until(process: &crate::Process, until: Instant) -> Result<Option<Outcome>, Error> {
+    loop {
+        if let Some(outcome) = process.poll()? {
+            return Ok(Some(outcome));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || process.block(Some(left)) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Drops without the interpreter's lock, unless the interpreter is gone.
+fn drop_detached<T: Send>(value: Option<T>) {
+    let mut value = value;
+    Python::try_attach(|py| py.detach(|| drop(value.take())));
+}

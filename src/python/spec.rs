@@ -1,0 +1,314 @@
+//! `stockade.Spec`: the specification as a Python value.
+
+use crate::bytes::Bytes;
+use crate::python::convert::stdio_to_py;
+use crate::python::error::guard;
+use crate::spec;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// What to run, in what, and with which limits: a plain value.
+///
+/// Every option of `stockade.run`, `arun`, `popen` and `Sandbox` is a field of it. A size is an int of bytes or a
+/// str such as "256m" (units b, k, m, g, t, all binary); a time is a number of seconds or a str such as "500ms"
+/// (units ns, us, ms, s, m, h); None means the default. The attributes have the values in one form: str, bytes,
+/// int, float, tuple, dict. Two specifications are equal if they ask for the same; one can be pickled, and written
+/// as JSON and read again, unless a standard stream is a descriptor or a variable's name is not UTF-8.
+///
+/// The program:
+///     args: the program and its arguments, each str, bytes or a path. There is no shell. A name without a slash
+///         is looked up, inside, in the PATH of env, or in /usr/local/bin:/usr/bin:/bin if that has none.
+///     env: the whole environment, nothing is inherited. Default: empty.
+///     cwd: the working directory, inside. Default: /work.
+///     input: what the program reads from standard input, bytes or str (UTF-8). Default: nothing.
+///     stdin, stdout, stderr: PIPE (popen only), DEVNULL, STDOUT (stderr only), "capture" (stdout, stderr), or a
+///         pipe or socket as a descriptor or an object with fileno(), open until the program has started.
+///         Default: stdin input or DEVNULL, the others "capture".
+///     files: files to make before the program starts, path to content (bytes or str) or (content, mode). A
+///         relative path is below /work. Mode: 0o644 by default.
+///     outputs: paths to collect when the program has ended, regular files only, relative to /work.
+///     output_file_size: the most bytes to collect of one of them. Default: 64 MiB.
+///
+/// The sandbox:
+///     rootfs: "host" (default; the host's /usr and what interpreters need, read-only) or a directory's path.
+///     volumes: host directories or files to show inside, "host:inside[:ro|rw]". Default: none; ro.
+///     tmpfs: more memory file systems, "path[:size=64m,nr_inodes=1k]", beside /work, /tmp and /dev/shm.
+///     network: "none" (default; not even localhost answers), "loopback" or "host".
+///     user: "uid[:gid]" inside, or an int. Default: "1000:1000".
+///     hostname: Default: "stockade".
+///     python: True shows the calling Python's own directories inside, read-only at the same paths, so that
+///         [sys.executable, ...] runs. They become volumes. Default: False.
+///
+/// The limits:
+///     cpu_time: CPU time of the whole process tree. Default: none.
+///     wall_time, or its alias timeout: time from the program's start. Default: none.
+///     memory: bytes of the whole sandbox: anonymous, page cache, tmpfs, shared. Default: none.
+///     pids: processes and threads at one time. Default: none.
+///     output: captured bytes of each of standard output and standard error. Default: 64 MiB.
+///     file_size: the largest file the program may write. Default: none.
+///     open_files: open descriptors of each process. Default: 1024.
+///     stack: stack of each process's main thread. Default: 8 MiB.
+///     disk: bytes in /work, /tmp and /dev/shm together. Default: 64 MiB.
+///     inodes: files and directories there. Default: 65,536.
+///
+/// How:
+///     output_overflow: "kill" (default) or "discard" what is over the output limit. The verdict is OUTPUT_LIMIT
+///         either way.
+///     enforce: "strict" (default): a limit that nothing on this host can enforce is an UnsupportedError;
+///         "best-effort": run without it and say so in Outcome.enforcement.
+///     cgroup_parent: a writable cgroup v2 directory to make the sandboxes' groups in. Default: the caller's own,
+///         where that can be used.
+///
+/// Raises InvalidArgumentError, which names the option, for a wrong type or value, and TypeError for an unknown
+/// option.
+///
+/// >>> spec = Spec(["cat"], memory="64m", wall_time="500ms")
+/// >>> spec.memory, spec.wall_time
+/// (67108864, 0.5)
+/// >>> spec.replace(memory=None)
+/// Spec(('cat',), wall_time=0.5)
+#[pyclass(frozen, eq, module = "stockade")]
+#[derive(Clone, PartialEq)]
+pub struct Spec(pub(super) spec::Spec);
+
+/// The attributes besides `args`, in the order of the documentation.
+const FIELDS: [&str; 28] = [
+    "env",
+    "cwd",
+    "input",
+    "stdin",
+    "stdout",
+    "stderr",
+    "files",
+    "outputs",
+    "output_file_size",
+    "rootfs",
+    "volumes",
+    "tmpfs",
+    "network",
+    "user",
+    "hostname",
+    "cpu_time",
+    "wall_time",
+    "memory",
+    "pids",
+    "output",
+    "file_size",
+    "open_files",
+    "stack",
+    "disk",
+    "inodes",
+    "output_overflow",
+    "enforce",
+    "cgroup_parent",
+];
+
+#[pymethods]
+impl Spec {
+    #[new]
+    #[pyo3(
+        signature = (args=None, **options),
+        text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
+            files=None, outputs=None, output_file_size=None, rootfs=None, volumes=None, tmpfs=None, network=None, \
+            user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
+            pids=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
+            output_overflow=None, enforce=None, cgroup_parent=None)"
+    )]
+    fn new(args: Option<Bound<'_, PyAny>>, options: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
+        guard(|| Spec(spec::Spec::default()).with(args, options))
+    }
+
+    /// A copy with other values for the options named. None means the default.
+    #[pyo3(signature = (args=None, **options), text_signature = "($self, args=None, **options)")]
+    fn replace(
+        &self,
+        args: Option<Bound<'_, PyAny>>,
+        options: Option<Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        guard(|| self.clone().with(args, options))
+    }
+
+    /// This specification as JSON, as Rust, C and the command line read it.
+    ///
+    /// Raises InvalidArgumentError if a standard stream is a descriptor.
+    fn to_json(&self) -> PyResult<String> {
+        guard(|| Ok(self.0.to_json()?))
+    }
+
+    /// Reads JSON. Raises InvalidArgumentError for an unknown key, a wrong type or a bad unit.
+    #[classmethod]
+    fn from_json(_class: &Bound<'_, PyType>, text: &str) -> PyResult<Self> {
+        guard(|| Ok(Spec(spec::Spec::from_json(text)?)))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+        Ok((
+            slf.get_type().getattr("from_json")?,
+            (slf.get().to_json()?,),
+        ))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let default = Bound::new(slf.py(), Spec(spec::Spec::default()))?;
+        let mut parts = vec![slf.getattr("args")?.repr()?.to_string()];
+        for name in FIELDS {
+            let value = slf.getattr(name)?;
+            if !value.eq(default.getattr(name)?)? {
+                parts.push(format!("{name}={}", value.repr()?));
+            }
+        }
+        Ok(format!("Spec({})", parts.join(", ")))
+    }
+
+    #[getter]
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.args.iter().map(os_str))
+    }
+    #[getter]
+    fn env(&self) -> BTreeMap<&OsStr, &OsStr> {
+        self.0
+            .env
+            .iter()
+            .map(|(name, value)| (os_str(name), os_str(value)))
+            .collect()
+    }
+    #[getter]
+    fn cwd(&self) -> Option<&str> {
+        self.0.cwd.as_deref()
+    }
+    #[getter]
+    fn input<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.input.as_ref().map(|input| PyBytes::new(py, input))
+    }
+    #[getter]
+    fn stdin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.stdin.map(|stdio| stdio_to_py(py, stdio)).transpose()
+    }
+    #[getter]
+    fn stdout<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0
+            .stdout
+            .map(|stdio| stdio_to_py(py, stdio))
+            .transpose()
+    }
+    #[getter]
+    fn stderr<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0
+            .stderr
+            .map(|stdio| stdio_to_py(py, stdio))
+            .transpose()
+    }
+    #[getter]
+    fn files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let files = PyDict::new(py);
+        for (path, file) in &self.0.files {
+            let content = PyBytes::new(py, &file.content);
+            match file.mode {
+                None => files.set_item(path, content)?,
+                Some(mode) => files.set_item(path, (content, mode))?,
+            }
+        }
+        Ok(files)
+    }
+    #[getter]
+    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.0.outputs)
+    }
+    #[getter]
+    fn output_file_size(&self) -> Option<u64> {
+        self.0.output_file_size
+    }
+    #[getter]
+    fn rootfs(&self) -> String {
+        self.0.rootfs.clone().into()
+    }
+    #[getter]
+    fn volumes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.volumes.iter().map(|v| String::from(v.clone())))
+    }
+    #[getter]
+    fn tmpfs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.tmpfs.iter().map(|t| String::from(t.clone())))
+    }
+    #[getter]
+    fn network(&self) -> &'static str {
+        match self.0.network {
+            spec::Network::None => "none",
+            spec::Network::Loopback => "loopback",
+            spec::Network::Host => "host",
+        }
+    }
+    #[getter]
+    fn user(&self) -> Option<&str> {
+        self.0.user.as_deref()
+    }
+    #[getter]
+    fn hostname(&self) -> Option<&str> {
+        self.0.hostname.as_deref()
+    }
+    #[getter]
+    fn cpu_time(&self) -> Option<f64> {
+        self.0.cpu_time.map(|t| t.as_secs_f64())
+    }
+    #[getter]
+    fn wall_time(&self) -> Option<f64> {
+        self.0.wall_time.map(|t| t.as_secs_f64())
+    }
+    #[getter]
+    fn memory(&self) -> Option<u64> {
+        self.0.memory
+    }
+    #[getter]
+    fn pids(&self) -> Option<u64> {
+        self.0.pids
+    }
+    #[getter]
+    fn output(&self) -> Option<u64> {
+        self.0.output
+    }
+    #[getter]
+    fn file_size(&self) -> Option<u64> {
+        self.0.file_size
+    }
+    #[getter]
+    fn open_files(&self) -> Option<u64> {
+        self.0.open_files
+    }
+    #[getter]
+    fn stack(&self) -> Option<u64> {
+        self.0.stack
+    }
+    #[getter]
+    fn disk(&self) -> Option<u64> {
+        self.0.disk
+    }
+    #[getter]
+    fn inodes(&self) -> Option<u64> {
+        self.0.inodes
+    }
+    #[getter]
+    fn output_overflow(&self) -> &'static str {
+        match self.0.output_overflow {
+            spec::Overflow::Kill => "kill",
+            spec::Overflow::Discard => "discard",
+        }
+    }
+    #[getter]
+    fn enforce(&self) -> &'static str {
+        match self.0.enforce {
+            spec::Enforce::Strict => "strict",
+            spec::Enforce::BestEffort => "best-effort",
+        }
+    }
+    #[getter]
+    fn cgroup_parent(&self) -> Option<&str> {
+        self.0.cgroup_parent.as_deref()
+    }
+}
+
+fn os_str(bytes: &Bytes) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
