@@ -242,8 +242,11 @@ extern "C" fn child(job: *mut libc::c_void) -> libc::c_int {
     let job = job.cast::<Job>();
     // SAFETY: `clone_and_exec` passes its live Job and waits; every call here is async-signal-safe.
     unsafe {
+        // The kernel's own form of "default", since the C library refuses the two signals it keeps for itself, and
+        // leaves one of them ignored in what it spawns.
+        let default = [0u64; 4];
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
