@@ -164,8 +164,9 @@ impl Code {
     /// A `RET action`: one that is near, or a new one.
     fn ret(&mut self, action: u32) -> Label {
         let ret = instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0);
+        let same = |old: &sock_filter| (old.code, old.k) == (ret.code, ret.k);
         let near = self.reversed.iter().rev().take(Self::REACH);
-        match near.enumerate().find(|(_, old)| **old == ret) {
+        match near.enumerate().find(|(_, old)| same(old)) {
             Some((distance, _)) => self.here() - distance,
             None => self.push(ret),
         }

@@ -385,7 +385,7 @@ fn numbers_are_those_of_libc() {
         SYS_accept4 SYS_perf_event_open SYS_fanotify_init SYS_setns SYS_kcmp SYS_finit_module SYS_bpf
         SYS_userfaultfd SYS_statx SYS_rseq SYS_kexec_file_load SYS_pidfd_send_signal SYS_io_uring_setup
         SYS_open_tree SYS_clone3 SYS_openat2 SYS_pidfd_getfd SYS_process_madvise SYS_mount_setattr
-        SYS_landlock_restrict_self SYS_memfd_secret SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal
+        SYS_landlock_restrict_self SYS_memfd_secret SYS_set_mempolicy_home_node SYS_mseal
     }
     assert_eq!(syscall_name(400), None);
     assert_eq!(syscall_name(5000), None);
