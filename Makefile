@@ -56,8 +56,8 @@ lint: $(VENV)/.lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check python tests examples
+	$(VENV)/bin/ruff format --check python tests examples
 	$(VENV)/bin/mypy
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 

@@ -223,9 +223,10 @@ fn clone_and_exec(
         return Err(error);
     }
     // SAFETY: the kernel has made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let hidden = Hidden {
         pid,
-        pidfd: above_stdio(unsafe { OwnedFd::from_raw_fd(pidfd) })?,
+        pidfd: above_stdio(pidfd)?,
     };
     // SAFETY: the child is done with `job`; volatile, since the compiler cannot know that it wrote.
     match unsafe { (&raw const job.errno).read_volatile() } {

@@ -113,18 +113,18 @@ fn check(spec: &Spec) -> Result<(), Error> {
         ("open_files", spec.open_files, OPEN_FILES_MIN),
         ("pids", spec.pids, 1),
     ] {
-        if let Some(value) = value {
-            if value < least || value > i64::MAX as u64 {
-                return bad(format!(
-                    "{name}: {value} is out of range; it is at least {least}"
-                ));
-            }
+        if let Some(value) = value
+            && (value < least || value > i64::MAX as u64)
+        {
+            return bad(format!(
+                "{name}: {value} is out of range; it is at least {least}"
+            ));
         }
     }
-    if let (Some(stack), Some(memory)) = (spec.stack, spec.memory) {
-        if stack > memory {
-            return bad(format!("stack: {stack} is more than memory, {memory}"));
-        }
+    if let (Some(stack), Some(memory)) = (spec.stack, spec.memory)
+        && stack > memory
+    {
+        return bad(format!("stack: {stack} is more than memory, {memory}"));
     }
     if spec.input.is_some() && spec.stdin.is_some() {
         return bad("input: it cannot be given together with stdin".into());

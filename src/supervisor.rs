@@ -61,10 +61,10 @@ fn registry() -> &'static Registry {
     loop {
         let current = REGISTRY.load(Ordering::Acquire);
         // SAFETY: registries are leaked, so a pointer that was ever stored stays valid.
-        if let Some(registry) = unsafe { current.as_ref() } {
-            if registry.pid == pid {
-                return registry;
-            }
+        if let Some(registry) = unsafe { current.as_ref() }
+            && registry.pid == pid
+        {
+            return registry;
         }
         // The parent's registry is left as it is: its lock may have been held by a thread that is not here.
         let new = Box::into_raw(Box::new(Registry {

@@ -70,10 +70,10 @@ fn prepare_and_exec(child: &mut Child) -> (u32, u32, i32) {
     match prepare(child) {
         Err(fault) => fault,
         Ok(filter) => {
-            if let Some((index, at, len)) = filter {
-                if let Err(errno) = seccomp(&child.plan.bytes[at..at + len]) {
-                    return (IN_RUN, index, errno);
-                }
+            if let Some((index, at, len)) = filter
+                && let Err(errno) = seccomp(&child.plan.bytes[at..at + len])
+            {
+                return (IN_RUN, index, errno);
             }
             exec(child)
         }

@@ -33,10 +33,10 @@ pub fn sample(proc: Fd, exact: bool) -> Sample {
         while at + 19 < n {
             let len = usize::from(u16::from_ne_bytes([entries[at + 16], entries[at + 17]]));
             let name = &entries[at + 19..at + len.max(20)];
-            if let Some((name, _)) = Str::split(name) {
-                if name.bytes().first().is_some_and(u8::is_ascii_digit) {
-                    add(&mut sum, proc, name.bytes(), exact);
-                }
+            if let Some((name, _)) = Str::split(name)
+                && name.bytes().first().is_some_and(u8::is_ascii_digit)
+            {
+                add(&mut sum, proc, name.bytes(), exact);
             }
             at += len.max(20);
         }
@@ -54,7 +54,7 @@ fn add(sum: &mut Sample, proc: Fd, pid: &[u8], exact: bool) {
         let mut fields = stat[after..].split(|b| *b == b' ').skip(1).skip(11);
         // utime, stime, cutime, cstime; init's own time is not the program's, that of what it has reaped is.
         for i in 0..4 {
-            let ticks = fields.next().map_or(0, |field| number(field));
+            let ticks = fields.next().map_or(0, number);
             if i >= 2 || !init {
                 sum.cpu += ticks * 10_000_000;
             }

@@ -302,12 +302,12 @@ impl Init {
 
     /// Opens the files to collect and passes them on, for the host to read.
     fn collect(&self, run: u32, plan: &Plan) {
-        let mut number = 0;
-        for (_, payload) in plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_OUTPUT) {
+        let outputs = plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_OUTPUT);
+        for (index, (_, payload)) in outputs.enumerate() {
             let opened = text(payload).and_then(|path| open_regular(path.bytes()));
             let message = Collected {
                 kind: OUTPUT,
-                index: number,
+                index: index as u32,
                 errno: opened.err().unwrap_or(0) as u32,
                 has_fd: u32::from(opened.is_ok()),
             };
@@ -318,7 +318,6 @@ impl Init {
                 }
                 Err(_) => self.tell(run, &message, &[], &[]),
             }
-            number += 1;
         }
     }
 
@@ -382,10 +381,10 @@ impl Init {
                     _ => None,
                 };
                 plan.free();
-                if let (Some(slot), Some(kept)) = (slot, kept) {
-                    if let Some(program) = self.programs[slot].as_mut() {
-                        program.plan = Some(kept);
-                    }
+                if let (Some(slot), Some(kept)) = (slot, kept)
+                    && let Some(program) = self.programs[slot].as_mut()
+                {
+                    program.plan = Some(kept);
                 }
             }
             Err(errno) => {

@@ -554,13 +554,13 @@ impl Supervisor {
     fn started(&mut self, which: usize, message: &[u8], fds: &[Fd]) {
         let Some(run) = self.runs[which].as_mut() else { return };
         let Some(started) = read_of::<Started>(message) else { return };
-        if run.needs_samples() {
-            if let Some(sandbox) = self.sandboxes[run.sandbox] {
-                run.proc = open_proc(sandbox.init).unwrap_or(-1);
-                let path = Text::<120>::new().add(b"/proc/").number(sandbox.init as u64).add(b"/root");
-                let path = path.add(sandbox.disk.bytes());
-                run.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
-            }
+        if run.needs_samples()
+            && let Some(sandbox) = self.sandboxes[run.sandbox]
+        {
+            run.proc = open_proc(sandbox.init).unwrap_or(-1);
+            let path = Text::<120>::new().add(b"/proc/").number(sandbox.init as u64).add(b"/root");
+            let path = path.add(sandbox.disk.bytes());
+            run.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
         }
         if run.reason == REASON_NONE {
             run.started(started.at);

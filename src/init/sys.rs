@@ -194,7 +194,7 @@ pub fn read(fd: Fd, buffer: &mut [u8]) -> Result {
 }
 
 /// Reads until the buffer is full or the file ends.
-pub fn read_all<'b>(fd: Fd, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+pub fn read_all(fd: Fd, buffer: &mut [u8]) -> Result<&[u8]> {
     let mut n = 0;
     while n < buffer.len() {
         match read(fd, &mut buffer[n..]) {

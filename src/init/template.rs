@@ -104,11 +104,11 @@ impl Templates {
             }
         }
         let current = self.current;
-        if let Some(back) = self.made.iter().find(|t| t.namespace >= 0 && t.key == current) {
-            if let Err(errno) = setns(back.namespace, CLONE_NEWNS) {
-                self.current = 0;
-                result = Err((IN_STEP, STEP_HOST_MOUNTS, errno));
-            }
+        if let Some(back) = self.made.iter().find(|t| t.namespace >= 0 && t.key == current)
+            && let Err(errno) = setns(back.namespace, CLONE_NEWNS)
+        {
+            self.current = 0;
+            result = Err((IN_STEP, STEP_HOST_MOUNTS, errno));
         }
         if result.is_err() {
             trees[..count].iter().for_each(|fd| close(*fd));
