@@ -3,6 +3,7 @@
 #include "guest.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -58,6 +59,41 @@ static int cmd_orphan_spin(int argc, char **argv)
         ;
     /* The pipe closes before the orphan's time is accounted for. */
     sleep_ns(50000000);
+    return 0;
+}
+
+/* A child burns CPU time without end and is left running when the program ends, after SECONDS. */
+static int cmd_leave_spinning(int argc, char **argv)
+{
+    int64_t ns = parse_seconds(arg(argc, argv, 1, NULL));
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0) {
+        burn_ns(3600LL * 1000000000);
+        _exit(0);
+    }
+    sleep_ns(ns);
+    return 0;
+}
+
+/* The same as short-children, but the kernel reaps them: no wait call ever sees their time. */
+static int cmd_unwaited_children(int argc, char **argv)
+{
+    int count = atoi(arg(argc, argv, 1, NULL));
+    int64_t ns = atoll(arg(argc, argv, 2, "1")) * 1000000;
+    signal(SIGCHLD, SIG_IGN);
+    for (int i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child < 0)
+            die("fork");
+        if (child == 0) {
+            burn_ns(ns);
+            _exit(0);
+        }
+        while (wait(NULL) >= 0)
+            ;
+    }
     return 0;
 }
 
@@ -123,6 +159,8 @@ static int cmd_system_spin(int argc, char **argv)
 const struct command cpu_commands[] = {
     {"spin", cmd_spin, "SECONDS [THREADS]"},
     {"orphan-spin", cmd_orphan_spin, "SECONDS"},
+    {"leave-spinning", cmd_leave_spinning, "SECONDS"},
+    {"unwaited-children", cmd_unwaited_children, "COUNT [MILLISECONDS]"},
     {"short-children", cmd_short_children, "COUNT [MILLISECONDS]"},
     {"children-spin", cmd_children_spin, "COUNT SECONDS"},
     {"system-spin", cmd_system_spin, "SECONDS"},

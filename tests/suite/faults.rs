@@ -5,6 +5,7 @@ use crate::support::{
     Host, PROMISE, cgroups_of, children, descendants, guest_spec, run_guest, wait_until,
 };
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Verdict};
 
@@ -96,7 +97,8 @@ pub fn killer(kills: u32) {
         let mut host = Host::start_with("victim", "", |command| {
             command
                 .env("TMPDIR", scratch.path())
-                .env("XDG_RUNTIME_DIR", scratch.path());
+                .env("XDG_RUNTIME_DIR", scratch.path())
+                .stderr(Stdio::null()); // newuidmap complains there when its target dies
         });
         let pid = host.child.id();
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
@@ -141,6 +143,7 @@ fn kill_supervisor() {
 pub fn supervisor_killed() {
     // With nothing running: the next run does not even notice.
     assert!(run_guest(["true"]).success());
+    let groups = cgroups_of(std::process::id()).len();
     kill_supervisor();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(run_guest(["exit", "3"]).returncode, 3);
@@ -179,4 +182,10 @@ pub fn supervisor_killed() {
     drop(sandbox);
     assert_eq!(run_guest(["true"]).verdict, Verdict::Ok);
     say("sandbox: works");
+    let left = cgroups_of(std::process::id());
+    assert_eq!(
+        left.len(),
+        groups,
+        "groups of dead supervisors are left: {left:?}"
+    );
 }

@@ -33,6 +33,8 @@ fn role() {
         "sigchld-ignored" => disturbed::sigchld_ignored(),
         "reaps-all" => disturbed::reaps_all(),
         "closed-streams" => disturbed::closed_streams(),
+        "interrupted" => disturbed::interrupted(),
+        "odd-surroundings" => disturbed::odd_surroundings(),
         "undisturbed" => disturbed::undisturbed(),
         "victim" => faults::victim(),
         "killer" => faults::killer(argument.parse().expect("a number")),

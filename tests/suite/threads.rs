@@ -128,6 +128,16 @@ fn a_host_without_standard_streams() {
 }
 
 #[test]
+fn a_host_that_signals_interrupt() {
+    assert_eq!(Host::start("interrupted", "").finish(), ["works"]);
+}
+
+#[test]
+fn a_host_in_odd_surroundings() {
+    assert_eq!(Host::start("odd-surroundings", "").finish(), ["works"]);
+}
+
+#[test]
 fn the_host_is_not_changed_and_gets_no_thread() {
     assert_eq!(
         Host::start("undisturbed", "").finish(),

@@ -72,6 +72,70 @@ pub fn closed_streams() {
     std::process::exit(0);
 }
 
+/// A signal every millisecond, whose handler makes every system call that waits come back early.
+pub fn interrupted() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let every = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 1000,
+    };
+    let timer = libc::itimerval {
+        it_interval: every,
+        it_value: every,
+    };
+    // SAFETY: the handler does nothing; all-zero is a valid sigaction, without SA_RESTART.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        assert_eq!(
+            libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()),
+            0
+        );
+        assert_eq!(
+            libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &timer, 0),
+            0
+        );
+    }
+    some_runs();
+    say("works");
+    // SAFETY: as above; what follows does not expect to be interrupted.
+    unsafe {
+        let none: libc::itimerval = std::mem::zeroed();
+        libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &none, 0);
+    }
+}
+
+/// No working directory, no umask to speak of, few descriptors, no environment.
+pub fn odd_surroundings() {
+    crate::support::guest_dir();
+    let gone = tempfile::tempdir().expect("a directory");
+    std::env::set_current_dir(gone.path()).expect("chdir");
+    gone.close().expect("rmdir");
+    // SAFETY: plain calls that change this process; `few` lives through the call.
+    unsafe {
+        libc::umask(0o777);
+        libc::clearenv();
+        let few = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 4096,
+        };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &few), 0);
+    }
+    some_runs();
+    let outcome = guest_spec(["ls", "/work"])
+        .file("dir/file", "content")
+        .file("file", "")
+        .collect("dir/file")
+        .run();
+    let outcome = outcome.expect("runs");
+    assert_eq!(
+        outcome.stdout.to_text(),
+        "dir dir 755 0:0 \nfile file 644 0:0 \n"
+    );
+    assert_eq!(&*outcome.outputs["dir/file"].content, b"content");
+    say("works");
+}
+
 /// All of this process that a library has no business to change.
 fn state() -> String {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
