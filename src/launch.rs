@@ -102,7 +102,7 @@ fn helper() -> Result<OwnedFd, Error> {
             path.to_string_lossy()
         );
         return File::open(&path)
-            .map(Into::into)
+            .and_then(|file| above_stdio(file.into()))
             .map_err(|e| Error::system(what, e));
     }
     sealed_memfd(HELPER, true)
@@ -148,7 +148,8 @@ fn unlinked_file() -> io::Result<OwnedFd> {
         .open(dir)?;
     file.write_all(HELPER)?;
     // Only a descriptor that cannot write lets the file be executed (ETXTBSY).
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map(Into::into)
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .and_then(|file| above_stdio(file.into()))
 }
 
 /// The same descriptor with a number above 2, so that a host that has closed its standard streams and opens them

@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::capture::{Stream, Streams};
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
+use crate::launch::above_stdio;
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
 use crate::plan::{Plan, read_of};
@@ -319,6 +320,7 @@ impl Process {
 
     fn hear(&self, state: &mut State, received: Received) {
         let Some(message) = read_of::<Message>(&received.bytes) else {
+            self.host.lost();
             return self.sandbox_error(
                 state,
                 "the supervisor was killed while the program ran; nothing of it is left",
@@ -401,6 +403,9 @@ impl AsFd for Process {
         self.epoll
             .get_or_init(|| {
                 let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+                    .map_err(std::io::Error::from)
+                    .and_then(|epoll| above_stdio(epoll.0))
+                    .map(Epoll)
                     .expect("the kernel has memory for an epoll");
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
                 let _ = epoll.add(&self.channel, event);

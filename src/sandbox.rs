@@ -45,10 +45,13 @@ impl Sandbox {
                 closed: AtomicBool::new(false),
             }),
             Some(failure) => Err(plan.explain(&failure)),
-            None => Err(Error::new(
-                ErrorKind::Supervisor,
-                "the supervisor was killed while the sandbox was started",
-            )),
+            None => {
+                host.lost();
+                Err(Error::new(
+                    ErrorKind::Supervisor,
+                    "the supervisor was killed while the sandbox was started",
+                ))
+            }
         }
     }
 

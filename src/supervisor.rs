@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A supervisor and what is known of it.
@@ -28,6 +28,7 @@ pub(crate) struct Host {
     pub ids_text: String,
     pub keeps_groups: bool,
     pub cgroup: Cgroup,
+    lost: AtomicBool,
 }
 
 /// What tells supervisors of one process apart.
@@ -87,7 +88,10 @@ pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if let Some(host) = hosts.get(key) {
+    if let Some(host) = hosts
+        .get(key)
+        .filter(|host| !host.lost.load(Ordering::Acquire))
+    {
         return Ok(host.clone());
     }
     let host = Arc::new(Host::start(key.cgroup_parent.as_deref())?);
@@ -176,6 +180,12 @@ fn send(socket: RawFd, head: &[u8], body: &[u8], fds: &[RawFd]) -> io::Result<()
 }
 
 impl Host {
+    /// A channel has ended without a last word, so the supervisor is dying: its own socket may take requests for a
+    /// little longer, which nobody would answer.
+    pub fn lost(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
     fn start(cgroup_parent: Option<&str>) -> Result<Host, Error> {
         let ids = Ids::detect();
         match Host::start_with(cgroup_parent, ids.clone()) {
@@ -218,6 +228,7 @@ impl Host {
             ids_text,
             keeps_groups,
             cgroup,
+            lost: AtomicBool::new(false),
         })
     }
 
@@ -255,17 +266,9 @@ impl Host {
         };
         let name = cgroup.name().as_bytes();
         config.cgroup_name[..name.len()].copy_from_slice(name);
-        // SAFETY: a plain call; the result is a new descriptor or -1.
-        let me = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as RawFd;
-        if me < 0 {
-            return Err(ended(Error::system(
-                "pidfd_open of this process (Linux 5.3 and later have it)",
-                io::Error::last_os_error(),
-            )));
-        }
-        // SAFETY: just made.
-        let me = unsafe { OwnedFd::from_raw_fd(me) };
-        let mut fds = vec![me.as_raw_fd()];
+        let me = own_pidfd().map_err(|e| ended(Error::system("pidfd_open of this process", e)))?;
+        config.host_pidfd = u32::from(me.is_some());
+        let mut fds: Vec<RawFd> = me.iter().map(|me| me.as_raw_fd()).collect();
         fds.extend(cgroup.dirs().iter().map(|dir| dir.as_raw_fd()));
         send(ours.as_raw_fd(), bytes_of(&config), &[], &fds)
             .map_err(|e| ended(Error::system("configuring the supervisor", e)))?;
@@ -295,6 +298,21 @@ impl Drop for Host {
         self.child.wait();
         // One that was killed has left them.
         self.cgroup.remove();
+    }
+}
+
+/// A pidfd of this process, which tells of its end even if a forked child holds the socket open. None where there is no
+/// such call, or none is let through: valgrind up to 3.20, qemu, seccomp profiles older than Linux 5.3.
+fn own_pidfd() -> io::Result<Option<OwnedFd>> {
+    // SAFETY: a plain call; the result is a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as RawFd;
+    if fd >= 0 {
+        // SAFETY: just made, and nobody else's.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    match io::Error::last_os_error() {
+        e if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(None),
+        e => Err(e),
     }
 }
 

@@ -11,7 +11,7 @@
 pub const VERSION: u32 = 0x5354_0001;
 
 // ---- messages, host to supervisor
-/// First message: [`Config`]; descriptors: the host's pidfd, then the cgroup base directories.
+/// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
 pub const CONFIG: u32 = 1;
 /// Start a sandbox: a [`Request`] with a plan; descriptors: channel, then those of the run.
 pub const START: u32 = 2;
@@ -78,7 +78,8 @@ pub struct Config {
     pub cgroup_dirs: u32,
     /// Processors that may run at once, for the CPU clock.
     pub cpus: u32,
-    pub pad: u32,
+    /// 1 if the host's pidfd comes along; where the kernel, or what plays it, has none, the end of the socket tells alone.
+    pub host_pidfd: u32,
     /// Name of the base directories, ended by NUL.
     pub cgroup_name: [u8; 64],
 }
@@ -92,7 +93,7 @@ impl Config {
         ids: 0,
         cgroup_dirs: 0,
         cpus: 1,
-        pad: 0,
+        host_pidfd: 0,
         cgroup_name: [0; 64],
     };
 }

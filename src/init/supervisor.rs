@@ -117,13 +117,14 @@ impl Supervisor {
         let buffer = as_bytes(MESSAGE.take());
         let (n, count) = receive(self.socket, buffer, &mut fds, true).map_err(step(STEP_CONFIG))?;
         let config: Config = read_of(&buffer[..n]).ok_or((IN_STEP, STEP_CONFIG, EPROTO))?;
-        if config.kind != CONFIG || config.version != VERSION || count != 1 + config.cgroup_dirs as usize {
+        let hosts = config.host_pidfd as usize;
+        if config.kind != CONFIG || config.version != VERSION || count != hosts + config.cgroup_dirs as usize {
             return Err((IN_STEP, STEP_VERSION, EPROTO));
         }
         self.config = config;
         self.bases.version = config.cgroup;
         self.bases.by_writing = config.map == MAP_ROOT;
-        self.bases.dirs[..count - 1].copy_from_slice(&fds[1..count]);
+        self.bases.dirs[..count - hosts].copy_from_slice(&fds[hosts..count]);
         // We stay dumpable: else /proc/PID/uid_map of our children would be root's, and closed to us. Sandboxes cannot
         // see us, being in pid namespaces of their own.
         if config.map != MAP_SINGLE {
@@ -133,7 +134,9 @@ impl Supervisor {
         self.templates.start().map_err(step(STEP_NAMESPACE_FILES))?;
         self.epoll = epoll_create().map_err(step(STEP_EPOLL))?;
         epoll_add(self.epoll, self.socket, MAIN << 32).map_err(step(STEP_EPOLL))?;
-        epoll_add(self.epoll, fds[0], HOST << 32).map_err(step(STEP_EPOLL))?;
+        if hosts > 0 {
+            epoll_add(self.epoll, fds[0], HOST << 32).map_err(step(STEP_EPOLL))?;
+        }
         Ok(())
     }
 
