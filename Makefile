@@ -3,6 +3,8 @@
 #     make demo     build, and grade HumanEval in sandboxes: about two minutes
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
 #     make lint     formats, clippy, ruff, mypy
+#     make lib      the C libraries, shared and static
+#     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
 #
 # What they need they install: Debian packages with apt if any is missing, Python packages into build/, crates.
 
@@ -32,6 +34,66 @@ $(WHEELS)/.made: $(WHEEL_SOURCES) | $(VENV)/.made
 	rm -rf $(WHEELS)
 	$(VENV)/bin/maturin build --release --locked --interpreter $(VENV)/bin/python --out $(WHEELS)
 	touch $@
+
+# ---- C: libstockade.so, libstockade.a, and what belongs to them
+
+# release, or dev for a quick build with assertions
+PROFILE ?= release
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+INSTALL ?= install
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+LIBEXECDIR ?= $(PREFIX)/libexec
+INCLUDEDIR ?= $(PREFIX)/include
+PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
+# Raised only when a program linked against the old library would break: docs/abi.md.
+SONAME := libstockade.so.0
+
+built := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+libraries := $(built)/libstockade.so $(built)/libstockade.a $(built)/libstockade.libs $(built)/stockade-init
+
+# nodelete: a plug-in that brings stockade along can be unloaded, stockade's thread-locals and supervisor cannot.
+build_library = cargo rustc --locked --lib --profile $(PROFILE) --no-default-features --features capi \
+	--crate-type cdylib --crate-type staticlib $(1) -- --print native-static-libs=$(built)/libstockade.libs \
+	-C link-arg=-Wl,-soname,$(SONAME) -C link-arg=-Wl,-z,nodelete
+
+.PHONY: lib install uninstall header
+lib:
+	mkdir -p $(built)
+	$(call build_library)
+	@out=$$($(call build_library,--message-format=json) 2>/dev/null | \
+		sed -n 's/.*"build-script-executed".*"out_dir":"\([^"]*\/stockade-[^"]*\)".*/\1/p') && \
+		cp "$$out/stockade-init" $(built)/stockade-init
+
+# Only what is not there is built: `sudo make install` after `make lib` runs no compiler.
+$(libraries):
+	$(MAKE) lib
+
+install: $(libraries)
+	$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR) $(LIBEXECDIR) $(INCLUDEDIR) $(PKGCONFIGDIR))
+	$(INSTALL) -m 755 $(built)/libstockade.so $(DESTDIR)$(LIBDIR)/libstockade.so.$(VERSION)
+	ln -sf libstockade.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libstockade.so
+	$(INSTALL) -m 644 $(built)/libstockade.a $(DESTDIR)$(LIBDIR)/libstockade.a
+	$(INSTALL) -m 755 $(built)/stockade-init $(DESTDIR)$(LIBEXECDIR)/stockade-init
+	$(INSTALL) -m 644 include/stockade.h $(DESTDIR)$(INCLUDEDIR)/stockade.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' -e "s|@LIBS@|$$(tail -n 1 $(built)/libstockade.libs)|" \
+		stockade.pc.in > $(built)/stockade.pc
+	$(INSTALL) -m 644 $(built)/stockade.pc $(DESTDIR)$(PKGCONFIGDIR)/stockade.pc
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libstockade.so $(SONAME) libstockade.so.$(VERSION) libstockade.a) \
+		$(DESTDIR)$(LIBEXECDIR)/stockade-init $(DESTDIR)$(INCLUDEDIR)/stockade.h \
+		$(DESTDIR)$(PKGCONFIGDIR)/stockade.pc
+
+# Writes include/stockade.h anew from src/capi.
+header:
+	STOCKADE_BLESS=1 cargo test --locked --no-default-features --features capi --test capi is_generated
 
 # ---- the demo
 

@@ -16,6 +16,7 @@ need cc gcc
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 need_venv "${PYTHON:-python3}"
 if [ "$1" = test ]; then
+    need g++ g++
     need valgrind valgrind
     need newuidmap uidmap
     need pkg-config pkg-config

@@ -35,9 +35,12 @@ for line in sys.stdin:
         print(message["executable"])
 '
 )
+title "C: build"
+make lib PROFILE=dev
+make install PROFILE=dev "DESTDIR=$PWD/build/c"
 for program in $programs; do
     title "Rust, C: $(basename "$program") as $($as_user id -un)"
-    $as_user env "CARGO_MANIFEST_DIR=$PWD" "$program"
+    $as_user env "CARGO_MANIFEST_DIR=$PWD" "STOCKADE_C_STAGE=$PWD/build/c" "$program"
 done
 title "Rust: examples in the documentation"
 cargo test --locked --features capi --doc

@@ -15,6 +15,8 @@
 //! ```
 
 mod bytes;
+#[cfg(feature = "capi")]
+mod capi;
 mod capture;
 mod cgroup;
 mod doctor;

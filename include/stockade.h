@@ -1,0 +1,587 @@
+/*
+ * Stockade: rootless Linux sandboxes that other programs embed.
+ *
+ *     stockade_spec *spec = stockade_spec_new();
+ *     stockade_outcome *outcome = NULL;
+ *     stockade_error *error = NULL;
+ *
+ *     stockade_spec_add_arg(spec, "echo");
+ *     stockade_spec_add_arg(spec, "hello");
+ *     stockade_spec_set_memory(spec, 256 << 20);
+ *     if (stockade_spec_run(spec, &outcome, &error) != STOCKADE_OK)
+ *         fprintf(stderr, "%s\n", stockade_error_message(error));
+ *     else
+ *         printf("%s: %s", stockade_verdict_name(stockade_outcome_verdict(outcome)),
+ *                stockade_outcome_stdout(outcome, NULL));
+ *     stockade_outcome_free(outcome);
+ *     stockade_error_free(error);
+ *     stockade_spec_free(spec);
+ *
+ * Rules that hold for every function:
+ *  - int with a last parameter `error`, or from a setter, is a status: STOCKADE_OK (0) or a STOCKADE_ERROR_ number.
+ *    bool is a fact.
+ *  - error may be NULL. On failure it receives an object that the caller frees with stockade_error_free; on success
+ *    NULL. What it held before is not looked at. The same is true of every other out-parameter: a handle is NULL and a
+ *    number 0 after a failure.
+ *  - A handle is freed by the function its type names (stockade_X_free), and by nothing else; freeing NULL does
+ *    nothing. A const pointer that is returned is owned by the handle it came from and valid until that is freed.
+ *    What is passed in stays the caller's and is copied where it is kept.
+ *  - NULL for a handle or a text is an error of the call (STOCKADE_ERROR_INVALID_ARGUMENT), never a crash; accessors
+ *    of NULL return NULL, 0, false or -1.
+ *  - Sizes are bytes and times nanoseconds, as uint64_t. Texts are UTF-8 and end with NUL; byte strings come with
+ *    their length.
+ *  - Any thread may call anything. A handle may be read, run, waited for and signalled by several threads at once, but
+ *    not be changed by a setter or freed while another uses it.
+ *  - After a fork, handles made before it belong to the parent: in the child they give STOCKADE_ERROR_STATE and can
+ *    only be freed. New ones work.
+ */
+
+
+#ifndef STOCKADE_H
+#define STOCKADE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header. */
+#define STOCKADE_VERSION "0.1.0"
+
+
+// The version of this header: major number.
+#define STOCKADE_VERSION_MAJOR 0
+
+// Minor number.
+#define STOCKADE_VERSION_MINOR 1
+
+// Patch number.
+#define STOCKADE_VERSION_PATCH 0
+
+// Status: the call succeeded.
+#define STOCKADE_OK 0
+
+// The specification or an argument is wrong. Nothing was started.
+#define STOCKADE_ERROR_INVALID_ARGUMENT 1
+
+// This host cannot do what was asked. Nothing was started.
+#define STOCKADE_ERROR_UNSUPPORTED 2
+
+// Setting up the sandbox failed; the error's step and errno say where. The program did not run.
+#define STOCKADE_ERROR_SETUP 3
+
+// The call does not fit the state of the handle: closed, finished, made before a fork.
+#define STOCKADE_ERROR_STATE 4
+
+// The supervisor went away while the program ran; nothing of the sandbox is left.
+#define STOCKADE_ERROR_SUPERVISOR 5
+
+// The system refused a resource: memory, descriptors, processes.
+#define STOCKADE_ERROR_RESOURCE 6
+
+// A bug in stockade; please report it.
+#define STOCKADE_ERROR_INTERNAL 7
+
+// Standard streams: /dev/null.
+#define STOCKADE_STDIO_NULL 0
+
+// A pipe whose other end the process hands out.
+#define STOCKADE_STDIO_PIPE 1
+
+// Kept, up to the output limit, for the outcome. Not for standard input.
+#define STOCKADE_STDIO_CAPTURE 2
+
+// Standard error only: the same as standard output.
+#define STOCKADE_STDIO_STDOUT 3
+
+// A network of its own with every interface down: even localhost does not answer. The fastest, and the default.
+#define STOCKADE_NETWORK_NONE 0
+
+// A network of its own with loopback up.
+#define STOCKADE_NETWORK_LOOPBACK 1
+
+// The host's network. Nothing is isolated there, abstract sockets included.
+#define STOCKADE_NETWORK_HOST 2
+
+// Flag of stockade_spec_add_volume: the program may write there, with the caller's own rights.
+#define STOCKADE_VOLUME_WRITABLE 1
+
+// When the output limit is passed: end the program at once. The default.
+#define STOCKADE_OVERFLOW_KILL 0
+
+// Let it go on, discarding what is over.
+#define STOCKADE_OVERFLOW_DISCARD 1
+
+// A limit that nothing on this host can enforce at all is an error before the start. The default.
+#define STOCKADE_ENFORCE_STRICT 0
+
+// Run without such a limit and say so in the outcome's enforcement.
+#define STOCKADE_ENFORCE_BEST_EFFORT 1
+
+// Exited with status 0 within every limit.
+#define STOCKADE_VERDICT_OK 0
+
+// Exited with another status.
+#define STOCKADE_VERDICT_NONZERO_EXIT 1
+
+// Ended by a signal.
+#define STOCKADE_VERDICT_SIGNALED 2
+
+// Used more CPU time than cpu_time.
+#define STOCKADE_VERDICT_TIME_LIMIT 3
+
+// Ran longer than wall_time.
+#define STOCKADE_VERDICT_WALL_TIME_LIMIT 4
+
+// Used no CPU time for too long.
+#define STOCKADE_VERDICT_IDLENESS_LIMIT 5
+
+// Needed more memory than memory.
+#define STOCKADE_VERDICT_MEMORY_LIMIT 6
+
+// Wrote more than output to a captured stream.
+#define STOCKADE_VERDICT_OUTPUT_LIMIT 7
+
+// Filled the writable file system (disk, inodes) or wrote a larger file than file_size.
+#define STOCKADE_VERDICT_DISK_LIMIT 8
+
+// Made a system call for which the seccomp profile kills.
+#define STOCKADE_VERDICT_VIOLATION 9
+
+// Ended by the caller.
+#define STOCKADE_VERDICT_KILLED 10
+
+// The program could not be executed: not found, not executable, too long arguments.
+#define STOCKADE_VERDICT_EXEC_FAILED 11
+
+// The sandbox itself failed; says nothing about the program.
+#define STOCKADE_VERDICT_SANDBOX_ERROR 12
+
+// CPU time of the whole tree, user and system, nanoseconds.
+#define STOCKADE_USAGE_CPU_TIME 0
+
+// The user part, nanoseconds.
+#define STOCKADE_USAGE_CPU_USER 1
+
+// The system part, nanoseconds.
+#define STOCKADE_USAGE_CPU_SYSTEM 2
+
+// From the program's start to its end, nanoseconds.
+#define STOCKADE_USAGE_WALL_TIME 3
+
+// The most memory the sandbox held at one time, bytes.
+#define STOCKADE_USAGE_MEMORY_PEAK 4
+
+// The largest resident set of one process, bytes.
+#define STOCKADE_USAGE_MAX_RSS 5
+
+// 1 if the kernel's OOM killer ended a process of the sandbox for its memory limit, else 0.
+#define STOCKADE_USAGE_OOM_KILLED 6
+
+// The most processes and threads at one time.
+#define STOCKADE_USAGE_PIDS_PEAK 7
+
+// Voluntary context switches.
+#define STOCKADE_USAGE_CSW_VOLUNTARY 8
+
+// Forced context switches.
+#define STOCKADE_USAGE_CSW_FORCED 9
+
+// How long the CPU controller held the sandbox back, nanoseconds.
+#define STOCKADE_USAGE_THROTTLED_TIME 10
+
+// Bytes read from block devices.
+#define STOCKADE_USAGE_IO_READ 11
+
+// Bytes written to block devices.
+#define STOCKADE_USAGE_IO_WRITE 12
+
+// Bytes in the writable file system at the end.
+#define STOCKADE_USAGE_DISK_USED 13
+
+// Files and directories there.
+#define STOCKADE_USAGE_INODES_USED 14
+
+// The kernel holds it exactly.
+#define STOCKADE_ENFORCED 0
+
+// It is watched and acted upon, but can be passed for a short time or in part.
+#define STOCKADE_APPROXIMATED 1
+
+// Nothing holds it.
+#define STOCKADE_NOT_ENFORCED 2
+
+// What stands behind one limit or protection. Owned by its outcome.
+typedef struct stockade_enforcement stockade_enforcement;
+
+// Why a call failed. A program that ran and failed is no error: that is an outcome with its verdict.
+typedef struct stockade_error stockade_error;
+
+// How a program ended and what it used. Nothing in it changes: read it from as many threads as you like. What its
+// accessors return is owned by it and valid until it is freed.
+typedef struct stockade_outcome stockade_outcome;
+
+// A collected file. Owned by its outcome.
+typedef struct stockade_output stockade_output;
+
+// A program started in a sandbox. Every call may be made from any thread, also at the same time. Captured output
+// moves along only in stockade_process_poll and the waits.
+typedef struct stockade_process stockade_process;
+
+// A live sandbox, in which programs run one after another or side by side; what they leave in its writable file
+// system stays until it is closed, what they leave running is killed when the last of them ends. Every call may be made from any thread, also at the same time.
+typedef struct stockade_sandbox stockade_sandbox;
+
+// What to run, in what, and with which limits. A plain value: it may be run any number of times, by many threads at
+// once, but not be changed meanwhile.
+//
+// The return value of its setters need not be looked at: a spec with a setter that failed cannot be run, started or
+// written as JSON; all these then fail with the error of the first such setter, so that no limit is lost unseen.
+typedef struct stockade_spec stockade_spec;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the library that runs, "major.minor.patch". Static: never freed.
+const char *stockade_version(void);
+
+// Reads a size as people write it, "256m" or "1GiB": digits and one of b, k, m, g, t, all binary, as Docker's are.
+int stockade_parse_size(const char *text, uint64_t *bytes, stockade_error **error);
+
+// Reads a duration as people write it, "500ms" or "1.5s": a number and one of ns, us, ms, s, m, h.
+int stockade_parse_duration(const char *text, uint64_t *nanoseconds, stockade_error **error);
+
+// Frees a text that stockade handed out as char *.
+void stockade_string_free(char *text);
+
+// What this host can do: a JSON array of {"name", "status", "detail", "fix"}, where status is "ok", "degraded" or
+// "missing" and fix the exact remedy, or null. Changes nothing; takes some milliseconds. Free the text with
+// stockade_string_free.
+int stockade_doctor(char **json, stockade_error **error);
+
+// What kind of error it is: a STOCKADE_ERROR_ number, the same as the status of the call that failed.
+// STOCKADE_OK if error is NULL.
+int stockade_error_kind(const stockade_error *error);
+
+// The errno of the system call that failed, or 0 if none did.
+int stockade_error_errno(const stockade_error *error);
+
+// The step of the set-up that failed ("mount proc"), or "". NULL if error is NULL. Owned by the error.
+const char *stockade_error_step(const stockade_error *error);
+
+// The error in words: what failed, on what object, why, and what to do about it. NULL if error is NULL. Owned by
+// the error.
+const char *stockade_error_message(const stockade_error *error);
+
+// Frees an error.
+void stockade_error_free(stockade_error *error);
+
+// A specification with every default and no program. Free it with stockade_spec_free.
+stockade_spec *stockade_spec_new(void);
+
+// A copy, its refusals included; NULL if spec is NULL. Free it with stockade_spec_free.
+stockade_spec *stockade_spec_clone(const stockade_spec *spec);
+
+// Reads a specification from JSON, the same in every language. An unknown key, a wrong type or a bad unit is an error
+// that names it. Free it with stockade_spec_free.
+int stockade_spec_from_json(const char *json, stockade_spec **spec, stockade_error **error);
+
+// Writes it as JSON. A descriptor of the caller's cannot be written and is an error. Free the text with
+// stockade_string_free.
+int stockade_spec_to_json(const stockade_spec *spec, char **json, stockade_error **error);
+
+// Runs the program in a sandbox of its own and waits for its end. Free the outcome with stockade_outcome_free.
+int stockade_spec_run(const stockade_spec *spec, stockade_outcome **outcome, stockade_error **error);
+
+// Starts the program in a sandbox of its own, without waiting. Free the process with stockade_process_free.
+int stockade_spec_spawn(const stockade_spec *spec, stockade_process **process, stockade_error **error);
+
+// Frees a specification. What was started from it goes on.
+void stockade_spec_free(stockade_spec *spec);
+
+// Adds one to the program's arguments, the first of which is the program. A name without a slash is looked up,
+// inside the sandbox, in the PATH of its environment, or in /usr/local/bin:/usr/bin:/bin if that has none.
+int stockade_spec_add_arg(stockade_spec *spec, const char *arg);
+
+// Sets the program and all its arguments: an array that ends with NULL, as execv(3) takes.
+int stockade_spec_set_args(stockade_spec *spec, const char *const *args);
+
+// Sets one variable of the program's environment, which is empty at first: nothing is inherited from the host.
+int stockade_spec_set_env(stockade_spec *spec, const char *name, const char *value);
+
+// Sets the working directory, inside the sandbox. Default: /work.
+int stockade_spec_set_cwd(stockade_spec *spec, const char *path);
+
+// Sets what the program reads from standard input; the bytes are copied. Default: nothing.
+int stockade_spec_set_input(stockade_spec *spec, const void *data, size_t length);
+
+// Sets where standard input comes from: STOCKADE_STDIO_NULL or STOCKADE_STDIO_PIPE. Default: the input, if given,
+// else STOCKADE_STDIO_NULL.
+int stockade_spec_set_stdin(stockade_spec *spec, int stdio);
+
+// Sets where standard output goes: STOCKADE_STDIO_NULL, _PIPE or _CAPTURE. Default: STOCKADE_STDIO_CAPTURE.
+int stockade_spec_set_stdout(stockade_spec *spec, int stdio);
+
+// Sets where standard error goes: STOCKADE_STDIO_NULL, _PIPE, _CAPTURE or _STDOUT. Default: STOCKADE_STDIO_CAPTURE.
+int stockade_spec_set_stderr(stockade_spec *spec, int stdio);
+
+// Gives the program a pipe or socket of the caller's as standard input; any other kind of descriptor is refused at
+// the start. It stays the caller's and must stay open until the program is started.
+int stockade_spec_set_stdin_fd(stockade_spec *spec, int fd);
+
+// The same as standard output.
+int stockade_spec_set_stdout_fd(stockade_spec *spec, int fd);
+
+// The same as standard error.
+int stockade_spec_set_stderr_fd(stockade_spec *spec, int fd);
+
+// Makes a file before the program starts, with these permission bits (0644); the bytes are copied. A relative path is
+// below /work; an absolute one must lie in a writable directory of the sandbox. Parent directories are made.
+int stockade_spec_add_file(stockade_spec *spec, const char *path, const void *data, size_t length, uint32_t mode);
+
+// Collects a file when the program has ended: regular files only, never through a symbolic link. A relative path is
+// below /work.
+int stockade_spec_add_output(stockade_spec *spec, const char *path);
+
+// Sets the most bytes to collect of one output file. Default: 64 MiB.
+int stockade_spec_set_output_file_size(stockade_spec *spec, uint64_t bytes);
+
+// Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
+// of /etc; else the absolute path of a directory of the host. Read-only either way.
+int stockade_spec_set_rootfs(stockade_spec *spec, const char *rootfs);
+
+// Shows a directory or file of the host inside; both paths are absolute. Read-only unless flags has
+// STOCKADE_VOLUME_WRITABLE.
+int stockade_spec_add_volume(stockade_spec *spec, const char *host, const char *inside, uint64_t flags);
+
+// Adds a writable memory file system at an absolute path inside, beside the built-in /work, /tmp and /dev/shm. Its
+// size in bytes and its number of files and directories: 0 means as the limits disk and inodes.
+int stockade_spec_add_tmpfs(stockade_spec *spec, const char *path, uint64_t size, uint64_t inodes);
+
+// Sets the network: a STOCKADE_NETWORK_ number. Default: STOCKADE_NETWORK_NONE.
+int stockade_spec_set_network(stockade_spec *spec, int network);
+
+// Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
+// an unprivileged one if the caller is root.
+int stockade_spec_set_user(stockade_spec *spec, const char *user);
+
+// Sets the host name inside. Default: stockade.
+int stockade_spec_set_hostname(stockade_spec *spec, const char *hostname);
+
+// Sets a cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below
+// /sys/fs/cgroup. Default: the caller's own cgroup, where that can be used.
+int stockade_spec_set_cgroup_parent(stockade_spec *spec, const char *path);
+
+// Limits the CPU time of the whole process tree, user and system together: nanoseconds. Default: none.
+int stockade_spec_set_cpu_time(stockade_spec *spec, uint64_t nanoseconds);
+
+// Limits the wall-clock time from the program's start: nanoseconds. Default: none.
+int stockade_spec_set_wall_time(stockade_spec *spec, uint64_t nanoseconds);
+
+// Limits the memory of the whole sandbox (anonymous, page cache, tmpfs, shared): bytes. Default: none.
+int stockade_spec_set_memory(stockade_spec *spec, uint64_t bytes);
+
+// Limits the processes and threads at one time. Default: none.
+int stockade_spec_set_pids(stockade_spec *spec, uint64_t count);
+
+// Limits the captured bytes of each of standard output and standard error. Default: 64 MiB.
+int stockade_spec_set_output(stockade_spec *spec, uint64_t bytes);
+
+// Sets what to do when the output limit is passed: STOCKADE_OVERFLOW_KILL (default) or STOCKADE_OVERFLOW_DISCARD. The
+// head is kept and the rest counted either way, and the verdict is STOCKADE_VERDICT_OUTPUT_LIMIT.
+int stockade_spec_set_output_overflow(stockade_spec *spec, int overflow);
+
+// Limits the largest file the program may write (RLIMIT_FSIZE): bytes. Default: none.
+int stockade_spec_set_file_size(stockade_spec *spec, uint64_t bytes);
+
+// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024.
+int stockade_spec_set_open_files(stockade_spec *spec, uint64_t count);
+
+// Limits the stack of each process's main thread (RLIMIT_STACK): bytes. Default: 8 MiB.
+int stockade_spec_set_stack(stockade_spec *spec, uint64_t bytes);
+
+// Limits the bytes in the sandbox's writable file system (/work, /tmp and /dev/shm together). Default: 64 MiB.
+int stockade_spec_set_disk(stockade_spec *spec, uint64_t bytes);
+
+// Limits the files and directories in the same. Default: 65,536.
+int stockade_spec_set_inodes(stockade_spec *spec, uint64_t count);
+
+// Sets what to do about a limit that this host cannot enforce: STOCKADE_ENFORCE_STRICT (default) or
+// STOCKADE_ENFORCE_BEST_EFFORT.
+int stockade_spec_set_enforce(stockade_spec *spec, int enforce);
+
+// Starts a sandbox. The program in spec is not run and may be empty. Free the sandbox with stockade_sandbox_free.
+int stockade_sandbox_start(const stockade_spec *spec, stockade_sandbox **sandbox, stockade_error **error);
+
+// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
+// volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
+// with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
+int stockade_sandbox_run(const stockade_sandbox *sandbox,
+                         const stockade_spec *spec,
+                         stockade_outcome **outcome,
+                         stockade_error **error);
+
+// Starts a program in the sandbox, as stockade_sandbox_run does, without waiting. Free the process with
+// stockade_process_free, before or after the sandbox.
+int stockade_sandbox_spawn(const stockade_sandbox *sandbox,
+                           const stockade_spec *spec,
+                           stockade_process **process,
+                           stockade_error **error);
+
+// Ends everything in the sandbox and removes it; the handle stays. Closing again does nothing; running in it again
+// is a STOCKADE_ERROR_STATE.
+int stockade_sandbox_close(const stockade_sandbox *sandbox, stockade_error **error);
+
+// Closes a sandbox and frees it.
+void stockade_sandbox_free(stockade_sandbox *sandbox);
+
+// The program's process id on the host: true if it runs; false (and pid untouched) if it has ended or could not be
+// started. Waits for its start, about a millisecond. pid may be NULL.
+bool stockade_process_pid(const stockade_process *process, int32_t *pid);
+
+// A descriptor that poll(2) finds readable (POLLIN) whenever stockade_process_poll has something to do. Owned by
+// the process: do not read or close it. -1 if process is NULL.
+int stockade_process_fd(const stockade_process *process);
+
+// The writing end of the program's standard input, if that is STOCKADE_STDIO_PIPE and was not taken before; else -1.
+// Owned by the caller from now on: close it, or the program sees no end of its input.
+int stockade_process_take_stdin(const stockade_process *process);
+
+// The reading end of its standard output, likewise.
+int stockade_process_take_stdout(const stockade_process *process);
+
+// The reading end of its standard error, likewise.
+int stockade_process_take_stderr(const stockade_process *process);
+
+// Moves captured output along and, if the program has ended, hands out its outcome; else outcome is set to NULL,
+// which is no error. Never blocks. Free the outcome with stockade_outcome_free.
+int stockade_process_poll(const stockade_process *process, stockade_outcome **outcome, stockade_error **error);
+
+// Waits until the program and all it started have ended. Waiting again gives the same outcome. Free each with
+// stockade_outcome_free.
+int stockade_process_wait(const stockade_process *process, stockade_outcome **outcome, stockade_error **error);
+
+// The same for at most that long; outcome is set to NULL, which is no error, if the program still runs then.
+int stockade_process_wait_timeout(const stockade_process *process,
+                                  uint64_t nanoseconds,
+                                  stockade_outcome **outcome,
+                                  stockade_error **error);
+
+// Sends a signal to the program, not to its children. No error if it has ended.
+int stockade_process_signal(const stockade_process *process, int signal, stockade_error **error);
+
+// Ends the program and everything it started; the verdict is STOCKADE_VERDICT_KILLED. No error if it has
+// ended.
+int stockade_process_kill(const stockade_process *process, stockade_error **error);
+
+// Ends the program, and everything it started, if it still runs, and frees the process.
+void stockade_process_free(stockade_process *process);
+
+// The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
+const char *stockade_verdict_name(int verdict);
+
+// What judges write for a verdict: OK, RTE, TLE, ILE, MLE, OLE or SE. NULL if there is no such verdict. Static.
+const char *stockade_verdict_short(int verdict);
+
+// The one primary verdict, a STOCKADE_VERDICT_ number. -1 if outcome is NULL.
+int stockade_outcome_verdict(const stockade_outcome *outcome);
+
+// The exit status, or the negated number of the signal that ended the program; 127 (not found) or 126 with
+// STOCKADE_VERDICT_EXEC_FAILED.
+int stockade_outcome_returncode(const stockade_outcome *outcome);
+
+// Whether the program exited, and with which status. status may be NULL.
+bool stockade_outcome_exit_code(const stockade_outcome *outcome, int *status);
+
+// Whether a signal ended the program, and which. signal may be NULL.
+bool stockade_outcome_signal(const stockade_outcome *outcome, int *signal);
+
+// The name of the limit that decided the verdict ("memory"), or NULL if none did.
+const char *stockade_outcome_limit(const stockade_outcome *outcome);
+
+// What else there is to say in words: why the program could not be started, what of the sandbox failed. NULL if
+// there is nothing.
+const char *stockade_outcome_message(const stockade_outcome *outcome);
+
+// What the program wrote to standard output, if captured: the first bytes, up to the output limit. Their number goes
+// to length, which may be NULL; behind them stands a NUL.
+const char *stockade_outcome_stdout(const stockade_outcome *outcome, size_t *length);
+
+// The same for standard error.
+const char *stockade_outcome_stderr(const stockade_outcome *outcome, size_t *length);
+
+// How many bytes came through standard output, kept or not.
+uint64_t stockade_outcome_stdout_bytes(const stockade_outcome *outcome);
+
+// The same for standard error.
+uint64_t stockade_outcome_stderr_bytes(const stockade_outcome *outcome);
+
+// Whether more came through standard output than was kept.
+bool stockade_outcome_stdout_truncated(const stockade_outcome *outcome);
+
+// The same for standard error.
+bool stockade_outcome_stderr_truncated(const stockade_outcome *outcome);
+
+// The whole outcome as JSON, as in every language. Free the text with stockade_string_free.
+int stockade_outcome_to_json(const stockade_outcome *outcome, char **json, stockade_error **error);
+
+// Frees an outcome, and with it all that its accessors returned.
+void stockade_outcome_free(stockade_outcome *outcome);
+
+// How many collected files there are: one for each path of the spec's outputs.
+size_t stockade_outcome_output_count(const stockade_outcome *outcome);
+
+// The collected file with that index, in the order of the paths, or NULL if there are not so many. Owned by the
+// outcome, as is all that the stockade_output_ accessors return.
+const stockade_output *stockade_outcome_output_at(const stockade_outcome *outcome, size_t index);
+
+// The collected file with that path, written as in stockade_spec_add_output, or NULL if it was not asked for.
+const stockade_output *stockade_outcome_output(const stockade_outcome *outcome, const char *path);
+
+// Its path.
+const char *stockade_output_path(const stockade_output *output);
+
+// Its content. The number of bytes goes to length, which may be NULL; behind them stands a NUL. Empty if there is
+// an error.
+const char *stockade_output_content(const stockade_output *output, size_t *length);
+
+// Its whole size in bytes; more than the length of the content if it was cut at output_file_size.
+uint64_t stockade_output_size(const stockade_output *output);
+
+// Whether the content was cut.
+bool stockade_output_truncated(const stockade_output *output);
+
+// Why it was not collected (missing, not a regular file, a symbolic link on the way), or NULL if it was.
+const char *stockade_output_error(const stockade_output *output);
+
+// One figure of what the run used, by its STOCKADE_USAGE_ number: true and the value if it is known; false (and value
+// untouched) if nothing on this host gives it, or if this library does not know the number. value may be NULL.
+bool stockade_outcome_usage(const stockade_outcome *outcome, int usage, uint64_t *value);
+
+// Where a figure comes from ("cgroup v2 cpu.stat"), or NULL if it does not say.
+const char *stockade_outcome_usage_source(const stockade_outcome *outcome, int usage);
+
+// How many limits and protections there is something to say about.
+size_t stockade_outcome_enforcement_count(const stockade_outcome *outcome);
+
+// The one with that index, in the order of their names, or NULL if there are not so many. Owned by the outcome, as is
+// all that the stockade_enforcement_ accessors return.
+const stockade_enforcement *stockade_outcome_enforcement_at(const stockade_outcome *outcome, size_t index);
+
+// The one with that name ("memory", "seccomp"), or NULL if there is none.
+const stockade_enforcement *stockade_outcome_enforcement(const stockade_outcome *outcome, const char *name);
+
+// Its name.
+const char *stockade_enforcement_name(const stockade_enforcement *enforcement);
+
+// Whether it holds: STOCKADE_ENFORCED, STOCKADE_APPROXIMATED or STOCKADE_NOT_ENFORCED, which is also what NULL gives.
+int stockade_enforcement_status(const stockade_enforcement *enforcement);
+
+// By what it is enforced ("cgroup v2 memory.max"), or why it is not.
+const char *stockade_enforcement_by(const stockade_enforcement *enforcement);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* STOCKADE_H */

@@ -1,0 +1,164 @@
+//! The setters for the limits.
+
+use super::{set, stockade_spec, unknown};
+use crate::spec::{Enforce, Overflow};
+use std::ffi::c_int;
+use std::time::Duration;
+
+/// When the output limit is passed: end the program at once. The default.
+pub const STOCKADE_OVERFLOW_KILL: c_int = 0;
+/// Let it go on, discarding what is over.
+pub const STOCKADE_OVERFLOW_DISCARD: c_int = 1;
+
+/// A limit that nothing on this host can enforce at all is an error before the start. The default.
+pub const STOCKADE_ENFORCE_STRICT: c_int = 0;
+/// Run without such a limit and say so in the outcome's enforcement.
+pub const STOCKADE_ENFORCE_BEST_EFFORT: c_int = 1;
+
+/// Limits the CPU time of the whole process tree, user and system together: nanoseconds. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_cpu_time(
+    spec: Option<&mut stockade_spec>,
+    nanoseconds: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.cpu_time = Some(Duration::from_nanos(nanoseconds));
+        Ok(())
+    })
+}
+
+/// Limits the wall-clock time from the program's start: nanoseconds. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_wall_time(
+    spec: Option<&mut stockade_spec>,
+    nanoseconds: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.wall_time = Some(Duration::from_nanos(nanoseconds));
+        Ok(())
+    })
+}
+
+/// Limits the memory of the whole sandbox (anonymous, page cache, tmpfs, shared): bytes. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_memory(spec: Option<&mut stockade_spec>, bytes: u64) -> c_int {
+    set(spec, |s| {
+        s.memory = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Limits the processes and threads at one time. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_pids(spec: Option<&mut stockade_spec>, count: u64) -> c_int {
+    set(spec, |s| {
+        s.pids = Some(count);
+        Ok(())
+    })
+}
+
+/// Limits the captured bytes of each of standard output and standard error. Default: 64 MiB.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_output(spec: Option<&mut stockade_spec>, bytes: u64) -> c_int {
+    set(spec, |s| {
+        s.output = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Sets what to do when the output limit is passed: STOCKADE_OVERFLOW_KILL (default) or STOCKADE_OVERFLOW_DISCARD. The
+/// head is kept and the rest counted either way, and the verdict is STOCKADE_VERDICT_OUTPUT_LIMIT.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_output_overflow(
+    spec: Option<&mut stockade_spec>,
+    overflow: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.output_overflow = match overflow {
+            STOCKADE_OVERFLOW_KILL => Overflow::Kill,
+            STOCKADE_OVERFLOW_DISCARD => Overflow::Discard,
+            _ => {
+                return Err(unknown(
+                    "output_overflow",
+                    overflow,
+                    "STOCKADE_OVERFLOW_KILL, _DISCARD",
+                ));
+            }
+        };
+        Ok(())
+    })
+}
+
+/// Limits the largest file the program may write (RLIMIT_FSIZE): bytes. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_file_size(
+    spec: Option<&mut stockade_spec>,
+    bytes: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.file_size = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_open_files(
+    spec: Option<&mut stockade_spec>,
+    count: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.open_files = Some(count);
+        Ok(())
+    })
+}
+
+/// Limits the stack of each process's main thread (RLIMIT_STACK): bytes. Default: 8 MiB.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_stack(spec: Option<&mut stockade_spec>, bytes: u64) -> c_int {
+    set(spec, |s| {
+        s.stack = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Limits the bytes in the sandbox's writable file system (/work, /tmp and /dev/shm together). Default: 64 MiB.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_disk(spec: Option<&mut stockade_spec>, bytes: u64) -> c_int {
+    set(spec, |s| {
+        s.disk = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Limits the files and directories in the same. Default: 65,536.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_inodes(spec: Option<&mut stockade_spec>, count: u64) -> c_int {
+    set(spec, |s| {
+        s.inodes = Some(count);
+        Ok(())
+    })
+}
+
+/// Sets what to do about a limit that this host cannot enforce: STOCKADE_ENFORCE_STRICT (default) or
+/// STOCKADE_ENFORCE_BEST_EFFORT.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_enforce(
+    spec: Option<&mut stockade_spec>,
+    enforce: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.enforce = match enforce {
+            STOCKADE_ENFORCE_STRICT => Enforce::Strict,
+            STOCKADE_ENFORCE_BEST_EFFORT => Enforce::BestEffort,
+            _ => {
+                return Err(unknown(
+                    "enforce",
+                    enforce,
+                    "STOCKADE_ENFORCE_STRICT, _BEST_EFFORT",
+                ));
+            }
+        };
+        Ok(())
+    })
+}

@@ -1,0 +1,156 @@
+//! The setters for the sandbox itself.
+
+use super::{set, stockade_spec, unknown};
+use crate::capi::ffi::c_text;
+use crate::error::Error;
+use crate::spec::{Network, Rootfs, Tmpfs, Volume};
+use std::ffi::{c_char, c_int};
+
+/// A network of its own with every interface down: even localhost does not answer. The fastest, and the default.
+pub const STOCKADE_NETWORK_NONE: c_int = 0;
+/// A network of its own with loopback up.
+pub const STOCKADE_NETWORK_LOOPBACK: c_int = 1;
+/// The host's network. Nothing is isolated there, abstract sockets included.
+pub const STOCKADE_NETWORK_HOST: c_int = 2;
+
+/// Flag of stockade_spec_add_volume: the program may write there, with the caller's own rights.
+pub const STOCKADE_VOLUME_WRITABLE: u64 = 1;
+
+/// Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
+/// of /etc; else the absolute path of a directory of the host. Read-only either way.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_rootfs(
+    spec: Option<&mut stockade_spec>,
+    rootfs: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.rootfs = Rootfs::from(unsafe { c_text(rootfs, "rootfs") }?.to_string());
+        Ok(())
+    })
+}
+
+/// Shows a directory or file of the host inside; both paths are absolute. Read-only unless flags has
+/// STOCKADE_VOLUME_WRITABLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_volume(
+    spec: Option<&mut stockade_spec>,
+    host: *const c_char,
+    inside: *const c_char,
+    flags: u64,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises NUL-terminated strings.
+        let (host, inside) = unsafe { (c_text(host, "host")?, c_text(inside, "inside")?) };
+        for path in [host, inside] {
+            if !path.starts_with('/') {
+                return Err(Error::invalid(format!(
+                    "volume: `{path}` is not an absolute path"
+                )));
+            }
+        }
+        if flags & !STOCKADE_VOLUME_WRITABLE != 0 {
+            return Err(Error::invalid(format!(
+                "volume `{host}`: unknown flags in {flags:#x}"
+            )));
+        }
+        let writable = flags & STOCKADE_VOLUME_WRITABLE != 0;
+        s.volumes.push(Volume {
+            host: host.into(),
+            inside: inside.into(),
+            writable,
+        });
+        Ok(())
+    })
+}
+
+/// Adds a writable memory file system at an absolute path inside, beside the built-in /work, /tmp and /dev/shm. Its
+/// size in bytes and its number of files and directories: 0 means as the limits disk and inodes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_tmpfs(
+    spec: Option<&mut stockade_spec>,
+    path: *const c_char,
+    size: u64,
+    inodes: u64,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        let path = unsafe { c_text(path, "path") }?;
+        if !path.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "tmpfs: `{path}` is not an absolute path"
+            )));
+        }
+        let some = |value| (value != 0).then_some(value);
+        s.tmpfs.push(Tmpfs {
+            path: path.into(),
+            size: some(size),
+            inodes: some(inodes),
+        });
+        Ok(())
+    })
+}
+
+/// Sets the network: a STOCKADE_NETWORK_ number. Default: STOCKADE_NETWORK_NONE.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_network(
+    spec: Option<&mut stockade_spec>,
+    network: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.network = match network {
+            STOCKADE_NETWORK_NONE => Network::None,
+            STOCKADE_NETWORK_LOOPBACK => Network::Loopback,
+            STOCKADE_NETWORK_HOST => Network::Host,
+            _ => {
+                return Err(unknown(
+                    "network",
+                    network,
+                    "STOCKADE_NETWORK_NONE, _LOOPBACK, _HOST",
+                ));
+            }
+        };
+        Ok(())
+    })
+}
+
+/// Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
+/// an unprivileged one if the caller is root.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_user(
+    spec: Option<&mut stockade_spec>,
+    user: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.user = Some(unsafe { c_text(user, "user") }?.into());
+        Ok(())
+    })
+}
+
+/// Sets the host name inside. Default: stockade.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_hostname(
+    spec: Option<&mut stockade_spec>,
+    hostname: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.hostname = Some(unsafe { c_text(hostname, "hostname") }?.into());
+        Ok(())
+    })
+}
+
+/// Sets a cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below
+/// /sys/fs/cgroup. Default: the caller's own cgroup, where that can be used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_cgroup_parent(
+    spec: Option<&mut stockade_spec>,
+    path: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.cgroup_parent = Some(unsafe { c_text(path, "path") }?.into());
+        Ok(())
+    })
+}

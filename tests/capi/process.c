@@ -1,0 +1,213 @@
+/* A program in the background: pipes, poll(2), waits, signals, the end. */
+#include "check.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <time.h>
+
+static stockade_process *spawn(stockade_spec *spec)
+{
+    stockade_process *process = NULL;
+    WORKS(stockade_spec_spawn(spec, &process, &failed));
+    CHECK(process != NULL);
+    stockade_spec_free(spec);
+    return process;
+}
+
+static stockade_outcome *wait_for(stockade_process *process)
+{
+    stockade_outcome *outcome = NULL;
+    WORKS(stockade_process_wait(process, &outcome, &failed));
+    CHECK(outcome != NULL);
+    return outcome;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* The whole of an event loop: feed standard input, read standard output, notice the end. */
+static void event_loop(void)
+{
+    enum { TOTAL = 1 << 20 };
+    stockade_spec *spec = shell("cat; echo done >&2");
+    stockade_process *process;
+    stockade_outcome *outcome = NULL;
+    static char block[1 << 14];
+    int in, out, sent = 0, received = 0;
+    CHECK(stockade_spec_set_stdin(spec, STOCKADE_STDIO_PIPE) == 0);
+    CHECK(stockade_spec_set_stdout(spec, STOCKADE_STDIO_PIPE) == 0);
+    process = spawn(spec);
+    in = stockade_process_take_stdin(process);
+    out = stockade_process_take_stdout(process);
+    CHECK(in > 2 && out > 2);
+    CHECK(stockade_process_take_stdin(process) == -1);
+    CHECK(stockade_process_take_stdout(process) == -1);
+    CHECK(stockade_process_take_stderr(process) == -1);
+    memset(block, 'x', sizeof block);
+    while (outcome == NULL || out >= 0) {
+        struct pollfd fds[3] = {{0, POLLIN, 0}, {0, POLLIN, 0}, {0, POLLOUT, 0}};
+        fds[0].fd = outcome == NULL ? stockade_process_fd(process) : -1;
+        fds[1].fd = out;
+        fds[2].fd = in;
+        CHECK(poll(fds, 3, 60000) > 0);
+        if (fds[0].revents)
+            WORKS(stockade_process_poll(process, &outcome, &failed));
+        if (fds[1].revents) {
+            ssize_t n = read(out, block, sizeof block);
+            CHECK(n >= 0);
+            received += (int)n;
+            if (n == 0) {
+                close(out);
+                out = -1;
+            }
+        }
+        if (fds[2].revents && in >= 0) {
+            ssize_t n = write(in, block, 512);
+            CHECK(n > 0);
+            sent += (int)n;
+            if (sent == TOTAL) {
+                close(in);
+                in = -1;
+            }
+        }
+    }
+    CHECK(sent == TOTAL && received == TOTAL);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "");
+    CHECK_TEXT(stockade_outcome_stderr(outcome, NULL), "done\n");
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
+/* A pipe may be longer than the program: it ends when the program's end is closed. */
+static void pipe_of_the_callers(void)
+{
+    stockade_spec *spec = shell("read line; echo \"got $line\"");
+    stockade_process *process;
+    stockade_outcome *outcome;
+    char line[64] = "";
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK(stockade_spec_set_stdin_fd(spec, pair[1]) == 0);
+    CHECK(stockade_spec_set_stdout_fd(spec, pair[1]) == 0);
+    CHECK(stockade_spec_set_stderr_fd(spec, pair[1]) == 0);
+    process = spawn(spec);
+    close(pair[1]);
+    CHECK(write(pair[0], "hello\n", 6) == 6);
+    outcome = wait_for(process);
+    CHECK(read(pair[0], line, sizeof line - 1) > 0);
+    CHECK_TEXT(line, "got hello\n");
+    CHECK(read(pair[0], line, sizeof line - 1) == 0);
+    close(pair[0]);
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
+static void wait_timeout(void)
+{
+    stockade_process *process = spawn(shell("echo partial; sleep 0.3; exit 4"));
+    stockade_outcome *outcome = (stockade_outcome *)&outcome;
+    double start = now();
+    WORKS(stockade_process_poll(process, &outcome, &failed));
+    CHECK(outcome == NULL);
+    WORKS(stockade_process_wait_timeout(process, 0, &outcome, &failed));
+    CHECK(outcome == NULL);
+    WORKS(stockade_process_wait_timeout(process, SECOND / 20, &outcome, &failed));
+    CHECK(outcome == NULL);
+    CHECK(now() - start >= 0.05);
+    WORKS(stockade_process_wait_timeout(process, UINT64_MAX, &outcome, &failed));
+    CHECK(stockade_outcome_returncode(outcome) == 4);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "partial\n");
+    stockade_outcome_free(outcome);
+    /* An ended process goes on telling how it ended. */
+    outcome = wait_for(process);
+    CHECK(stockade_outcome_returncode(outcome) == 4);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "partial\n");
+    stockade_outcome_free(outcome);
+    CHECK(!stockade_process_pid(process, NULL));
+    WORKS(stockade_process_signal(process, SIGTERM, &failed));
+    WORKS(stockade_process_kill(process, &failed));
+    stockade_process_free(process);
+}
+
+static void signals(void)
+{
+    stockade_spec *spec = shell("trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.02; done");
+    stockade_process *process;
+    stockade_outcome *outcome;
+    char line[64] = "";
+    int out, pid = 0;
+    CHECK(stockade_spec_set_stdout(spec, STOCKADE_STDIO_PIPE) == 0);
+    process = spawn(spec);
+    out = stockade_process_take_stdout(process);
+    CHECK(stockade_process_pid(process, &pid) && pid > 1 && kill(pid, 0) == 0);
+    CHECK(read(out, line, sizeof line - 1) == 6);
+    CHECK_TEXT(line, "ready\n");
+    FAILS(stockade_process_signal(process, 0, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "signal");
+    FAILS(stockade_process_signal(process, 65, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "signal");
+    WORKS(stockade_process_signal(process, SIGTERM, &failed));
+    outcome = wait_for(process);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_NONZERO_EXIT);
+    CHECK(stockade_outcome_returncode(outcome) == 9);
+    CHECK(read(out, line, sizeof line - 1) == 7);
+    close(out);
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
+static void kills(void)
+{
+    stockade_process *process = spawn(shell("trap '' TERM INT HUP; sleep 1000 & echo on; sleep 1000"));
+    stockade_outcome *outcome;
+    double start = now();
+    struct timespec pause = {0, 100000000};
+    nanosleep(&pause, NULL);
+    WORKS(stockade_process_kill(process, &failed));
+    outcome = wait_for(process);
+    CHECK(now() - start < 20);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_KILLED);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "on\n");
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
+/* Freeing ends the program, whatever it does against it. */
+static void freeing_ends_it(void)
+{
+    stockade_process *process = spawn(shell("trap '' TERM INT HUP; while :; do sleep 1; done"));
+    struct timespec pause = {0, 10000000};
+    int pid = 0, tries;
+    CHECK(stockade_process_pid(process, &pid));
+    stockade_process_free(process);
+    for (tries = 0; tries < 2000 && kill(pid, 0) == 0; tries++)
+        nanosleep(&pause, NULL);
+    CHECK(kill(pid, 0) == -1 && errno == ESRCH);
+}
+
+static void nothing(void)
+{
+    stockade_outcome *outcome = NULL;
+    CHECK(stockade_process_fd(NULL) == -1 && stockade_process_take_stdin(NULL) == -1);
+    CHECK(!stockade_process_pid(NULL, NULL));
+    FAILS(stockade_process_wait(NULL, &outcome, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`process` is NULL");
+    FAILS(stockade_process_poll(NULL, &outcome, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`process` is NULL");
+    FAILS(stockade_process_kill(NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`process` is NULL");
+    stockade_process_free(NULL);
+}
+
+int main(void)
+{
+    event_loop();
+    pipe_of_the_callers();
+    wait_timeout();
+    signals();
+    kills();
+    freeing_ends_it();
+    nothing();
+    return 0;
+}

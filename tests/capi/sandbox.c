@@ -1,0 +1,100 @@
+/* A live sandbox: several runs, side by side too, in one file system; its end. */
+#include "check.h"
+
+#include <signal.h>
+
+static void several_runs(void)
+{
+    stockade_spec *first = shell("echo one > /work/kept; pwd"), *second = shell("cat /work/kept");
+    stockade_sandbox *sandbox = NULL;
+    stockade_outcome *outcome = NULL;
+    int round;
+    WORKS(stockade_sandbox_start(first, &sandbox, &failed));
+    CHECK(sandbox != NULL);
+    WORKS(stockade_sandbox_run(sandbox, first, &outcome, &failed));
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "/work\n");
+    stockade_outcome_free(outcome);
+    for (round = 0; round < 20; round++) {
+        WORKS(stockade_sandbox_run(sandbox, second, &outcome, &failed));
+        CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "one\n");
+        CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
+        stockade_outcome_free(outcome);
+    }
+    WORKS(stockade_sandbox_close(sandbox, &failed));
+    WORKS(stockade_sandbox_close(sandbox, &failed));
+    FAILS(stockade_sandbox_run(sandbox, second, &outcome, &failed), STOCKADE_ERROR_STATE, "closed");
+    CHECK(outcome == NULL);
+    stockade_sandbox_free(sandbox);
+    stockade_spec_free(first);
+    stockade_spec_free(second);
+}
+
+static void side_by_side(void)
+{
+    stockade_spec *waits = shell("while ! [ -e /work/go ]; do sleep 0.02; done; echo gone");
+    stockade_spec *goes = shell("touch /work/go");
+    stockade_sandbox *sandbox = NULL;
+    stockade_process *waiting = NULL, *going = NULL;
+    stockade_outcome *outcome = NULL;
+    WORKS(stockade_sandbox_start(waits, &sandbox, &failed));
+    WORKS(stockade_sandbox_spawn(sandbox, waits, &waiting, &failed));
+    WORKS(stockade_sandbox_spawn(sandbox, goes, &going, &failed));
+    WORKS(stockade_process_wait(waiting, &outcome, &failed));
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "gone\n");
+    stockade_outcome_free(outcome);
+    WORKS(stockade_process_wait(going, &outcome, &failed));
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
+    stockade_outcome_free(outcome);
+    stockade_process_free(waiting);
+    stockade_process_free(going);
+    stockade_sandbox_free(sandbox);
+    stockade_spec_free(waits);
+    stockade_spec_free(goes);
+}
+
+/* Closing ends what runs inside; a process outlives the handle of its sandbox. */
+static void closing_ends_it(void)
+{
+    stockade_spec *spec = shell("sleep 1000");
+    stockade_sandbox *sandbox = NULL;
+    stockade_process *process = NULL;
+    stockade_outcome *outcome = NULL;
+    int pid = 0;
+    WORKS(stockade_sandbox_start(spec, &sandbox, &failed));
+    WORKS(stockade_sandbox_spawn(sandbox, spec, &process, &failed));
+    CHECK(stockade_process_pid(process, &pid));
+    stockade_sandbox_free(sandbox);
+    CHECK(kill(pid, 0) == -1 && errno == ESRCH);
+    WORKS(stockade_process_wait(process, &outcome, &failed));
+    CHECK(stockade_outcome_verdict(outcome) != STOCKADE_VERDICT_OK);
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+    stockade_spec_free(spec);
+}
+
+static void fixed_fields(void)
+{
+    stockade_spec *spec = shell("true"), *other = stockade_spec_clone(spec);
+    stockade_sandbox *sandbox = NULL;
+    stockade_outcome *outcome = NULL;
+    WORKS(stockade_sandbox_start(spec, &sandbox, &failed));
+    CHECK(stockade_spec_set_hostname(other, "elsewhere") == 0);
+    FAILS(stockade_sandbox_run(sandbox, other, &outcome, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "hostname");
+    FAILS(stockade_sandbox_run(NULL, spec, &outcome, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`sandbox` is NULL");
+    FAILS(stockade_sandbox_run(sandbox, NULL, &outcome, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`spec` is NULL");
+    FAILS(stockade_sandbox_run(sandbox, spec, NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`outcome` is NULL");
+    FAILS(stockade_sandbox_close(NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`sandbox` is NULL");
+    stockade_sandbox_free(sandbox);
+    stockade_sandbox_free(NULL);
+    stockade_spec_free(spec);
+    stockade_spec_free(other);
+}
+
+int main(void)
+{
+    several_runs();
+    side_by_side();
+    closing_ends_it();
+    fixed_fields();
+    return 0;
+}
