@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal
@@ -233,13 +234,17 @@ def from_fields(fields: dict[str, Any], codec: Codec | None = None, args: tuple[
     decode: Callable[[bytes], Any] = codec.decode if codec else bytes
     fields["verdict"] = Verdict(fields["verdict"])
     fields["usage"] = Usage(**fields["usage"])
-    fields["enforcement"] = {name: Enforcement(*by) for name, by in fields["enforcement"].items()}
+    fields["enforcement"] = {name: _enforcement(*by) for name, by in fields["enforcement"].items()}
     fields["stdout"] = decode(fields["stdout"])
     fields["stderr"] = decode(fields["stderr"])
     fields["outputs"] = {
         path: OutputFile(**file | {"content": decode(file["content"])}) for path, file in fields["outputs"].items()
     }
     return Outcome(**fields, args=args)
+
+
+# The same few in every outcome, and most of what there is to build.
+_enforcement = functools.lru_cache(maxsize=256)(Enforcement)
 
 
 def _plain(data: bytes | str) -> str | dict[str, str]:

@@ -213,9 +213,19 @@ async def leave():
     sleeper.wait_until(0)
 
 
+WAYS = {
+    "run": "stockade.run(args)",
+    "sandbox": "with stockade.Sandbox() as box: box.run(args)",
+    "process": "with stockade.popen(args, stdin=stockade.PIPE) as process: process.communicate(b'x')",
+    "asyncio": "asyncio.run(stockade.arun(args))",
+    "trio": "trio.run(stockade.arun, args)",
+}
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_host_leaves_nothing(sleeper: Sleeper, kill: signal.Signals) -> None:
-    code = f"import stockade; stockade.run({sleeper.args!r})"
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_host_leaves_nothing(sleeper: Sleeper, way: str, kill: signal.Signals) -> None:
+    code = f"import asyncio, stockade, trio; args = {sleeper.args!r}\n{WAYS[way]}"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as host:
         try:
             sleeper.wait_until(1)
@@ -223,6 +233,33 @@ def test_a_killed_host_leaves_nothing(sleeper: Sleeper, kill: signal.Signals) ->
             host.send_signal(kill)
         assert host.wait(10) == -kill
     sleeper.wait_until(0)
+
+
+def test_forks_while_threads_run_programs() -> None:
+    code = """
+        import os, signal, stockade, threading, warnings
+        warnings.simplefilter("ignore")
+        stop = threading.Event()
+        def work():
+            while not stop.is_set():
+                assert stockade.run(["true"]).success
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        children = []
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                os._exit(0 if stockade.run(["sh", "-c", "exit 5"]).returncode == 5 else 1)
+            children.append(child)
+        print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+        stop.set()
+        for thread in threads:
+            thread.join()
+    """
+    done = script(code, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{[0] * 10}\n", "")
 
 
 def test_subinterpreters_are_refused_clearly() -> None:
