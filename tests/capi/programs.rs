@@ -102,3 +102,16 @@ fn examples_run() {
         assert!(output.contains(says), "{name}: {output}");
     }
 }
+
+#[test]
+fn the_readmes_example_runs() {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let (_, example) = readme.split_once("```c\n").expect("an example in C");
+    let (example, _) = example.split_once("```").expect("its end");
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("readme.c");
+    std::fs::write(&source, example).unwrap();
+    let program = Program::new(source.to_str().unwrap(), Link::Shared);
+    let output = succeed(&mut Command::new(&program.path));
+    assert_eq!(output, "OUTPUT_LIMIT\n");
+}
