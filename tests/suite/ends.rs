@@ -1,15 +1,10 @@
 //! A run ends when its program ends, or when a limit or the caller says so; nothing delays that, and nothing is left.
 
-use crate::support::{Host, PROMISE, guest_spec, start_clock, wait_until};
+use crate::support::{Host, PROMISE, alive, guest_spec, start_clock, wait_until};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
-use stockade::{Error, ErrorKind, Process, Sandbox, Spec, Stdio, Verdict};
-
-fn alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
-}
+use stockade::{Error, ErrorKind, Process, Stdio, Verdict};
 
 #[test]
 fn a_program_that_ends_at_once_is_waited_for_no_longer() {
@@ -248,96 +243,79 @@ fn waiting_works_from_many_threads() {
 }
 
 #[test]
-fn a_sandbox_keeps_its_files_between_programs() {
-    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
-    let write = sandbox
-        .run(&guest_spec(["write-file", "/work/kept", "100"]))
-        .expect("runs");
-    assert_eq!(write.verdict, Verdict::Ok, "{write:?}");
-    let read = sandbox
-        .run(&guest_spec(["read", "/work/kept"]))
-        .expect("runs");
-    assert_eq!((read.verdict, read.stdout.len()), (Verdict::Ok, 100));
-    // What a program left running is gone before the next one.
-    assert_eq!(
-        sandbox
-            .run(&guest_spec(["daemon", "close", "20"]))
-            .expect("runs")
-            .verdict,
-        Verdict::Ok
-    );
-    let seen = sandbox
-        .run(&guest_spec(["ps"]))
-        .expect("runs")
-        .stdout
-        .to_text();
-    assert!(seen.lines().count() <= 2, "{seen}");
-    sandbox.close().expect("close");
-    sandbox.close().expect("closing again is no error");
-    assert_eq!(
-        sandbox
-            .run(&guest_spec(["true"]))
-            .expect_err("closed")
-            .kind(),
-        ErrorKind::State
-    );
-}
-
-#[test]
-fn programs_in_a_sandbox_have_limits_of_their_own() {
-    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
-    for _ in 0..3 {
-        let slow = sandbox
-            .run(&guest_spec(["spin", "20"]).cpu_time(Duration::from_millis(100)))
-            .expect("runs");
-        assert_eq!(slow.verdict, Verdict::TimeLimit, "{slow:?}");
-        let fast = sandbox
-            .run(&guest_spec(["true"]).cpu_time(Duration::from_millis(100)))
-            .expect("runs");
-        assert_eq!(fast.verdict, Verdict::Ok, "{fast:?}");
-        assert!(
-            fast.usage.cpu_time < Duration::from_millis(50),
-            "the bill of the one before: {:?}",
-            fast.usage
-        );
+fn killed_at_once_is_killed() {
+    for round in 0..40 {
+        let process = guest_spec(["ignore-term", "20"]).spawn().expect("starts");
+        std::thread::sleep(Duration::from_micros(round * 50));
+        process.kill().expect("kill");
+        let outcome = process.wait().expect("wait");
+        assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
     }
 }
 
 #[test]
-fn programs_in_a_sandbox_run_side_by_side() {
-    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
-    let long = sandbox.spawn(&guest_spec(["sleep", "20"])).expect("starts");
-    assert_eq!(
-        sandbox
-            .run(&guest_spec(["exit", "3"]))
-            .expect("runs")
-            .returncode,
-        3
-    );
-    assert!(
-        long.poll().expect("poll").is_none(),
-        "the end of one ended the other"
-    );
-    let pid = long.pid().expect("it runs");
+fn a_signal_right_after_the_start_is_not_lost() {
+    for _ in 0..20 {
+        let process = guest_spec(["sleep", "20"]).spawn().expect("starts");
+        process.signal(libc::SIGUSR1).expect("signal");
+        assert_eq!(process.wait().expect("wait").signal, Some(libc::SIGUSR1));
+    }
+}
+
+#[test]
+fn input_that_nobody_reads_delays_nothing() {
+    let input = vec![0u8; 5_000_000];
+    let start = start_clock();
+    let outcome = guest_spec(["sleep", "0.2"])
+        .input(&input)
+        .run()
+        .expect("runs");
+    assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    let outcome = guest_spec(["sleep", "20"])
+        .input(&input)
+        .wall_time(Duration::from_millis(200))
+        .run();
+    assert_eq!(outcome.expect("runs").verdict, Verdict::WallTimeLimit);
+    assert!(start.elapsed() < 2 * PROMISE, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_hundred_live_at_the_same_time() {
+    let all: Vec<Process> = (0..100)
+        .map(|_| guest_spec(["catch-term"]).spawn().expect("starts"))
+        .collect();
+    let pids: Vec<u32> = all
+        .iter()
+        .map(|process| process.pid().expect("it runs"))
+        .collect();
+    assert!(pids.iter().all(|pid| alive(*pid)));
     let start = Instant::now();
-    sandbox.close().expect("close");
-    let outcome = long.wait().expect("wait");
-    assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
-    assert!(start.elapsed() < PROMISE && !alive(pid));
+    drop(all);
+    assert!(
+        wait_until(PROMISE, || !pids.iter().any(|pid| alive(*pid))),
+        "some live on"
+    );
+    assert!(start.elapsed() < 2 * PROMISE, "{:?}", start.elapsed());
 }
 
 #[test]
-fn a_sandbox_refuses_a_program_that_asks_for_another() {
-    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
-    let others: [Spec; 3] = [
-        guest_spec(["true"]).hostname("other"),
-        guest_spec(["true"]).user("7:7"),
-        guest_spec(["true"]).disk(1 << 20),
-    ];
-    for spec in others {
-        assert_eq!(
-            sandbox.run(&spec).expect_err("another sandbox").kind(),
-            ErrorKind::InvalidArgument
+fn waiting_for_no_time_at_all_only_looks() {
+    let process = guest_spec(["sleep", "20"]).spawn().expect("starts");
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert!(
+            process
+                .wait_timeout(Duration::ZERO)
+                .expect("wait")
+                .is_none()
         );
     }
+    assert!(
+        start.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+    process.kill().expect("kill");
+    let longest = process.wait_timeout(Duration::MAX).expect("wait");
+    assert_eq!(longest.expect("it ends").verdict, Verdict::Killed);
 }

@@ -1,22 +1,7 @@
 //! Files in and out: what a hostile program leaves cannot mislead the collecting of it.
 
-use crate::support::{fields, guest_spec, run_guest};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use stockade::{ErrorKind, File, Rootfs, Sandbox, Spec, Tmpfs, Verdict, Volume};
-
-fn volume(host: &std::path::Path, inside: &str, writable: bool) -> Volume {
-    Volume {
-        host: host.display().to_string(),
-        inside: inside.into(),
-        writable,
-    }
-}
-
-fn open_dir() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("chmod");
-    dir
-}
+use crate::support::{guest_dir, guest_spec, run_guest};
+use stockade::{ErrorKind, File, Spec, Verdict};
 
 #[test]
 fn given_files_have_content_mode_and_owner() {
@@ -127,166 +112,44 @@ fn more_files_than_the_disk_holds_is_an_error_in_words() {
     assert_eq!(run_guest(["true"]).verdict, Verdict::Ok);
 }
 
-#[test]
-fn volumes_are_read_only_or_writable_as_asked() {
-    let dir = open_dir();
-    std::fs::write(dir.path().join("given"), "from the host").expect("write");
-    let read = guest_spec(["read", "/data/given"])
-        .volume(volume(dir.path(), "/data", false))
-        .run()
-        .expect("starts");
-    assert_eq!(read.stdout.to_text(), "from the host", "{read:?}");
-    let refused = guest_spec(["write-file", "/data/new", "3"])
-        .volume(volume(dir.path(), "/data", false))
-        .run()
-        .expect("starts");
-    assert_eq!(fields(&refused)["error"], "EROFS", "{refused:?}");
-    assert!(!dir.path().join("new").exists());
-    let written = guest_spec(["write-file", "/data/new", "3"])
-        .volume(volume(dir.path(), "/data", true))
-        .run()
-        .expect("starts");
-    assert_eq!(written.verdict, Verdict::Ok, "{written:?}");
-    let file = std::fs::metadata(dir.path().join("new")).expect("it is on the host");
-    assert_eq!(file.len(), 3);
-    assert_ne!(file.uid(), 0, "never as root");
-}
 
 #[test]
-fn one_file_can_be_a_volume() {
-    let dir = open_dir();
-    let path = dir.path().join("one");
-    std::fs::write(&path, "alone").expect("write");
-    let outcome = guest_spec(["read", "/etc/one"])
-        .volume(volume(&path, "/etc/one", false))
-        .run()
-        .expect("starts");
-    assert_eq!(outcome.stdout.to_text(), "alone", "{outcome:?}");
-}
-
-#[test]
-fn volumes_bring_no_devices_and_no_set_id() {
-    let dir = open_dir();
-    let outcome = guest_spec(["statfs", "/data"])
-        .volume(volume(dir.path(), "/data", true))
-        .run()
-        .expect("starts");
-    let what = &fields(&outcome)["/data"];
-    assert!(what.contains("nosuid") && what.contains("nodev"), "{what}");
-}
-
-#[test]
-fn a_tmpfs_has_its_own_size() {
-    let spec = |args: &[&str]| {
-        guest_spec(args).tmpfs(Tmpfs {
-            path: "/scratch".into(),
-            size: Some(2 << 20),
-            inodes: Some(10),
-        })
+fn a_given_file_can_be_the_program() {
+    let guest = std::fs::read(guest_dir().join("guest")).expect("the guest");
+    let mut spec = Spec::new(["./tool", "say", "run from /work"]);
+    let file = File {
+        content: guest.into(),
+        mode: Some(0o755),
     };
-    let sizes = fields(&spec(&["statfs", "/scratch"]).run().expect("starts"));
-    assert!(
-        sizes["/scratch"].starts_with("2097152 10 rw nosuid nodev"),
-        "{sizes:?}"
-    );
-    let full = spec(&["write-file", "/scratch/f", "4m"])
-        .run()
-        .expect("starts");
-    assert_eq!(fields(&full)["error"], "ENOSPC");
-    let many = spec(&["many-files", "/scratch", "100"])
-        .run()
-        .expect("starts");
-    assert_eq!(fields(&many)["error"], "ENOSPC");
+    spec.files.insert("tool".into(), file);
+    let outcome = spec.run().expect("the sandbox starts");
+    assert_eq!(outcome.stdout.to_text(), "run from /work\n", "{outcome:?}");
 }
 
-/// A root of one's own: a directory with the guest in it and what `change` puts there.
-fn root_with(change: impl FnOnce(&std::path::Path)) -> (tempfile::TempDir, Spec) {
-    let root = open_dir();
-    std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
-    std::fs::copy(
-        crate::support::guest_dir().join("guest"),
-        root.path().join("guest"),
-    )
-    .expect("copy");
-    change(root.path());
-    let spec = Spec::new(["/guest", "say", "inside"])
-        .rootfs(Rootfs::Directory(root.path().display().to_string()));
-    (root, spec)
-}
 
 #[test]
-fn a_directory_can_be_the_root() {
-    let (_root, spec) = root_with(|_| {});
-    let outcome = spec.run().expect("starts");
-    assert_eq!(
-        (outcome.verdict, outcome.stdout.to_text().as_str()),
-        (Verdict::Ok, "inside\n"),
-        "{outcome:?}"
-    );
-    let (_root, mut spec) =
-        root_with(|root| std::fs::write(root.join("mark"), "of this root").expect("write"));
-    spec.args = ["/guest", "read", "/mark"].iter().map(Into::into).collect();
-    assert_eq!(spec.run().expect("starts").stdout.to_text(), "of this root");
-    spec.args = [
-        "/guest",
-        "walk-writable",
-        "/",
-        "/proc",
-        "/work",
-        "/tmp",
-        "/dev",
-    ]
-    .iter()
-    .map(Into::into)
-    .collect();
-    let walked = spec.run().expect("starts").stdout.to_text();
-    assert!(
-        walked.starts_with("checked ") && walked.lines().count() == 1,
-        "{walked}"
-    );
-}
-
-#[test]
-fn a_hostile_root_misleads_nobody() {
-    // The places where we mount are symbolic links out of the root.
-    let outside = open_dir();
-    for name in ["proc", "dev", "work", "tmp", "data", "etc"] {
-        let (_root, spec) =
-            root_with(|root| symlink(outside.path(), root.join(name)).expect("symlink"));
-        let spec =
-            spec.file("a", "b")
-                .volume(volume(crate::support::guest_dir(), "/data/x", false));
-        match spec.run() {
-            Ok(outcome) => assert_eq!(outcome.stdout.to_text(), "inside\n", "{name}: {outcome:?}"),
-            Err(error) => assert!(
-                matches!(error.kind(), ErrorKind::Setup | ErrorKind::InvalidArgument),
-                "{name}: {error:?}"
-            ),
-        }
-        let made = std::fs::read_dir(outside.path())
-            .expect("a directory")
-            .count();
-        assert_eq!(made, 0, "{name}: something was made outside");
+fn many_files_and_variables_arrive() {
+    let mut spec = guest_spec(["ls", "/work/many"]);
+    for number in 0..500 {
+        spec = spec
+            .file(format!("many/{number:03}"), vec![b'x'; number])
+            .env(format!("NAME_{number}"), "value")
+            .collect(format!("many/{number:03}"));
     }
-}
-
-#[test]
-fn a_hostile_program_misleads_no_later_file() {
-    // In a sandbox that lives on, the first program replaces a directory with a link to where it must not write.
-    let dir = open_dir();
-    let base = || guest_spec(["true"]).volume(volume(dir.path(), "/data", true));
-    let sandbox = Sandbox::start(&base()).expect("starts");
-    let mut plant = base();
-    plant.args = ["/guest/guest", "link", "/data", "/work/in"]
-        .iter()
-        .map(Into::into)
-        .collect();
-    assert_eq!(sandbox.run(&plant).expect("runs").verdict, Verdict::Ok);
-    let _ = sandbox.run(&base().file("in/planted", "x"));
-    assert!(
-        !dir.path().join("planted").exists(),
-        "written through the program's link"
+    let outcome = spec.run().expect("the sandbox starts");
+    assert_eq!(
+        outcome.stdout.to_text().lines().count(),
+        500,
+        "{:?}",
+        outcome.message
     );
-    // And again it can be used.
-    assert_eq!(sandbox.run(&base()).expect("runs").verdict, Verdict::Ok);
+    assert!(
+        (0..500)
+            .all(|number| outcome.outputs[&format!("many/{number:03}")].content.len() == number)
+    );
+    spec.args = ["/guest/guest", "env"].iter().map(Into::into).collect();
+    assert_eq!(
+        spec.run().expect("starts").stdout.to_text().lines().count(),
+        500
+    );
 }

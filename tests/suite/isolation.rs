@@ -2,12 +2,12 @@
 
 use crate::support::{Host, fields, guest_spec, is_root, run_guest, skip};
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use stockade::{Network, Outcome, Spec, Verdict};
+use stockade::{Outcome, Spec, Verdict};
 
 const NAMESPACES: [&str; 7] = ["user", "pid", "mnt", "ipc", "uts", "net", "cgroup"];
 
-fn host_namespace(name: &str) -> String {
+/// The test's own namespace, as /proc names it.
+pub fn host_namespace(name: &str) -> String {
     std::fs::read_link(format!("/proc/self/ns/{name}"))
         .expect("a namespace")
         .display()
@@ -24,7 +24,8 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         .collect()
 }
 
-fn report(spec: Spec) -> BTreeMap<String, String> {
+/// What the guest says of itself.
+pub fn report(spec: Spec) -> BTreeMap<String, String> {
     let outcome = spec.run().expect("the sandbox starts");
     assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
     fields(&outcome)
@@ -395,59 +396,6 @@ fn the_working_directory_is_inside() {
         };
         assert!(refused, "{bad} is taken");
     }
-}
-
-fn netprobe(network: Network) -> (BTreeMap<String, String>, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on localhost");
-    let port = listener
-        .local_addr()
-        .expect("an address")
-        .port()
-        .to_string();
-    let outcome = guest_spec(["netprobe", &port])
-        .network(network)
-        .run()
-        .expect("the sandbox starts");
-    (fields(&outcome), listener)
-}
-
-#[test]
-fn network_none_reaches_nothing() {
-    let (seen, _listener) = netprobe(Network::None);
-    assert_eq!(
-        seen["interfaces"]
-            .split(',')
-            .filter(|name| *name != "lo")
-            .count(),
-        0,
-        "{seen:?}"
-    );
-    assert_eq!(seen["lo_up"], "0");
-    for target in ["own_loopback", "host_port", "outside"] {
-        assert_eq!(seen[target], "ENETUNREACH", "{target}");
-    }
-}
-
-#[test]
-fn network_loopback_reaches_itself_only() {
-    let (seen, _listener) = netprobe(Network::Loopback);
-    assert_eq!(seen["interfaces"], "lo");
-    assert_eq!((&*seen["lo_up"], &*seen["own_loopback"]), ("1", "OK"));
-    assert_eq!(
-        seen["host_port"], "ECONNREFUSED",
-        "the host's localhost is another"
-    );
-    assert_eq!(seen["outside"], "ENETUNREACH");
-}
-
-#[test]
-fn network_host_is_the_hosts() {
-    let (seen, _listener) = netprobe(Network::Host);
-    assert_eq!(seen["host_port"], "OK");
-    let inside = report(guest_spec(["report"]).network(Network::Host));
-    assert_eq!(inside["ns.net"], host_namespace("net"));
-    // Another user namespace owns that network: no privilege over it.
-    assert_eq!(inside["CapEff"], "0000000000000000");
 }
 
 #[test]

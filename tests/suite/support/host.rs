@@ -84,6 +84,11 @@ pub fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Whether there is such a process.
+pub fn alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// How many descriptors a process has open.
 pub fn open_descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd"))

@@ -1,0 +1,142 @@
+//! Live sandboxes, in which programs run one after another and side by side.
+
+use crate::volumes::{open_dir, volume};
+use crate::support::{PROMISE, alive, guest_spec};
+use std::time::{Duration, Instant};
+use stockade::{ErrorKind, Sandbox, Spec, Verdict};
+
+#[test]
+fn a_sandbox_keeps_its_files_between_programs() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let write = sandbox
+        .run(&guest_spec(["write-file", "/work/kept", "100"]))
+        .expect("runs");
+    assert_eq!(write.verdict, Verdict::Ok, "{write:?}");
+    let read = sandbox
+        .run(&guest_spec(["read", "/work/kept"]))
+        .expect("runs");
+    assert_eq!((read.verdict, read.stdout.len()), (Verdict::Ok, 100));
+    // What a program left running is gone before the next one.
+    assert_eq!(
+        sandbox
+            .run(&guest_spec(["daemon", "close", "20"]))
+            .expect("runs")
+            .verdict,
+        Verdict::Ok
+    );
+    let seen = sandbox
+        .run(&guest_spec(["ps"]))
+        .expect("runs")
+        .stdout
+        .to_text();
+    assert!(seen.lines().count() <= 2, "{seen}");
+    sandbox.close().expect("close");
+    sandbox.close().expect("closing again is no error");
+    assert_eq!(
+        sandbox
+            .run(&guest_spec(["true"]))
+            .expect_err("closed")
+            .kind(),
+        ErrorKind::State
+    );
+}
+
+#[test]
+fn programs_in_a_sandbox_have_limits_of_their_own() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    for _ in 0..3 {
+        let slow = sandbox
+            .run(&guest_spec(["spin", "20"]).cpu_time(Duration::from_millis(100)))
+            .expect("runs");
+        assert_eq!(slow.verdict, Verdict::TimeLimit, "{slow:?}");
+        let fast = sandbox
+            .run(&guest_spec(["true"]).cpu_time(Duration::from_millis(100)))
+            .expect("runs");
+        assert_eq!(fast.verdict, Verdict::Ok, "{fast:?}");
+        assert!(
+            fast.usage.cpu_time < Duration::from_millis(50),
+            "the bill of the one before: {:?}",
+            fast.usage
+        );
+    }
+}
+
+#[test]
+fn programs_in_a_sandbox_run_side_by_side() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let long = sandbox.spawn(&guest_spec(["sleep", "20"])).expect("starts");
+    assert_eq!(
+        sandbox
+            .run(&guest_spec(["exit", "3"]))
+            .expect("runs")
+            .returncode,
+        3
+    );
+    assert!(
+        long.poll().expect("poll").is_none(),
+        "the end of one ended the other"
+    );
+    let pid = long.pid().expect("it runs");
+    let start = Instant::now();
+    sandbox.close().expect("close");
+    let outcome = long.wait().expect("wait");
+    assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
+    assert!(start.elapsed() < PROMISE && !alive(pid));
+}
+
+#[test]
+fn a_sandbox_refuses_a_program_that_asks_for_another() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let others: [Spec; 3] = [
+        guest_spec(["true"]).hostname("other"),
+        guest_spec(["true"]).user("7:7"),
+        guest_spec(["true"]).disk(1 << 20),
+    ];
+    for spec in others {
+        assert_eq!(
+            sandbox.run(&spec).expect_err("another sandbox").kind(),
+            ErrorKind::InvalidArgument
+        );
+    }
+}
+
+#[test]
+fn a_pipe_where_a_file_is_to_be_hangs_nobody() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let start = Instant::now();
+    for plant in [["fifo", "/work/x"], ["mkdir", "/work/y"]] {
+        let planted = sandbox.run(&guest_spec(plant)).expect("runs");
+        assert_eq!(planted.verdict, Verdict::Ok, "{planted:?}");
+    }
+    for path in ["x", "y"] {
+        let next = guest_spec(["read", &format!("/work/{path}")]).file(path, "content");
+        // Put in its place, or an error; never into the pipe, and never waiting for a reader.
+        if let Ok(outcome) = sandbox.run(&next) {
+            assert_eq!(&*outcome.stdout, b"content", "{outcome:?}");
+        }
+    }
+    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    let after = sandbox.run(&guest_spec(["true"])).expect("runs");
+    assert_eq!(after.verdict, Verdict::Ok);
+}
+
+#[test]
+fn a_hostile_program_misleads_no_later_file() {
+    // In a sandbox that lives on, the first program replaces a directory with a link to where it must not write.
+    let dir = open_dir();
+    let base = || guest_spec(["true"]).volume(volume(dir.path(), "/data", true));
+    let sandbox = Sandbox::start(&base()).expect("starts");
+    let mut plant = base();
+    plant.args = ["/guest/guest", "link", "/data", "/work/in"]
+        .iter()
+        .map(Into::into)
+        .collect();
+    assert_eq!(sandbox.run(&plant).expect("runs").verdict, Verdict::Ok);
+    let _ = sandbox.run(&base().file("in/planted", "x"));
+    assert!(
+        !dir.path().join("planted").exists(),
+        "written through the program's link"
+    );
+    // And again it can be used.
+    assert_eq!(sandbox.run(&base()).expect("runs").verdict, Verdict::Ok);
+}
