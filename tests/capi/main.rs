@@ -4,3 +4,7 @@ mod build;
 mod header;
 mod library;
 mod programs;
+mod scenarios;
+#[path = "../suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros)] // the suite uses all of it
+mod support;

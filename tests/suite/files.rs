@@ -112,7 +112,6 @@ fn more_files_than_the_disk_holds_is_an_error_in_words() {
     assert_eq!(run_guest(["true"]).verdict, Verdict::Ok);
 }
 
-
 #[test]
 fn a_given_file_can_be_the_program() {
     let guest = std::fs::read(guest_dir().join("guest")).expect("the guest");
@@ -125,7 +124,6 @@ fn a_given_file_can_be_the_program() {
     let outcome = spec.run().expect("the sandbox starts");
     assert_eq!(outcome.stdout.to_text(), "run from /work\n", "{outcome:?}");
 }
-
 
 #[test]
 fn many_files_and_variables_arrive() {

@@ -1,7 +1,7 @@
 //! Live sandboxes, in which programs run one after another and side by side.
 
-use crate::volumes::{open_dir, volume};
 use crate::support::{PROMISE, alive, guest_spec};
+use crate::volumes::{open_dir, volume};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Spec, Verdict};
 
