@@ -168,6 +168,8 @@ fn head(user: u32, group: u32) -> Request {
         memory: 0,
         cpu_read: 0,
         cpu_unit: 0,
+        oom_read: 0,
+        pad: 0,
         cpu_key: [0; 16],
     }
 }

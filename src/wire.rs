@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0001;
+pub const VERSION: u32 = 0x5354_0002;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -124,6 +124,10 @@ pub struct Request {
     pub cpu_read: u32,
     /// Nanoseconds for one unit of it.
     pub cpu_unit: u32,
+    /// Index of a read, plus 1, whose number behind `oom_kill` counts kills for want of memory, after the first of
+    /// which the supervisor ends the run; 0 where the kernel does that itself.
+    pub oom_read: u32,
+    pub pad: u32,
     /// Key of the number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
 }

@@ -69,6 +69,8 @@ pub(crate) struct Layout {
     pub enter_file: &'static str,
     pub reads: Vec<Read>,
     pub cpu: Option<CpuClock>,
+    /// Which of `reads` counts OOM kills behind `oom_kill`, if the kernel does not end the whole group itself.
+    pub oom: Option<u8>,
 }
 
 /// A control file to fill in.
@@ -235,17 +237,19 @@ impl Cgroup {
             write(dir, "pids.max", limit.to_string(), true);
         }
         let (file, key, unit_ns) = clock;
-        let read = self.reads.iter().position(|read| read.file == file);
+        let place = |file| self.reads.iter().position(|read| read.file == file);
+        let oom = place(v1::OOM).filter(|_| spec.memory.is_some());
         Layout {
             writes,
             enter: (0..self.bases.len() as u8).collect(),
             enter_file,
             reads: self.reads.clone(),
-            cpu: read.map(|at| CpuClock {
+            cpu: place(file).map(|at| CpuClock {
                 read: at as u8,
                 key,
                 unit_ns,
             }),
+            oom: oom.map(|at| at as u8),
         }
     }
 

@@ -180,7 +180,13 @@ fn limits_hold() {
 fn a_layout_asks_only_for_what_is_limited() {
     let prepared = prepare();
     let cgroup = &prepared.0;
-    assert_eq!(cgroup.layout(&Spec::new(["true"])).writes, []);
+    let unlimited = cgroup.layout(&Spec::new(["true"]));
+    assert_eq!((unlimited.writes, unlimited.oom), (vec![], None));
+    let limited = cgroup.layout(&spec());
+    match limited.oom {
+        Some(at) => assert_eq!(limited.reads[usize::from(at)].file, "memory.oom_control"),
+        None => assert!(cgroup.kind() != Kind::V1 || cgroup.dir("memory").is_none()),
+    }
     let writes = cgroup.layout(&Spec::new(["true"]).pids(3)).writes;
     let held = cgroup.dir("pids").map(|dir| Write {
         dir,

@@ -16,6 +16,8 @@ pub(super) const MEMORY: &str = "memory.limit_in_bytes";
 /// The program's process, which has one thread when it enters, writes here. By `cgroup.procs` the kernel locks against
 /// every fork of the host first, which takes 8 ms after some idle time; moving one's own thread needs no such lock.
 pub(super) const ENTER: &str = "tasks";
+/// After an OOM kill the kernel lets the rest of the group go on.
+pub(super) const OOM: &str = "memory.oom_control";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpuacct.usage", "", 1);
 /// What to read at the end: controller and file. `cpuacct.usage` stands before `cpuacct.stat`, which shares it out.
@@ -23,7 +25,7 @@ pub(super) const READS: [(&str, &str); 5] = [
     ("cpuacct", "cpuacct.usage"),
     ("cpuacct", "cpuacct.stat"),
     ("memory", "memory.max_usage_in_bytes"),
-    ("memory", "memory.oom_control"),
+    ("memory", OOM),
     ("pids", "pids.peak"),
 ];
 
@@ -66,7 +68,9 @@ pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
             )),
         }
     }
-    if bases.is_empty() {
+    if WANTED.iter().all(|c| host.own_v1(c).is_none()) {
+        Err("not mounted".into())
+    } else if bases.is_empty() {
         Err(lacks.join(", "))
     } else {
         Ok(Prepared { bases, lacks })
@@ -103,7 +107,7 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
             source("memory_peak");
             usage.memory_peak = text.trim().parse().ok();
         }
-        "memory.oom_control" => usage.oom_killed = keyed(text, "oom_kill").is_some_and(|n| n > 0),
+        OOM => usage.oom_killed = keyed(text, "oom_kill").is_some_and(|n| n > 0),
         "pids.peak" => {
             source("pids_peak");
             usage.pids_peak = text.trim().parse().ok();

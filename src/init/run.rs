@@ -1,6 +1,6 @@
 //! One run of a program, as the supervisor sees it: its clocks and why it was ended.
 
-use crate::groups::{Groups, Reads};
+use crate::groups::{Groups, Read, Reads};
 use crate::sample::{Sample, sample};
 use crate::sys::*;
 use crate::wire::*;
@@ -10,6 +10,7 @@ const PATIENCE: u64 = 500_000_000;
 /// Between two looks at a clock: at least and at most.
 const LOOK_MIN: u64 = 1_000_000;
 const LOOK_MAX: u64 = 20_000_000;
+const OOM_LOOK_MAX: u64 = 1_000_000_000;
 /// How fast memory can grow, bytes per nanosecond: decides when to look again.
 const MEMORY_PER_NS: u64 = 4;
 
@@ -28,6 +29,8 @@ pub struct Run {
     cpu_read: usize,
     cpu_unit: u64,
     cpu_key: [u8; 16],
+    oom_read: usize,
+    started_at: u64,
     /// Wall clock deadline; `u64::MAX` for none.
     deadline: u64,
     /// When to look at CPU time and memory; `u64::MAX` for never.
@@ -65,6 +68,8 @@ impl Run {
             cpu_read: head.cpu_read as usize,
             cpu_unit: u64::from(head.cpu_unit),
             cpu_key: head.cpu_key,
+            oom_read: head.oom_read as usize,
+            started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
             patience: u64::MAX,
@@ -85,8 +90,8 @@ impl Run {
         if self.wall_limit > 0 {
             self.deadline = at.saturating_add(self.wall_limit);
         }
-        if self.cpu_limit > 0 || self.memory_limit > 0 {
-            self.next_look = at + LOOK_MIN;
+        self.started_at = at;
+        if self.cpu_limit > 0 || self.memory_limit > 0 || self.oom_read > 0 {
             self.plan_look(at);
         }
     }
@@ -112,7 +117,7 @@ impl Run {
             if self.cpu_limit > 0 && self.seen.cpu >= self.cpu_limit {
                 return Due::Kill(REASON_CPU);
             }
-            if self.memory_limit > 0 && self.seen.memory > self.memory_limit {
+            if (self.memory_limit > 0 && self.seen.memory > self.memory_limit) || self.oom_killed() {
                 return Due::Kill(REASON_MEMORY);
             }
             self.plan_look(now);
@@ -140,13 +145,24 @@ impl Run {
                 seen.memory = sample(self.proc, true).memory + self.disk_used();
             }
         }
-        if let Some(read) = self.cpu_read.checked_sub(1).and_then(|i| self.reads.list().get(i)) {
+        if let Some(read) = self.read(self.cpu_read) {
             let len = self.cpu_key.iter().position(|b| *b == 0).unwrap_or(self.cpu_key.len());
             let units = self.groups.number(read, &self.cpu_key[..len]).unwrap_or(0);
             seen.cpu = units * self.cpu_unit;
         }
         self.seen.cpu = self.seen.cpu.max(seen.cpu);
         self.seen.memory = self.seen.memory.max(seen.memory);
+    }
+
+    /// Whether the kernel has ended a part of the run for want of memory.
+    fn oom_killed(&self) -> bool {
+        // With the space: another key of the file begins in the same way.
+        self.read(self.oom_read).and_then(|read| self.groups.number(read, b"oom_kill ")).is_some_and(|n| n > 0)
+    }
+
+    /// A file by its number in the plan, which is one more than its place.
+    fn read(&self, number: usize) -> Option<&Read> {
+        self.reads.list().get(number.checked_sub(1)?)
     }
 
     fn disk_used(&self) -> u64 {
@@ -163,6 +179,10 @@ impl Run {
         if self.memory_limit > 0 {
             let room = self.memory_limit.saturating_sub(self.seen.memory);
             wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
+        }
+        if self.oom_read > 0 {
+            // No limit is passed by a late look, so these grow rare.
+            wait = wait.min(((now - self.started_at.min(now)) / 2).clamp(LOOK_MAX, OOM_LOOK_MAX));
         }
         self.next_look = now.saturating_add(wait.max(LOOK_MIN));
     }
