@@ -154,6 +154,19 @@ fn a_child_killed_for_memory_is_a_memory_limit() {
 }
 
 #[test]
+fn what_a_kill_for_memory_leaves_is_ended() {
+    // The kernel may end only one of the two, and the other would hold its memory for 25 seconds more.
+    let start = start_clock();
+    let outcome = guest_spec(["alloc-children", "2", "40m", "25"])
+        .memory(48 * MIB)
+        .run()
+        .expect("the sandbox starts");
+    assert_eq!(outcome.verdict, Verdict::MemoryLimit, "{outcome:?}");
+    assert_eq!(outcome.signal, Some(9), "{outcome:?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{outcome:?}");
+}
+
+#[test]
 fn the_page_cache_is_no_memory_limit() {
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))
         .or_else(|_| tempfile::tempdir())
