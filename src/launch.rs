@@ -1,10 +1,7 @@
-//! Starting the helper without forking the host.
-//!
-//! The child shares the host's memory until its exec (`CLONE_VM | CLONE_VFORK`, as posix_spawn does it), so the cost
-//! does not grow with the host, and no lock can be left held in a copy. Its exit signal is 0: the host gets no SIGCHLD,
-//! and its `waitpid(-1)` never sees it.
+//! Starting the helper, and what maps ids, without a trace in the host.
 
 use crate::error::{Error, ErrorKind};
+use crate::orphan::{self, Orphan, Program};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::CString;
 use std::fs::File;
@@ -12,49 +9,20 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::ptr;
 
 static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stockade-init"));
-const STACK: usize = 64 * 1024;
-
-/// A child that the host's own waiting never sees.
-pub(crate) struct Hidden {
-    pub pid: i32,
-    pub pidfd: OwnedFd,
-}
-
-impl Hidden {
-    /// Waits for its end: its exit status, or 128 + signal. Also fine if somebody else has reaped it.
-    pub fn wait(&self) -> i32 {
-        loop {
-            // SAFETY: all-zero is a valid siginfo_t.
-            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-            let fd = self.pidfd.as_raw_fd() as libc::id_t;
-            // SAFETY: `info` lives through the call; __WALL finds a child whatever its exit signal.
-            let r =
-                unsafe { libc::waitid(libc::P_PIDFD, fd, &mut info, libc::WEXITED | libc::__WALL) };
-            if r == 0 {
-                // SAFETY: waitid has filled in a child's siginfo.
-                let status = unsafe { info.si_status() };
-                return if info.si_code == libc::CLD_EXITED {
-                    status
-                } else {
-                    128 + status
-                };
-            }
-            if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                return 0;
-            }
-        }
-    }
-}
 
 /// Starts the supervisor in a user, pid and mount namespace of its own, with `socket` as its standard input.
-pub(crate) fn supervisor(socket: RawFd) -> Result<Hidden, Error> {
+pub(crate) fn supervisor(socket: RawFd) -> Result<Orphan, Error> {
     let file = helper()?;
-    let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-    let name = CString::new("stockade").expect("no NUL");
-    clone_and_exec(namespaces, file.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &[name], socket).map_err(|e| {
+    let program = Program {
+        namespaces: libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+        dir: file.as_raw_fd(),
+        path: c"",
+        argv: &[c"stockade".into()],
+        stdin: socket,
+    };
+    orphan::start(&program).map_err(|e| {
         let advice = match e.raw_os_error() {
             Some(libc::EPERM) => {
                 "user namespaces are refused here: on Ubuntu by AppArmor (kernel.apparmor_restrict_unprivileged_userns), elsewhere by \
@@ -87,9 +55,14 @@ pub(crate) fn run_hidden(program: &Path, args: &[String]) -> Result<i32, Error> 
         argv.push(CString::new(arg.as_str()).map_err(|_| Error::invalid("NUL in an argument"))?);
     }
     let null = File::open("/dev/null").map_err(|e| Error::system("opening /dev/null", e))?;
-    let child = clone_and_exec(0, libc::AT_FDCWD, &path, 0, &argv, null.as_raw_fd())
-        .map_err(|e| Error::system(what(), e))?;
-    Ok(child.wait())
+    let program = Program {
+        namespaces: 0,
+        dir: libc::AT_FDCWD,
+        path: &path,
+        argv: &argv,
+        stdin: null.as_raw_fd(),
+    };
+    orphan::run(&program).map_err(|e| Error::system(what(), e))
 }
 
 /// The helper as an open file: an installed one, else a sealed memfd, else an unlinked file.
@@ -165,144 +138,4 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: as above.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
-}
-
-/// What the child needs, made before it exists.
-struct Job {
-    dir: RawFd,
-    path: *const libc::c_char,
-    flags: libc::c_int,
-    argv: *const *const libc::c_char,
-    stdin: RawFd,
-    /// Keep the capabilities of the new user namespace over the exec.
-    keep_capabilities: bool,
-    errno: libc::c_int,
-}
-
-/// Clones and executes `path` below `dir` with an empty environment and `stdin`.
-fn clone_and_exec(
-    namespaces: libc::c_int,
-    dir: RawFd,
-    path: &std::ffi::CStr,
-    flags: libc::c_int,
-    argv: &[CString],
-    stdin: RawFd,
-) -> io::Result<Hidden> {
-    let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
-    pointers.push(ptr::null());
-    let mut job = Job {
-        dir,
-        path: path.as_ptr(),
-        flags,
-        argv: pointers.as_ptr(),
-        stdin,
-        keep_capabilities: namespaces != 0,
-        errno: 0,
-    };
-    let mut stack = vec![0u8; STACK];
-    let mut pidfd: libc::c_int = -1;
-    // A signal handler of the host's must not run in the child, which shares its memory.
-    // SAFETY: all-zero sigset_t values, filled in by the calls; plain signal mask calls of this thread.
-    let (all, mut old) = unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        (all, std::mem::zeroed::<libc::sigset_t>())
-    };
-    // SAFETY: both sets live through the call.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old) };
-    // SAFETY: `child` runs on its own stack and touches only `job`, which outlives it: CLONE_VFORK suspends this
-    // thread until the child has executed or ended. The stack grows down from its 16-byte aligned end.
-    let pid = unsafe {
-        let top = (stack.as_mut_ptr().add(STACK) as usize & !15) as *mut libc::c_void;
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces;
-        libc::clone(child, top, flags, (&raw mut job).cast(), &raw mut pidfd)
-    };
-    let error = io::Error::last_os_error();
-    // SAFETY: `old` was filled in above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut()) };
-    if pid < 0 {
-        return Err(error);
-    }
-    // SAFETY: the kernel has made this descriptor for us.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let hidden = Hidden {
-        pid,
-        pidfd: above_stdio(pidfd)?,
-    };
-    // SAFETY: the child is done with `job`; volatile, since the compiler cannot know that it wrote.
-    match unsafe { (&raw const job.errno).read_volatile() } {
-        0 => Ok(hidden),
-        errno => {
-            hidden.wait();
-            Err(io::Error::from_raw_os_error(errno))
-        }
-    }
-}
-
-/// Between clone and exec: system calls only, no allocation, no lock, no panic.
-extern "C" fn child(job: *mut libc::c_void) -> libc::c_int {
-    let job = job.cast::<Job>();
-    // SAFETY: `clone_and_exec` passes its live Job and waits; every call here is async-signal-safe.
-    unsafe {
-        // The kernel's own form of "default", since the C library refuses the two signals it keeps for itself, and
-        // leaves one of them ignored in what it spawns.
-        let default = [0u64; 4];
-        for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8);
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &none, ptr::null_mut());
-        if (*job).keep_capabilities {
-            keep_capabilities();
-        }
-        let stdin = (*job).stdin;
-        // dup2 onto itself would leave close-on-exec set.
-        let moved = if stdin == 0 {
-            libc::fcntl(0, libc::F_SETFD, 0)
-        } else {
-            libc::dup2(stdin, 0)
-        };
-        if moved >= 0 {
-            let env: [*const libc::c_char; 1] = [ptr::null()];
-            libc::syscall(
-                libc::SYS_execveat,
-                (*job).dir,
-                (*job).path,
-                (*job).argv,
-                env.as_ptr(),
-                (*job).flags,
-            );
-        }
-        (&raw mut (*job).errno).write_volatile(*libc::__errno_location());
-        libc::_exit(127)
-    }
-}
-
-/// Makes all capabilities ambient. The id maps are written only after the exec, so the exec happens as an unmapped id,
-/// which would lose them.
-///
-/// # Safety
-/// Only plain system calls; for the child between clone and exec.
-unsafe fn keep_capabilities() {
-    let head: [u32; 2] = [0x2008_0522, 0];
-    let mut data = [0u32; 6];
-    // SAFETY: version 3 headers and data, as capget(2) has them.
-    unsafe {
-        libc::syscall(libc::SYS_capget, head.as_ptr(), data.as_mut_ptr());
-        (data[2], data[5]) = (data[1], data[4]); // inheritable := permitted
-        libc::syscall(libc::SYS_capset, head.as_ptr(), data.as_ptr());
-        for capability in 0..64 {
-            if libc::prctl(
-                libc::PR_CAP_AMBIENT,
-                libc::PR_CAP_AMBIENT_RAISE,
-                capability,
-                0,
-                0,
-            ) != 0
-            {
-                break;
-            }
-        }
-    }
 }

@@ -27,6 +27,7 @@ mod launch;
 mod limits;
 mod mounts;
 mod once;
+mod orphan;
 mod outcome;
 mod plan;
 mod process;

@@ -4,7 +4,8 @@
 use crate::cgroup::{Cgroup, Kind};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
-use crate::launch::{self, Hidden, above_stdio, sealed_memfd};
+use crate::launch::{self, above_stdio, sealed_memfd};
+use crate::orphan::Orphan;
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
 use crate::spec::{Network, Spec};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A supervisor and what is known of it.
 pub(crate) struct Host {
     socket: OwnedFd,
-    child: Hidden,
+    child: Orphan,
     pub ids: Ids,
     /// In words, for `enforcement`.
     pub ids_text: String,
@@ -232,7 +233,7 @@ impl Host {
         })
     }
 
-    fn launch(ids: &Ids, cgroup: &Cgroup) -> Result<(OwnedFd, Hidden), Error> {
+    fn launch(ids: &Ids, cgroup: &Cgroup) -> Result<(OwnedFd, Orphan), Error> {
         let (ours, theirs) = pair()?;
         let child = launch::supervisor(theirs.as_raw_fd())?;
         drop(theirs);
@@ -292,7 +293,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The socket closes with us and the supervisor ends; it is reaped where it does so at once, else by exit.
+        // Told that we are gone, the supervisor ends; only then are its groups empty.
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         self.child.wait();

@@ -78,20 +78,6 @@ static void resource(void)
     check_says("echo again", "again\n");
 }
 
-/* The supervisor is the only child of this process; returns its pid. */
-static int supervisor(void)
-{
-    char path[64];
-    int pid = 0;
-    FILE *file;
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    file = fopen(path, "r");
-    CHECK(file != NULL);
-    CHECK(fscanf(file, "%d", &pid) == 1);
-    fclose(file);
-    return pid;
-}
-
 /* The supervisor is killed: what ran is told as such, a sandbox is gone, the next run has a new one. */
 static void supervisor_gone(void)
 {
@@ -100,10 +86,12 @@ static void supervisor_gone(void)
     stockade_process *process = NULL;
     stockade_outcome *outcome = NULL;
     stockade_error *error = NULL;
+    int supervisor = 0;
     WORKS(stockade_sandbox_start(spec, &sandbox, &failed));
+    CHECK(supervisors(&supervisor) == 1);
     WORKS(stockade_spec_spawn(spec, &process, &failed));
     CHECK(stockade_process_pid(process, NULL));
-    CHECK(kill(supervisor(), SIGKILL) == 0);
+    CHECK(kill(supervisor, SIGKILL) == 0);
     WORKS(stockade_process_wait(process, &outcome, &failed));
     CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_SANDBOX_ERROR);
     CHECK(strstr(stockade_outcome_message(outcome), "supervisor") != NULL);

@@ -6,14 +6,22 @@ use std::process::Command;
 
 fn run(name: &str, link: Link) -> String {
     let program = Program::new(&format!("tests/capi/{name}.c"), link);
-    succeed(&mut Command::new(&program.path))
+    succeed(timeout().arg(&program.path))
+}
+
+/// A wait that does not end is a failure too.
+fn timeout() -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("300");
+    command
 }
 
 /// Every error and every leak is a failure. The helper is the installed one: valgrind cannot execute a memfd.
 fn valgrind(name: &str) {
     let program = Program::new(&format!("tests/capi/{name}.c"), Link::Shared);
     succeed(
-        Command::new("valgrind")
+        timeout()
+            .arg("valgrind")
             .args([
                 "--quiet",
                 "--leak-check=full",
@@ -61,7 +69,11 @@ fn runs_when_linked_statically() {
 #[test]
 fn survives_being_unloaded() {
     let program = Program::new("tests/capi/plugin.c", Link::Shared);
-    succeed(Command::new(&program.path).arg(libraries().join("libstockade.so.0")));
+    succeed(
+        timeout()
+            .arg(&program.path)
+            .arg(libraries().join("libstockade.so.0")),
+    );
 }
 
 /// The specification that `spec.c` writes has a setter for every field: none has its default.
@@ -98,7 +110,7 @@ fn examples_run() {
     assert_eq!(names, expected.map(|(name, _)| name));
     for (name, says) in expected {
         let program = Program::new(&format!("examples/c/{name}"), Link::Shared);
-        let output = succeed(&mut Command::new(&program.path));
+        let output = succeed(timeout().arg(&program.path));
         assert!(output.contains(says), "{name}: {output}");
     }
 }

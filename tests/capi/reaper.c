@@ -1,4 +1,5 @@
-/* Hosts with manners of their own about children: SIGCHLD ignored, and a thread that reaps whatever it finds. */
+/* Hosts with manners of their own about children: a SIGCHLD handler, SIGCHLD ignored, a thread that reaps whatever it
+ * finds, and waits that must end when the host's own children have. */
 #include "check.h"
 
 #include <pthread.h>
@@ -41,12 +42,15 @@ int main(void)
 {
     struct sigaction action, now;
     pthread_t reaper;
+    int status, i;
+    pid_t child;
 
-    /* A handler of the host's stays. */
+    /* No SIGCHLD reaches the host, and its handler stays. */
     memset(&action, 0, sizeof action);
     action.sa_handler = count;
     CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
     runs();
+    CHECK(chld == 0);
     CHECK(sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == count);
 
     action.sa_handler = SIG_IGN;
@@ -60,5 +64,16 @@ int main(void)
     runs();
     stop = 1;
     CHECK(pthread_join(reaper, NULL) == 0);
+
+    /* waitpid(-1) finds the host's own children, and never ours. */
+    for (i = 0; i < 3; i++) {
+        child = fork();
+        CHECK(child >= 0);
+        if (child == 0)
+            _exit(7);
+        runs();
+        CHECK(waitpid(-1, &status, 0) == child && WEXITSTATUS(status) == 7);
+        CHECK(waitpid(-1, &status, 0) == -1 && errno == ECHILD);
+    }
     return 0;
 }

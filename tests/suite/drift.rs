@@ -2,8 +2,8 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, cgroups_of, children, descendants, guest_spec, mount_count, open_descriptors, resident,
-    run_guest,
+    Host, adopt_orphans, cgroups_of, children, descendants, guest_spec, mount_count,
+    open_descriptors, resident, run_guest,
 };
 use std::time::{Duration, Instant};
 use stockade::{Network, Sandbox};
@@ -103,6 +103,7 @@ fn settled() -> State {
 }
 
 pub fn many_runs(runs: u32) {
+    adopt_orphans();
     (0..WARM_UP).for_each(one);
     let first = settled();
     let start = Instant::now();

@@ -2,7 +2,8 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, PROMISE, cgroups_of, children, descendants, guest_spec, run_guest, wait_until,
+    Host, PROMISE, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec,
+    run_guest, wait_until,
 };
 use std::path::Path;
 use std::process::Stdio;
@@ -79,9 +80,7 @@ impl Random {
 
 /// Starts a victim and kills it, again and again; then looks for anything that was a victim's.
 pub fn killer(kills: u32) {
-    // SAFETY: sets a flag of this process: orphans below it become its children.
-    let flag = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    assert_eq!(flag, 0);
+    adopt_orphans();
     let scratch = tempfile::tempdir().expect("a directory");
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     let before = mounts();
@@ -105,8 +104,7 @@ pub fn killer(kills: u32) {
         host.child.kill().expect("kill");
         host.child.wait().expect("wait");
         let gone = wait_until(Duration::from_secs(5), || {
-            // SAFETY: a null status is allowed. Every orphan is ours to reap.
-            while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+            bury_orphans();
             descendants(std::process::id()).is_empty()
         });
         let left = descendants(std::process::id());
@@ -134,6 +132,7 @@ fn a_killed_supervisor_is_an_error_and_the_next_run_works() {
 }
 
 fn kill_supervisor() {
+    bury_orphans();
     let all = children(std::process::id());
     assert_eq!(all.len(), 1, "one child: the supervisor");
     // SAFETY: a signal to a child.
@@ -141,6 +140,7 @@ fn kill_supervisor() {
 }
 
 pub fn supervisor_killed() {
+    adopt_orphans();
     // With nothing running: the next run does not even notice.
     assert!(run_guest(["true"]).success());
     let groups = cgroups_of(std::process::id()).len();

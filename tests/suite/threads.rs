@@ -1,7 +1,7 @@
 //! Many threads of one host, and hosts of unusual habits.
 
 use crate::hosts::say;
-use crate::support::{Host, children, guest_spec, run_guest};
+use crate::support::{Host, adopt_orphans, children, guest_spec, run_guest};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -100,6 +100,7 @@ fn the_first_use_by_many_threads_starts_one_supervisor() {
 }
 
 pub fn first_use() {
+    adopt_orphans();
     let barrier = Barrier::new(THREADS);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {

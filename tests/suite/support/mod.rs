@@ -6,8 +6,8 @@ mod skips;
 
 pub use guest::{fields, guest_dir, guest_spec, run_guest, start_clock};
 pub use host::{
-    Host, ROLE_VARIABLE, alive, cgroups_of, children, descendants, is_root, mount_count,
-    open_descriptors, resident, wait_until,
+    Host, ROLE_VARIABLE, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants,
+    is_root, mount_count, open_descriptors, resident, wait_until,
 };
 pub use skips::note_skip;
 
