@@ -133,6 +133,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
                 |e| {
                     if supervisor::is_gone(&e) {
+                        live.host.lost();
                         Error::new(
                             ErrorKind::Supervisor,
                             "the sandbox is gone: its supervisor or its init was killed",

@@ -131,6 +131,7 @@ def interrupt_soon(sleeper: Sleeper) -> threading.Thread:
 
     def interrupt() -> None:
         sleeper.wait_until(1)
+        time.sleep(0.5)  # until the main thread waits, too
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
