@@ -440,7 +440,7 @@ void stockade_sandbox_free(stockade_sandbox *sandbox);
 bool stockade_process_pid(const stockade_process *process, int32_t *pid);
 
 // A descriptor that poll(2) finds readable (POLLIN) whenever stockade_process_poll has something to do. Owned by
-// the process: do not read or close it. -1 if process is NULL.
+// the process: do not read or close it. -1 if process is NULL, or the caller has no descriptor left (EMFILE, ENFILE).
 int stockade_process_fd(const stockade_process *process);
 
 // The writing end of the program's standard input, if that is STOCKADE_STDIO_PIPE and was not taken before; else -1.

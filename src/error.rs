@@ -67,6 +67,23 @@ impl Error {
         }))
     }
 
+    /// What a panic said, for the borders to other languages, which no panic may cross.
+    #[cfg(any(feature = "capi", feature = "python"))]
+    pub(crate) fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = match (
+            payload.downcast_ref::<&str>(),
+            payload.downcast_ref::<String>(),
+        ) {
+            (Some(text), _) => text,
+            (_, Some(text)) => text.as_str(),
+            _ => "no message",
+        };
+        Self::new(
+            ErrorKind::Internal,
+            format!("a bug in stockade, please report it: {text}"),
+        )
+    }
+
     pub(crate) fn with_errno(mut self, errno: i32) -> Self {
         self.0.errno = errno;
         self

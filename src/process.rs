@@ -278,6 +278,26 @@ impl Process {
         self.channel.tell(KILL, REASON_CALLER)
     }
 
+    /// The descriptor of [`as_fd`](Process::as_fd), made at the first call.
+    pub(crate) fn pollable(&self) -> Result<BorrowedFd<'_>, Error> {
+        if self.epoll.get().is_none() {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+                .map_err(std::io::Error::from)
+                .and_then(|epoll| above_stdio(epoll.0))
+                .map(Epoll)
+                .map_err(|e| Error::system("making a descriptor to wait on", e))?;
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+            let _ = epoll.add(&self.channel, event);
+            for fd in self.lock().streams.open_fds() {
+                // SAFETY: open now, as it is among the streams, which are locked.
+                let _ = epoll.add(unsafe { BorrowedFd::borrow_raw(fd) }, event);
+            }
+            // Another thread may have been first: then this one goes.
+            let _ = self.epoll.set(epoll);
+        }
+        Ok(self.epoll.get().expect("set above").0.as_fd())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -400,24 +420,14 @@ impl AsFd for Process {
     /// A descriptor that is readable whenever [`poll`](Process::poll) has something to do; for use in an event loop.
     ///
     /// It belongs to the process, stays the same, and is for waiting only.
+    ///
+    /// # Panics
+    /// At the first call, if the host has no descriptor left.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll
-            .get_or_init(|| {
-                let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-                    .map_err(std::io::Error::from)
-                    .and_then(|epoll| above_stdio(epoll.0))
-                    .map(Epoll)
-                    .expect("the kernel has memory for an epoll");
-                let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-                let _ = epoll.add(&self.channel, event);
-                for fd in self.lock().streams.open_fds() {
-                    // SAFETY: open now, as it is among the streams, which are locked.
-                    let _ = epoll.add(unsafe { BorrowedFd::borrow_raw(fd) }, event);
-                }
-                epoll
-            })
-            .0
-            .as_fd()
+        match self.pollable() {
+            Ok(fd) => fd,
+            Err(e) => panic!("{e}"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What stands between C and Rust at every entry: NULL, text, bytes, out-parameters and panics.
 
 use super::error::stockade_error;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,24 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Signatures write it out, since cbindgen does not see through aliases with parameters.
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
 
-/// Runs `body` and turns a panic into an [`ErrorKind::Internal`].
+/// Runs `body` and turns a panic into an [`Internal`](crate::ErrorKind::Internal) error.
 pub(super) fn stop_panics<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // What a panic leaves half done stays behind a handle whose methods keep their own invariants (locks poison),
     // or is dropped here: nothing broken can be seen afterwards.
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        let text = match (
-            payload.downcast_ref::<&str>(),
-            payload.downcast_ref::<String>(),
-        ) {
-            (Some(text), _) => text,
-            (_, Some(text)) => text.as_str(),
-            _ => "no message",
-        };
-        Err(Error::new(
-            ErrorKind::Internal,
-            format!("a bug in stockade, please report it: {text}"),
-        ))
-    })
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|payload| Err(Error::from_panic(payload.as_ref())))
 }
 
 /// The entry of a function without a result: its status, and the error through `error`.

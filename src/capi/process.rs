@@ -6,7 +6,7 @@ use super::outcome::stockade_outcome;
 use crate::process::Process;
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -33,10 +33,12 @@ pub extern "C" fn stockade_process_pid(
 }
 
 /// A descriptor that poll(2) finds readable (POLLIN) whenever stockade_process_poll has something to do. Owned by
-/// the process: do not read or close it. -1 if process is NULL.
+/// the process: do not read or close it. -1 if process is NULL, or the caller has no descriptor left (EMFILE, ENFILE).
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_process_fd(process: Option<&stockade_process>) -> c_int {
-    read(process, -1, |p| p.0.as_fd().as_raw_fd())
+    read(process, -1, |p| {
+        p.0.pollable().map_or(-1, |fd| fd.as_raw_fd())
+    })
 }
 
 /// The writing end of the program's standard input, if that is STOCKADE_STDIO_PIPE and was not taken before; else -1.

@@ -9,7 +9,7 @@ use crate::python::spec::Spec;
 use crate::units;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long a wait may go on without a look at Python's pending signals. A signal that comes during the wait
@@ -65,8 +65,8 @@ impl Process {
     }
 
     /// The descriptor that is readable whenever `poll` has something to do.
-    fn fileno(&self) -> i32 {
-        self.inner().as_fd().as_raw_fd()
+    fn fileno(&self) -> PyResult<i32> {
+        guard(|| Ok(self.inner().pollable()?.as_raw_fd()))
     }
 
     /// Moves captured output along; the outcome's fields if the program has ended. Never blocks.

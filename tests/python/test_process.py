@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +308,9 @@ def test_descriptors_are_not_lost() -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_exhausted_descriptors_are_a_resource_error() -> None:
-    stockade.run(["true"])
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process have no descriptor more than it has."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     fillers = [os.open("/dev/null", os.O_RDONLY)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[0] + 20, limits[1]))
@@ -316,11 +318,21 @@ def test_exhausted_descriptors_are_a_resource_error() -> None:
         with contextlib.suppress(OSError):
             while True:
                 fillers.append(os.open("/dev/null", os.O_RDONLY))
-        with pytest.raises(stockade.ResourceError) as caught:
-            stockade.run(["true"])
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in fillers:
             os.close(fd)
-    assert caught.value.errno == errno.EMFILE
+
+
+def test_exhausted_descriptors_are_a_resource_error(sleeper: Sleeper) -> None:
+    process = stockade.popen(sleeper.args)
+    with no_descriptor_left():
+        for call in (lambda: stockade.run(["true"]), lambda: stockade.popen(["true"]), process.fileno):
+            with pytest.raises(stockade.ResourceError) as caught:
+                call()
+            assert caught.value.errno == errno.EMFILE
     assert stockade.run(["true"]).success
+    assert process.fileno() >= 0
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
