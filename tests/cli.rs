@@ -287,7 +287,14 @@ fn an_interrupt_ends_everything() {
         let flags: &[&str] = if json { &["--json"] } else { &[] };
         let script = "trap '' INT TERM; (sleep 1000 &) ; echo ready; sleep 1000";
         let args = [&["run"], flags, &["--", "/bin/sh", "-c", script]].concat();
-        let mut child = stockade(&args).stdout(Stdio::piped()).spawn().unwrap();
+        // These tests may run with the signal ignored (a shell's background job does), and the program would keep that.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT", env!("CARGO_BIN_EXE_stockade")])
+            .args(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdout = child.stdout.take().unwrap();
         if json {
             std::thread::sleep(Duration::from_millis(300));
