@@ -39,6 +39,21 @@ pub(crate) struct Orphan {
 }
 
 impl Orphan {
+    /// Ends it, and waits for that.
+    pub fn kill(&self) {
+        // SAFETY: a plain call; the pidfd is ours.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                libc::SIGKILL,
+                0,
+                0,
+            )
+        };
+        self.wait();
+    }
+
     /// Waits for its end. Init, not the host, reaps it.
     pub fn wait(&self) {
         let mut fd = libc::pollfd {

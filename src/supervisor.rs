@@ -202,15 +202,21 @@ impl Host {
     }
 
     fn start_with(cgroup_parent: Option<&str>, ids: Ids) -> Result<Host, Error> {
-        let cgroup = Cgroup::prepare(cgroup_parent)?;
-        let started = Host::launch(&ids, &cgroup);
-        let (socket, child) = match started {
-            Ok(started) => started,
-            Err(e) => {
-                cgroup.remove();
-                return Err(e);
-            }
-        };
+        let (socket, theirs) = pair()?;
+        let child = launch::supervisor(theirs.as_raw_fd())?;
+        drop(theirs);
+        let prepared = ids
+            .write(child.pid)
+            .and_then(|()| Cgroup::prepare(cgroup_parent, child.pid))
+            .and_then(|cgroup| match configure(&socket, &ids, &cgroup) {
+                Ok(()) => Ok(cgroup),
+                Err(e) => {
+                    child.kill();
+                    cgroup.remove();
+                    Err(e)
+                }
+            });
+        let cgroup = prepared.inspect_err(|_| child.kill())?;
         let keeps_groups = matches!(ids, Ids::Single { .. });
         let ids_text = match &ids {
             Ids::Single { note } => format!("CLONE_NEWUSER, the caller's id only: {note}"),
@@ -232,62 +238,45 @@ impl Host {
             lost: AtomicBool::new(false),
         })
     }
+}
 
-    fn launch(ids: &Ids, cgroup: &Cgroup) -> Result<(OwnedFd, Orphan), Error> {
-        let (ours, theirs) = pair()?;
-        let child = launch::supervisor(theirs.as_raw_fd())?;
-        drop(theirs);
-        let ended = |e: Error| {
-            // SAFETY: a plain call; the pidfd is ours.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_pidfd_send_signal,
-                    child.pidfd.as_raw_fd(),
-                    libc::SIGKILL,
-                    0,
-                    0,
-                )
-            };
-            child.wait();
-            e
-        };
-        ids.write(child.pid).map_err(ended)?;
-        let (map, count) = ids.mode();
-        let mut config = Config {
-            map,
-            ids: count,
-            cgroup: match cgroup.kind() {
-                Kind::None => CGROUP_NONE,
-                Kind::V2 => CGROUP_V2,
-                Kind::V1 => CGROUP_V1,
-            },
-            cgroup_dirs: cgroup.dirs().len() as u32,
-            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-            ..Config::NONE
-        };
-        let name = cgroup.name().as_bytes();
-        config.cgroup_name[..name.len()].copy_from_slice(name);
-        let me = own_pidfd().map_err(|e| ended(Error::system("pidfd_open of this process", e)))?;
-        config.host_pidfd = u32::from(me.is_some());
-        let mut fds: Vec<RawFd> = me.iter().map(|me| me.as_raw_fd()).collect();
-        fds.extend(cgroup.dirs().iter().map(|dir| dir.as_raw_fd()));
-        send(ours.as_raw_fd(), bytes_of(&config), &[], &fds)
-            .map_err(|e| ended(Error::system("configuring the supervisor", e)))?;
-        let mut buffer = [0; size_of::<Failure>()];
-        let answer = loop {
-            match nix::sys::socket::recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Err(nix::errno::Errno::EINTR) => {}
-                other => break other,
-            }
-        };
-        match answer.ok().and_then(|n| read_of::<Failure>(&buffer[..n])) {
-            Some(Failure { kind: READY, .. }) => Ok((ours, child)),
-            Some(failure) => Err(ended(remedy::explain(&failure, None))),
-            None => Err(ended(Error::new(
-                ErrorKind::Setup,
-                "the supervisor ended while starting; was it killed?",
-            ))),
+/// Tells a new supervisor what it works with, and waits until it is ready.
+fn configure(socket: &OwnedFd, ids: &Ids, cgroup: &Cgroup) -> Result<(), Error> {
+    let (map, count) = ids.mode();
+    let mut config = Config {
+        map,
+        ids: count,
+        cgroup: match cgroup.kind() {
+            Kind::None => CGROUP_NONE,
+            Kind::V2 => CGROUP_V2,
+            Kind::V1 => CGROUP_V1,
+        },
+        cgroup_dirs: cgroup.dirs().len() as u32,
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        ..Config::NONE
+    };
+    let name = cgroup.name().as_bytes();
+    config.cgroup_name[..name.len()].copy_from_slice(name);
+    let me = own_pidfd().map_err(|e| Error::system("pidfd_open of this process", e))?;
+    config.host_pidfd = u32::from(me.is_some());
+    let mut fds: Vec<RawFd> = me.iter().map(|me| me.as_raw_fd()).collect();
+    fds.extend(cgroup.dirs().iter().map(|dir| dir.as_raw_fd()));
+    send(socket.as_raw_fd(), bytes_of(&config), &[], &fds)
+        .map_err(|e| Error::system("configuring the supervisor", e))?;
+    let mut buffer = [0; size_of::<Failure>()];
+    let answer = loop {
+        match nix::sys::socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other,
         }
+    };
+    match answer.ok().and_then(|n| read_of::<Failure>(&buffer[..n])) {
+        Some(Failure { kind: READY, .. }) => Ok(()),
+        Some(failure) => Err(remedy::explain(&failure, None)),
+        None => Err(Error::new(
+            ErrorKind::Setup,
+            "the supervisor ended while starting; was it killed?",
+        )),
     }
 }
 

@@ -26,6 +26,12 @@ impl Host {
         Host::of(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
     }
 
+    /// The directory of process `pid`'s v2 group.
+    pub fn v2_of(&self, pid: i32) -> Option<PathBuf> {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        self.directory_v2(cgroup.lines().find_map(|line| line.strip_prefix("0::"))?)
+    }
+
     pub fn of(mountinfo: &str, cgroup: &str) -> Host {
         Host {
             mounts: mountinfo.lines().filter_map(Mount::parse).collect(),

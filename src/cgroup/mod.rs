@@ -1,12 +1,13 @@
 //! cgroups: which rung of the ladder this host allows, and what a run's groups are.
 //!
-//! Rung 1 is a writable cgroup v2 subtree, rung 3 the writable controllers of v1, rung 4 none at all (rung 2, systemd's
-//! user manager, is not here yet). This module decides and prepares; the supervisor makes a group for each run below
+//! Rung 1 is a writable cgroup v2 subtree, rung 2 a scope of systemd's, rung 3 the writable controllers of v1, rung 4
+//! none at all. This module decides and prepares; the supervisor makes a group for each run below
 //! the base directories that are prepared here, fills it in, reads and removes it, as a [`Layout`] says. The host
 //! process itself is never moved, and nothing of its own group is changed.
 
 mod host;
 mod sweep;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -104,11 +105,12 @@ struct Prepared {
 }
 
 impl Cgroup {
-    /// Finds the best rung and prepares it. Where there is no cgroup to be had, that is a rung too, with its reason.
+    /// Finds the best rung for the supervisor, process `pid`, and prepares it. Where there is no cgroup to be had, that
+    /// is a rung too, with its reason.
     ///
     /// # Errors
     /// For a `cgroup_parent` that cannot be used, or if this process has no descriptors left.
-    pub fn prepare(cgroup_parent: Option<&str>) -> Result<Cgroup, Error> {
+    pub fn prepare(cgroup_parent: Option<&str>, pid: i32) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let host = host::Host::read();
         if let Some(parent) = cgroup_parent {
@@ -116,17 +118,22 @@ impl Cgroup {
                 .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
             return Cgroup::with(Kind::V2, name, prepared);
         }
-        let v2 = match v2::prepare(&host, &name) {
-            Ok(prepared) => return Cgroup::with(Kind::V2, name, prepared),
-            Err(why) => format!("cgroup v2: {why}"),
-        };
-        let v1 = match v1::prepare(&host, &name) {
-            Ok(prepared) => return Cgroup::with(Kind::V1, name, prepared),
-            Err(why) => format!("cgroup v1: {why}"),
-        };
+        type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
+        let rungs: [Rung; 3] = [
+            ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name)),
+            ("systemd", Kind::V2, &|| systemd::prepare(&host, &name, pid)),
+            ("cgroup v1", Kind::V1, &|| v1::prepare(&host, &name)),
+        ];
+        let mut lacks = Vec::new();
+        for (rung, kind, prepare) in rungs {
+            match prepare() {
+                Ok(prepared) => return Cgroup::with(kind, name.clone(), prepared),
+                Err(why) => lacks.push(format!("{rung}: {why}")),
+            }
+        }
         let none = Prepared {
             bases: Vec::new(),
-            lacks: vec![v2, v1],
+            lacks,
         };
         Cgroup::with(Kind::None, String::new(), none)
     }

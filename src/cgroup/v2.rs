@@ -1,7 +1,7 @@
 //! Rung 1: a subtree of the unified hierarchy (Linux's admin-guide/cgroup-v2).
 
 use super::host::Host;
-use super::{Base, Cgroup, Prepared, Swap, keyed, may_write, sweep};
+use super::{Base, Cgroup, Prepared, Swap, keyed, may_write, sweep, systemd};
 use crate::outcome::Usage;
 use std::fs;
 use std::io;
@@ -61,6 +61,12 @@ pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
                 )
             })?
     };
+    if systemd::manages(parent) {
+        return Err(format!(
+            "`{}`, the group above this process's own, is systemd's to manage",
+            parent.display()
+        ));
+    }
     if !may_write(&parent.join("cgroup.procs")) {
         return Err(format!(
             "`{}`, the group above this process's own, may not be written: start the program in a delegated group",
@@ -93,13 +99,13 @@ pub(super) fn prepare_given(host: &Host, parent: &Path, name: &str) -> Result<Pr
 }
 
 /// The root of the hierarchy is the only group that has no type.
-fn is_root(dir: &Path) -> bool {
+pub(super) fn is_root(dir: &Path) -> bool {
     !dir.join("cgroup.type").exists()
 }
 
-fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> {
-    let offered = words(parent, "cgroup.controllers");
-    if !WANTED.iter().any(|c| offered.iter().any(|o| o == c)) {
+/// Prepares a base in `parent`, a group without processes.
+pub(super) fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> {
+    if !offers_any(parent) {
         return Err(
             "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
         );
@@ -192,6 +198,12 @@ fn enable(parent: &Path, path: &Path, changed: &mut Vec<&'static str>) -> Result
         bases: vec![base],
         lacks,
     })
+}
+
+/// Whether any controller that is wanted can be used in `dir`.
+pub(super) fn offers_any(dir: &Path) -> bool {
+    let offered = words(dir, "cgroup.controllers");
+    WANTED.iter().any(|c| offered.iter().any(|o| o == c))
 }
 
 fn words(dir: &Path, file: &str) -> Vec<String> {

@@ -63,12 +63,10 @@ fn delegate(host: &Host) -> String {
     }
     if host.exists("/sys/fs/cgroup/cgroup.controllers") && host.exists("/run/systemd/system") {
         return format!(
-            "start the program as `systemd-run --user --scope -p Delegate=yes -- PROGRAM`; if a controller is lacking \
-             then: sudo mkdir -p /etc/systemd/system/user@.service.d && \
-             printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
+            "if it is the user's manager that is lacking: sudo loginctl enable-linger {user}; if a controller is: sudo \
+             mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
              sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in \
-             again as {user}; for a system service: `Delegate=yes` and `DelegateSubgroup=main` (systemd 254) in its \
-             [Service] section"
+             again as {user}"
         );
     }
     format!(
