@@ -34,13 +34,14 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 /// Files of /proc that show or change the host; covered, as Docker does.
-const MASKED: [&str; 5] = [
+const MASKED: [&str; 4] = [
     "/proc/kcore",
     "/proc/keys",
-    "/proc/sysrq-trigger",
     "/proc/timer_list",
     "/proc/sched_debug",
 ];
+/// Likewise, made read-only.
+const READ_ONLY: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
 /// Directories that are the sandbox's own, whatever the root file system has there.
 const OWN: [&str; 6] = ["dev", "proc", "sys", "tmp", "work", "run"];
 
@@ -203,10 +204,9 @@ impl Root {
     fn setup(&mut self, spec: &Spec) -> Result<(), Error> {
         let s = &mut self.setup;
         s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
-        for path in masked() {
-            s.text(S_MASK, 0, 0, 0, &[path.as_bytes()]);
+        for &(step, path) in guarded() {
+            s.text(step, 0, 0, 0, &[path.as_bytes()]);
         }
-        s.text(S_READ_ONLY, 0, 0, 0, &[b"/proc/sys"]);
         // One file system for all that is writable, so that `disk` and `inodes` are totals.
         let disk = spec.disk.unwrap_or(DISK_DEFAULT);
         let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
@@ -277,13 +277,15 @@ impl Root {
     }
 }
 
-/// Those of [`MASKED`] that this kernel has. Looked up once.
-fn masked() -> &'static [&'static str] {
-    static THERE: Once<Vec<&str>> = Once::new();
+/// Those of [`MASKED`] and [`READ_ONLY`] that this kernel has, with their steps. Looked up once.
+fn guarded() -> &'static [(u16, &'static str)] {
+    static THERE: Once<Vec<(u16, &str)>> = Once::new();
     THERE.get_or_init(|| {
-        MASKED
-            .into_iter()
-            .filter(|path| Path::new(path).exists())
+        let masked = MASKED.into_iter().map(|path| (S_MASK, path));
+        let read_only = READ_ONLY.into_iter().map(|path| (S_READ_ONLY, path));
+        masked
+            .chain(read_only)
+            .filter(|(_, path)| Path::new(path).exists())
             .collect()
     })
 }

@@ -217,7 +217,7 @@ fn the_cgroup_rung_is_the_trial_runs() {
     };
     assert!(fix(&host.host).contains("chown -R alice stockade "));
     fs::create_dir_all(host.host.at("/run/systemd/system")).unwrap();
-    assert!(fix(&host.host).contains("systemd-run --user --scope -p Delegate=yes"));
+    assert!(fix(&host.host).contains("sudo loginctl enable-linger alice"));
     fs::remove_dir_all(host.host.at("/sys/fs/cgroup")).unwrap();
     assert!(fix(&host.host).contains("chown -R alice $c/stockade "));
     host.host.container = Some(Container::Kubernetes);
