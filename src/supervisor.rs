@@ -202,21 +202,28 @@ impl Host {
     }
 
     fn start_with(cgroup_parent: Option<&str>, ids: Ids) -> Result<Host, Error> {
-        let (socket, theirs) = pair()?;
-        let child = launch::supervisor(theirs.as_raw_fd())?;
-        drop(theirs);
-        let prepared = ids
+        // A caller's mistake is found before anything is started; systemd is asked for what has been.
+        let given = cgroup_parent.map(Cgroup::in_parent).transpose()?;
+        let started = pair().and_then(|(ours, theirs)| {
+            let child = launch::supervisor(theirs.as_raw_fd())?;
+            Ok((ours, child))
+        });
+        let (socket, child) = started.inspect_err(|_| remove(&given))?;
+        let cgroup = ids
             .write(child.pid)
-            .and_then(|()| Cgroup::prepare(cgroup_parent, child.pid))
-            .and_then(|cgroup| match configure(&socket, &ids, &cgroup) {
-                Ok(()) => Ok(cgroup),
-                Err(e) => {
-                    child.kill();
-                    cgroup.remove();
-                    Err(e)
-                }
-            });
-        let cgroup = prepared.inspect_err(|_| child.kill())?;
+            .and_then(|()| match &given {
+                Some(_) => Ok(None),
+                None => Cgroup::find(child.pid).map(Some),
+            })
+            .inspect_err(|_| {
+                child.kill();
+                remove(&given);
+            })?;
+        let cgroup = cgroup.or(given).expect("one of them was made");
+        configure(&socket, &ids, &cgroup).inspect_err(|_| {
+            child.kill();
+            cgroup.remove();
+        })?;
         let keeps_groups = matches!(ids, Ids::Single { .. });
         let ids_text = match &ids {
             Ids::Single { note } => format!("CLONE_NEWUSER, the caller's id only: {note}"),
@@ -237,6 +244,12 @@ impl Host {
             cgroup,
             lost: AtomicBool::new(false),
         })
+    }
+}
+
+fn remove(cgroup: &Option<Cgroup>) {
+    if let Some(cgroup) = cgroup {
+        cgroup.remove();
     }
 }
 

@@ -105,19 +105,25 @@ struct Prepared {
 }
 
 impl Cgroup {
+    /// Prepares the group that the caller has named.
+    ///
+    /// # Errors
+    /// If it cannot be used, or if this process has no descriptors left.
+    pub fn in_parent(parent: &str) -> Result<Cgroup, Error> {
+        let name = sweep::new_name();
+        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name)
+            .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
+        Cgroup::with(Kind::V2, name, prepared)
+    }
+
     /// Finds the best rung for the supervisor, process `pid`, and prepares it. Where there is no cgroup to be had, that
     /// is a rung too, with its reason.
     ///
     /// # Errors
-    /// For a `cgroup_parent` that cannot be used, or if this process has no descriptors left.
-    pub fn prepare(cgroup_parent: Option<&str>, pid: i32) -> Result<Cgroup, Error> {
+    /// If this process has no descriptors left.
+    pub fn find(pid: i32) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let host = host::Host::read();
-        if let Some(parent) = cgroup_parent {
-            let prepared = v2::prepare_given(&host, Path::new(parent), &name)
-                .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
-            return Cgroup::with(Kind::V2, name, prepared);
-        }
         type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
         let rungs: [Rung; 3] = [
             ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name)),
