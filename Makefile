@@ -2,6 +2,7 @@
 #
 #     make demo     build, and grade HumanEval in sandboxes: about two minutes
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
+#     make test-vm  build, and run the Rust suite on older and newer kernels, in emulated machines: see tests/vm/README.md
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make lint     formats, clippy, ruff, mypy
 #     make lib      the C libraries, shared and static
@@ -122,6 +123,14 @@ test: $(WHEELS)/.made
 	scripts/packages.sh test
 	scripts/test.sh $(WHEELS)
 
+# Root is needed to make the machines' images, once. [KERNELS="bookworm ..."] [SHAPES="delegated login root service"]
+KERNELS ?= bullseye bookworm bookworm-backports trixie-backports
+SHAPES ?= delegated login root
+
+.PHONY: test-vm
+test-vm:
+	tests/vm/run.sh "$(KERNELS)" "$(SHAPES)"
+
 lint: $(VENV)/.lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
@@ -129,6 +138,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check python tests examples benches
 	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
+	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 

@@ -1,0 +1,161 @@
+#!/bin/bash
+# Makes what machine.py boots: a Debian root file system (systemd, D-Bus, a user `tester` that lingers), and for each
+# kernel named the kernel, its modules and a tiny initramfs. What is there already is left as it is.
+#
+#     tests/vm/build-image.sh KERNEL...
+#
+# A KERNEL is the Debian suite that the newest linux-image-cloud-amd64 is taken from: bullseye, bookworm-backports, ...
+# Needs root on Debian, and its own package sources; what is missing of QEMU and mmdebstrap it installs.
+#
+#     STOCKADE_VM_CACHE  where images are kept  (~/.cache/stockade-vm)
+#     VM_SUITE           the guest's user space (bookworm)
+set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+cache=${STOCKADE_VM_CACHE:-$HOME/.cache/stockade-vm}
+suite=${VM_SUITE:-bookworm}
+
+packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,udev,kmod,uidmap,iproute2,procps,python3,strace
+
+# What a machine that is thrown away after one command need not start.
+unwanted="systemd-udevd.service systemd-udev-trigger.service systemd-udevd-control.socket
+    systemd-udevd-kernel.socket systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
+    systemd-update-utmp.service systemd-journal-flush.service systemd-sysusers.service
+    systemd-random-seed.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-setup-dev-early.service
+    kmod-static-nodes.service sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+    dev-hugepages.mount systemd-modules-load.service systemd-remount-fs.service systemd-repart.service
+    systemd-firstboot.service systemd-machine-id-commit.service systemd-initctl.socket
+    systemd-ask-password-console.path systemd-ask-password-wall.path systemd-pcrphase.service
+    systemd-pcrphase-sysinit.service cryptsetup.target integritysetup.target veritysetup.target
+    systemd-tmpfiles-clean.timer systemd-pstore.service systemd-journald-audit.socket modprobe@.service"
+
+install_missing() {
+    local wanted=() command package
+    while read -r command package; do
+        command -v "$command" >/dev/null || wanted+=("$package")
+    done <<'END'
+qemu-system-x86_64 qemu-system-x86
+qemu-img qemu-utils
+mmdebstrap mmdebstrap
+depmod kmod
+mke2fs e2fsprogs
+busybox busybox-static
+xz xz-utils
+END
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${wanted[@]}" </dev/null
+}
+
+# The Debian mirror that apt uses on this machine.
+mirror() {
+    # shellcheck disable=SC2016 # apt's own variable
+    apt-get indextargets --format '$(REPO_URI)' | grep -v security | sort -u | head -n 1
+}
+
+ext4() { # ext4 SIZE DIRECTORY IMAGE
+    truncate -s "$1" "$3"
+    mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=1 -d "$2" "$3"
+}
+
+build_root() {
+    local image=$cache/root-$suite.img root=$tmp/root unit
+    [ ! -e "$image" ] || return 0
+    echo "making $image" >&2
+    mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$root" "$(mirror)"
+    rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
+    chroot "$root" useradd -m -u 1000 -s /bin/bash tester
+    mkdir -p "$root/var/lib/systemd/linger"
+    touch "$root/var/lib/systemd/linger/tester"
+    for unit in $unwanted; do
+        ln -sf /dev/null "$root/etc/systemd/system/$unit"
+    done
+    echo vm >"$root/etc/hostname"
+    echo '127.0.0.1 localhost vm' >"$root/etc/hosts"
+    echo 5f0b1c0ade0000000000000000000001 >"$root/etc/machine-id"
+    install -m 755 "$here/agent.sh" "$root/usr/local/bin/agent"
+    install -m 644 "$here/agent.service" "$root/etc/systemd/system/agent.service"
+    printf '[Unit]\nRequires=basic.target agent.service\nAfter=basic.target\nAllowIsolate=yes\n' \
+        >"$root/etc/systemd/system/agent.target"
+    ln -sf agent.target "$root/etc/systemd/system/default.target"
+    # Each kernel brings its modules on a disk of their own.
+    rm -rf "$root/usr/lib/modules"
+    mkdir "$root/kernel-modules"
+    ln -s /kernel-modules "$root/usr/lib/modules"
+    ext4 4G "$root" "$image.new"
+    rm -rf --one-file-system "$root"
+    mv "$image.new" "$image"
+}
+
+# A kernel's packages, unpacked into $tmp/kernel/files.
+fetch_kernel() {
+    local kernel=$1 dir=$tmp/kernel name release parts options package
+    rm -rf "$dir"
+    mkdir -p "$dir"/{state/lists/partial,cache/archives/partial,packages,files}
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $kernel main" >"$dir/sources.list"
+    options=(-qq -o "Dir::State=$dir/state" -o "Dir::Cache=$dir/cache" -o Dir::Etc::SourceParts=/nonexistent
+        -o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update
+    # linux-image-cloud-amd64 depends on the newest kernel; those of late come split into several packages.
+    name=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+    release=${name#linux-image-}
+    parts=$(apt-cache "${options[@]}" depends "$name" |
+        awk -v r="$release" '$2 ~ "^linux-(base|binary|modules)-" && index($2, r) {print $2}')
+    # shellcheck disable=SC2086 # a list of words
+    (cd "$dir/packages" && apt-get "${options[@]}" download "$name" $parts)
+    for package in "$dir"/packages/*.deb; do
+        dpkg-deb -x "$package" "$dir/files"
+    done
+    [ -d "$dir/files/lib/modules" ] || { mkdir -p "$dir/files/lib" && mv "$dir/files/usr/lib/modules" "$dir/files/lib/"; }
+}
+
+build_kernel() {
+    local kernel=$1 out=$cache/kernel-$1 files=$tmp/kernel/files initrd=$tmp/kernel/initrd release module image
+    [ ! -e "$out/vmlinuz" ] || return 0
+    echo "making $out" >&2
+    fetch_kernel "$kernel"
+    mkdir -p "$out" "$initrd"/{bin,mod,new,dev,proc,sys}
+    release=$(ls "$files/lib/modules")
+    find "$files/lib/modules" -name '*.ko.xz' -exec xz -d {} +
+    # Drivers for hardware that is not there would only need room.
+    (cd "$files/lib/modules/$release" && rm -rf build source kernel/sound kernel/arch/x86/kvm \
+        kernel/drivers/{gpu,scsi,ata,infiniband,nvme,md,hid,usb,mmc,hv,xen,platform,input,nvdimm,target,vfio,video} \
+        kernel/drivers/net/{ethernet,wireless} kernel/fs/{xfs,btrfs,nfs,nfsd,smb,cifs,ceph,ocfs2,f2fs,jfs,ntfs3,bcachefs})
+    depmod -b "$files" "$release"
+    ext4 256M "$files/lib/modules" "$out/modules.img"
+    # The initramfs has the modules that find the two disks.
+    for module in virtio_pci virtio_blk virtio_console virtio_rng ext4; do
+        modprobe -d "$files" -S "$release" --show-depends "$module" 2>/dev/null || true
+    done | awk '$1 == "insmod" && !seen[$2]++ {print $2}' | while read -r module; do
+        cp "$module" "$initrd/mod/"
+        echo "/mod/${module##*/}"
+    done >"$initrd/mod/order"
+    cp "$(command -v busybox)" "$initrd/bin/busybox"
+    for module in sh mount insmod switch_root poweroff; do
+        ln -s busybox "$initrd/bin/$module"
+    done
+    install -m 755 "$here/initrd.sh" "$initrd/init"
+    (cd "$initrd" && find . | busybox cpio -o -H newc 2>/dev/null) >"$out/initrd"
+    echo "$release" >"$out/release"
+    image=$files/boot/vmlinuz-$release
+    [ -e "$image" ] || image=$files/lib/modules/$release/vmlinuz
+    cp "$image" "$out/vmlinuz"
+}
+
+[ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+here=$(cd "$(dirname "$0")" && pwd)
+missing=
+for image in "root-$suite.img" "${@/#/kernel-}"; do
+    [ -e "$cache/$image" ] || missing="$missing $image"
+done
+[ -n "$missing" ] || exit 0
+[ "$(id -u)" = 0 ] || { echo "making the images$missing needs root" >&2; exit 1; }
+install_missing
+mkdir -p "$cache"
+tmp=$(mktemp -d "$cache/build.XXXXXX")
+trap 'rm -rf --one-file-system "$tmp"' EXIT
+build_root
+for kernel; do
+    build_kernel "$kernel"
+done

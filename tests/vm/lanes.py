@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Runs the Rust suite in virtual machines: one lane for each kernel and each place in the guest's cgroups.
+
+tests/vm/lanes.py --suite SUITE_BINARY --guest GUEST_BINARY [--kernel K]... [--shape S]... [-- SUITE_ARGUMENT...]
+tests/vm/lanes.py --kernel K --shape S --run -- COMMAND [ARGUMENT...]
+
+Every lane is run, whatever fails; the table at the end counts and names what was skipped and what failed.
+"""
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machine import SENT, SHAPES, VmError, run
+
+HERE = Path(__file__).resolve().parent
+# Emulation makes system calls 3 times as slow, and the start of a program 65 times: counts go down, bounds on time up.
+SLOW = {"STOCKADE_SUITE_RUNS": "200", "STOCKADE_SUITE_KILLS": "15", "STOCKADE_SUITE_SLOWNESS": "5"}
+LANE_SECONDS = 1800
+
+
+@dataclass
+class Lane:
+    """One run of the suite and what came of it."""
+
+    kernel: str
+    shape: str
+    passed: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0
+    error: str = ""
+
+    def read(self, text: str) -> None:
+        """Takes the names out of what the suite said."""
+        for name, word in re.findall(r"^test (\S+) \.\.\. .*?(ok|FAILED)$", text, re.MULTILINE):
+            (self.passed if word == "ok" else self.failed).add(name)
+        for name, why in re.findall(r"skipped: (\S+): (.*)", text):
+            scenario = re.match(r"(scenario `.*?`): (.*)", why)
+            what, why = scenario.groups() if scenario else (name, why)
+            self.skipped[what] = why
+        self.passed -= self.skipped.keys()
+        if "test result: " not in text:
+            self.error = self.error or "the suite did not come to its end"
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.error
+
+
+def show(data: bytes) -> None:
+    """Passes on what a machine says."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def run_lane(lane: Lane, options: argparse.Namespace) -> None:
+    """Runs the suite in one lane, passing on what it says."""
+    said: list[bytes] = []
+
+    def listen(data: bytes) -> None:
+        said.append(data)
+        show(data)
+
+    files = {
+        "suite": options.suite,
+        "guest/guest": options.guest,
+        "tests/scenarios.json": HERE.parent / "scenarios.json",
+    }
+    env = {"CARGO_MANIFEST_DIR": SENT, "STOCKADE_SUITE_GUEST": f"{SENT}/guest", **SLOW}
+    start = time.monotonic()
+    try:
+        place = {"kernel": lane.kernel, "shape": lane.shape}
+        suite = [f"{SENT}/suite", *options.command]
+        run(suite, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
+    except VmError as error:
+        lane.error = str(error)
+    lane.seconds = time.monotonic() - start
+    lane.read(b"".join(said).decode(errors="replace"))
+
+
+def report(lanes: list[Lane]) -> None:
+    """The table, and the names behind its numbers."""
+    print(f"\n{'kernel':20} {'shape':10} {'passed':>6} {'skipped':>7} {'failed':>6} {'seconds':>7}")
+    for lane in lanes:
+        numbers = f"{len(lane.passed):6} {len(lane.skipped):7} {len(lane.failed):6} {lane.seconds:7.0f}"
+        print(f"{lane.kernel:20} {lane.shape:10} {numbers}  {lane.error.splitlines()[0] if lane.error else ''}")
+    for lane in lanes:
+        for what, why in sorted(lane.skipped.items()):
+            print(f"skipped: {lane.kernel} {lane.shape}: {what}: {why}")
+    for lane in lanes:
+        for what in sorted(lane.failed):
+            print(f"FAILED: {lane.kernel} {lane.shape}: {what}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", action="append", required=True, help="Debian suite that the kernel is from")
+    parser.add_argument("--shape", action="append", required=True, choices=sorted(SHAPES))
+    parser.add_argument("--suite", type=Path)
+    parser.add_argument("--guest", type=Path)
+    parser.add_argument("--run", action="store_true", help="run this command instead of the suite")
+    parser.add_argument("command", nargs="*")
+    options = parser.parse_args()
+    lanes = [Lane(kernel, shape) for kernel in options.kernel for shape in options.shape]
+    if options.run:
+        kernel, shape = options.kernel[0], options.shape[0]
+        seconds = LANE_SECONDS
+        return run(options.command, kernel=kernel, shape=shape, files={}, env={}, timeout=seconds, on_output=show)
+    for lane in lanes:
+        print(f"\n==== {lane.kernel}, {lane.shape}", flush=True)
+        run_lane(lane, options)
+    report(lanes)
+    return 0 if all(lane.good for lane in lanes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
