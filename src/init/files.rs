@@ -60,7 +60,10 @@ type Name = Text<256>;
 /// The directory that `path` lies in, made if `make`, and the last component (`None` for the root itself).
 fn parent(path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
     let mut dir = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
-    let mut parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+    let mut parts = path
+        .split(|b| *b == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .peekable();
     while let Some(part) = parts.next() {
         if part == b".." || part.len() > 255 {
             close(dir);

@@ -24,7 +24,10 @@ pub struct Groups {
 }
 
 impl Groups {
-    pub const NONE: Groups = Groups { name: 0, dirs: [-1; CGROUPS_MAX] };
+    pub const NONE: Groups = Groups {
+        name: 0,
+        dirs: [-1; CGROUPS_MAX],
+    };
 
     /// Makes the groups that `plan` asks for and opens what a program enters by.
     pub fn make(
@@ -34,7 +37,10 @@ impl Groups {
         enter: &mut [Fd; CGROUPS_MAX],
         into: &mut Fd,
     ) -> core::result::Result<Groups, (u32, u32, i32)> {
-        let mut groups = Groups { name, ..Groups::NONE };
+        let mut groups = Groups {
+            name,
+            ..Groups::NONE
+        };
         for (at, payload) in plan.steps(plan.head.limits) {
             let dir = at.op.a as usize % CGROUPS_MAX;
             let result = match at.op.code {
@@ -159,11 +165,20 @@ pub struct Reads {
 }
 
 impl Reads {
-    pub const NONE: Reads = Reads { files: [Read { dir: 0, name: [0; 47] }; 16], count: 0 };
+    pub const NONE: Reads = Reads {
+        files: [Read {
+            dir: 0,
+            name: [0; 47],
+        }; 16],
+        count: 0,
+    };
 
     pub fn of(plan: &Plan) -> Reads {
         let mut reads = Reads::NONE;
-        for (at, payload) in plan.steps(plan.head.limits).filter(|(at, _)| at.op.code == L_READ) {
+        for (at, payload) in plan
+            .steps(plan.head.limits)
+            .filter(|(at, _)| at.op.code == L_READ)
+        {
             if let (Some(read), Ok(name)) = (reads.files.get_mut(reads.count), text(payload)) {
                 read.dir = (at.op.a as usize % CGROUPS_MAX) as u8;
                 let n = name.bytes().len().min(46);

@@ -16,19 +16,34 @@ impl<'a> Plan<'a> {
     pub fn new(message: &'a mut [u8], last_fd: Option<Fd>) -> Result<Plan<'a>> {
         let head: Request = read_of(message).ok_or(EPROTO)?;
         if head.in_memfd == 0 {
-            return Ok(Plan { head, bytes: &mut message[size_of::<Request>()..], mapped: false });
+            return Ok(Plan {
+                head,
+                bytes: &mut message[size_of::<Request>()..],
+                mapped: false,
+            });
         }
         Plan::mapped(head, last_fd.ok_or(EPROTO)?)
     }
 
     /// From a memfd alone, so that it can outlive the message.
     pub fn mapped(head: Request, fd: Fd) -> Result<Plan<'static>> {
-        Ok(Plan { head, bytes: map_private(fd, head.in_memfd as usize)?, mapped: true })
+        Ok(Plan {
+            head,
+            bytes: map_private(fd, head.in_memfd as usize)?,
+            mapped: true,
+        })
     }
 
     pub fn steps(&self, section: Section) -> Steps<'_> {
-        let (from, to) = (section.offset as usize, (section.offset + section.len) as usize);
-        Steps { bytes: self.bytes.get(..to).unwrap_or(&[]), at: from, index: 0 }
+        let (from, to) = (
+            section.offset as usize,
+            (section.offset + section.len) as usize,
+        );
+        Steps {
+            bytes: self.bytes.get(..to).unwrap_or(&[]),
+            at: from,
+            index: 0,
+        }
     }
 
     pub fn payload(&mut self, step: &Step) -> &mut [u8] {
@@ -65,7 +80,12 @@ impl<'a> Iterator for Steps<'a> {
         let at = self.at + size_of::<Op>();
         let len = op.len as usize;
         let payload = self.bytes.get(at..at + len)?;
-        let step = Step { index: self.index, op, at, len };
+        let step = Step {
+            index: self.index,
+            op,
+            at,
+            len,
+        };
         self.at = at + len.next_multiple_of(8);
         self.index += 1;
         Some((step, payload))
@@ -115,7 +135,10 @@ pub struct Text<const N: usize> {
 
 impl<const N: usize> Text<N> {
     pub fn new() -> Self {
-        Text { buffer: [0; N], len: 0 }
+        Text {
+            buffer: [0; N],
+            len: 0,
+        }
     }
     /// Appends; what would not fit is cut.
     pub fn add(mut self, bytes: &[u8]) -> Self {

@@ -19,7 +19,12 @@ pub struct Start {
 
 impl Start {
     pub fn close(&mut self) {
-        for fd in self.stdio.iter_mut().chain(self.enter.iter_mut()).chain([&mut self.into_cgroup]) {
+        for fd in self
+            .stdio
+            .iter_mut()
+            .chain(self.enter.iter_mut())
+            .chain([&mut self.into_cgroup])
+        {
             close(*fd);
             *fd = -1;
         }
@@ -34,12 +39,25 @@ struct Child<'a, 'p> {
 }
 
 /// Starts the program of `plan`: its pid, and a pidfd if the plan wants one (else -1).
-pub fn spawn(plan: &mut Plan, start: &Start, stack: &mut [u8]) -> core::result::Result<(i32, Fd), Failure> {
+pub fn spawn(
+    plan: &mut Plan,
+    start: &Start,
+    stack: &mut [u8],
+) -> core::result::Result<(i32, Fd), Failure> {
     let wanted = plan.head.flags & WANT_PIDFD != 0;
-    let mut child = Child { plan, start, fault: None };
+    let mut child = Child {
+        plan,
+        start,
+        fault: None,
+    };
     let mut pidfd: Fd = -1;
     let mut args = CloneArgs {
-        flags: if wanted { CLONE_PIDFD } else { 0 } | if start.into_cgroup >= 0 { CLONE_INTO_CGROUP } else { 0 },
+        flags: if wanted { CLONE_PIDFD } else { 0 }
+            | if start.into_cgroup >= 0 {
+                CLONE_INTO_CGROUP
+            } else {
+                0
+            },
         pidfd: &raw mut pidfd as u64,
         exit_signal: SIGCHLD as u64,
         cgroup: start.into_cgroup.max(0) as u64,
@@ -52,9 +70,12 @@ pub fn spawn(plan: &mut Plan, start: &Start, stack: &mut [u8]) -> core::result::
             close(pidfd);
             Err(fault)
         }
-        (Err(errno), _) => {
-            Err(Failure { kind: FAILED, section: IN_STEP, index: STEP_SPAWN, errno: errno as u32 })
-        }
+        (Err(errno), _) => Err(Failure {
+            kind: FAILED,
+            section: IN_STEP,
+            index: STEP_SPAWN,
+            errno: errno as u32,
+        }),
     }
 }
 
@@ -62,7 +83,12 @@ extern "C" fn run_child(child: usize) -> ! {
     // SAFETY: `spawn` passes a live Child and does nothing until we have ended or executed.
     let child = unsafe { &mut *(child as *mut Child) };
     let (section, index, errno) = prepare_and_exec(child);
-    child.fault = Some(Failure { kind: FAILED, section, index, errno: errno as u32 });
+    child.fault = Some(Failure {
+        kind: FAILED,
+        section,
+        index,
+        errno: errno as u32,
+    });
     exit(127)
 }
 
@@ -131,7 +157,11 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
 
 /// Tries the plan's paths in order; comes back only if none could be executed.
 fn exec(child: &mut Child) -> Fault {
-    let Some((at, _)) = child.plan.steps(child.plan.head.run).find(|(at, _)| at.op.code == R_EXEC) else {
+    let Some((at, _)) = child
+        .plan
+        .steps(child.plan.head.run)
+        .find(|(at, _)| at.op.code == R_EXEC)
+    else {
         return (IN_STEP, STEP_PLAN, EPROTO);
     };
     let payload = child.plan.payload(&at);
@@ -155,7 +185,12 @@ fn exec(child: &mut Child) -> Fault {
     }
     let args = table.as_ptr().cast::<usize>();
     // SAFETY: the lengths were checked just above; each table ends with a zero that the host has put there.
-    let (env, paths) = unsafe { (args.add(head.args as usize + 1), args.add(head.args as usize + head.env as usize + 2)) };
+    let (env, paths) = unsafe {
+        (
+            args.add(head.args as usize + 1),
+            args.add(head.args as usize + head.env as usize + 2),
+        )
+    };
     let mut errno = ENOENT;
     for i in 0..head.paths as usize {
         // SAFETY: `i` is inside the table, whose entries now are addresses of NUL-terminated strings in the payload.

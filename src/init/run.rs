@@ -55,7 +55,14 @@ pub enum Due {
 }
 
 impl Run {
-    pub fn new(sandbox: usize, channel: Fd, head: &Request, groups: Groups, reads: Reads, cpus: u32) -> Run {
+    pub fn new(
+        sandbox: usize,
+        channel: Fd,
+        head: &Request,
+        groups: Groups,
+        reads: Reads,
+        cpus: u32,
+    ) -> Run {
         Run {
             sandbox,
             channel,
@@ -117,7 +124,8 @@ impl Run {
             if self.cpu_limit > 0 && self.seen.cpu >= self.cpu_limit {
                 return Due::Kill(REASON_CPU);
             }
-            if (self.memory_limit > 0 && self.seen.memory > self.memory_limit) || self.oom_killed() {
+            if (self.memory_limit > 0 && self.seen.memory > self.memory_limit) || self.oom_killed()
+            {
                 return Due::Kill(REASON_MEMORY);
             }
             self.plan_look(now);
@@ -146,7 +154,11 @@ impl Run {
             }
         }
         if let Some(read) = self.read(self.cpu_read) {
-            let len = self.cpu_key.iter().position(|b| *b == 0).unwrap_or(self.cpu_key.len());
+            let len = self
+                .cpu_key
+                .iter()
+                .position(|b| *b == 0)
+                .unwrap_or(self.cpu_key.len());
             let units = self.groups.number(read, &self.cpu_key[..len]).unwrap_or(0);
             seen.cpu = units * self.cpu_unit;
         }
@@ -157,7 +169,9 @@ impl Run {
     /// Whether the kernel has ended a part of the run for want of memory.
     fn oom_killed(&self) -> bool {
         // With the space: another key of the file begins in the same way.
-        self.read(self.oom_read).and_then(|read| self.groups.number(read, b"oom_kill ")).is_some_and(|n| n > 0)
+        self.read(self.oom_read)
+            .and_then(|read| self.groups.number(read, b"oom_kill "))
+            .is_some_and(|n| n > 0)
     }
 
     /// A file by its number in the plan, which is one more than its place.
@@ -166,7 +180,9 @@ impl Run {
     }
 
     fn disk_used(&self) -> u64 {
-        let Ok(disk) = fstatfs(self.disk) else { return 0 };
+        let Ok(disk) = fstatfs(self.disk) else {
+            return 0;
+        };
         (disk.blocks - disk.blocks_free) * disk.block_size
     }
 

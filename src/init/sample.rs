@@ -15,7 +15,10 @@ pub struct Sample {
 
 /// The procfs of the sandbox whose init is `pid`.
 pub fn open_proc(pid: i32) -> Result<Fd> {
-    let path = Text::<40>::new().add(b"/proc/").number(pid as u64).add(b"/root/proc");
+    let path = Text::<40>::new()
+        .add(b"/proc/")
+        .number(pid as u64)
+        .add(b"/root/proc");
     openat(AT_FDCWD, path.text(), O_RDONLY | O_DIRECTORY, 0)
 }
 
@@ -23,7 +26,9 @@ pub fn open_proc(pid: i32) -> Result<Fd> {
 pub fn sample(proc: Fd, exact: bool) -> Sample {
     let mut sum = Sample::default();
     // A descriptor of its own, so that reading starts at the beginning.
-    let Ok(dir) = openat(proc, s!("."), O_RDONLY | O_DIRECTORY, 0) else { return sum };
+    let Ok(dir) = openat(proc, s!("."), O_RDONLY | O_DIRECTORY, 0) else {
+        return sum;
+    };
     let mut entries = [0u8; 4096];
     while let Ok(n) = getdents(dir, &mut entries) {
         if n == 0 {
@@ -50,7 +55,10 @@ fn add(sum: &mut Sample, proc: Fd, pid: &[u8], exact: bool) {
     let init = pid == b"1";
     if let Some(stat) = read_file(proc, pid, b"/stat", &mut buffer) {
         // Fields are counted from behind the name, which may hold anything, ")" included.
-        let after = stat.iter().rposition(|b| *b == b')').map_or(stat.len(), |i| i + 1);
+        let after = stat
+            .iter()
+            .rposition(|b| *b == b')')
+            .map_or(stat.len(), |i| i + 1);
         let mut fields = stat[after..].split(|b| *b == b' ').skip(1).skip(11);
         // utime, stime, cutime, cstime; init's own time is not the program's, that of what it has reaped is.
         for i in 0..4 {
@@ -85,7 +93,9 @@ pub fn number(text: &[u8]) -> u64 {
     text.iter()
         .skip_while(|b| !b.is_ascii_digit())
         .take_while(|b| b.is_ascii_digit())
-        .fold(0u64, |n, b| n.saturating_mul(10).saturating_add(u64::from(b - b'0')))
+        .fold(0u64, |n, b| {
+            n.saturating_mul(10).saturating_add(u64::from(b - b'0'))
+        })
 }
 
 /// The number behind `key` at the start of a line, or 0; the first number of the text if `key` is empty.
@@ -93,5 +103,7 @@ pub fn keyed(text: &[u8], key: &[u8]) -> u64 {
     if key.is_empty() {
         return number(text);
     }
-    text.split(|b| *b == b'\n').find(|line| line.starts_with(key)).map_or(0, |line| number(&line[key.len()..]))
+    text.split(|b| *b == b'\n')
+        .find(|line| line.starts_with(key))
+        .map_or(0, |line| number(&line[key.len()..]))
 }

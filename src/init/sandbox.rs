@@ -53,19 +53,54 @@ struct Init {
 
 /// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
 pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
-    let mut init = Init { flags: plan.head.flags, signals: -1, disk: -1, programs: [const { None }; PROGRAMS_MAX] };
+    let mut init = Init {
+        flags: plan.head.flags,
+        signals: -1,
+        disk: -1,
+        programs: [const { None }; PROGRAMS_MAX],
+    };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
-        init.tell(run, &Failure { kind: FAILED, section, index, errno: errno as u32 }, &[], &[]);
+        init.tell(
+            run,
+            &Failure {
+                kind: FAILED,
+                section,
+                index,
+                errno: errno as u32,
+            },
+            &[],
+            &[],
+        );
         exit(1);
     }
     if plan.head.flags & HAS_RUN != 0 {
         init.start(plan, run, start);
     } else {
-        init.tell(run, &Failure { kind: READY, section: 0, index: 0, errno: 0 }, &[], &[]);
+        init.tell(
+            run,
+            &Failure {
+                kind: READY,
+                section: 0,
+                index: 0,
+                errno: 0,
+            },
+            &[],
+            &[],
+        );
     }
     loop {
-        let mut ready =
-            [PollFd { fd: CONTROL, events: 1, revents: 0 }, PollFd { fd: init.signals, events: 1, revents: 0 }];
+        let mut ready = [
+            PollFd {
+                fd: CONTROL,
+                events: 1,
+                revents: 0,
+            },
+            PollFd {
+                fd: init.signals,
+                events: 1,
+                revents: 0,
+            },
+        ];
         if poll(&mut ready).is_err() {
             continue;
         }
@@ -125,7 +160,8 @@ impl Init {
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
         let mut volume = FIRST_VOLUME;
         for (at, payload) in plan.steps(plan.head.setup) {
-            self.set_up_step(at.op, payload, &mut volume).map_err(|errno| (IN_SETUP, at.index, errno))?;
+            self.set_up_step(at.op, payload, &mut volume)
+                .map_err(|errno| (IN_SETUP, at.index, errno))?;
         }
         // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE and the locks of all four.
         prctl(PR_SET_SECUREBITS, 0b1110_1111, 0).map_err(step(STEP_CAPABILITIES))?;
@@ -146,7 +182,13 @@ impl Init {
             S_TMPFS => {
                 let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);
                 let options = options.add(b",nr_inodes=").number(op.b);
-                mount(s!("tmpfs"), text(payload)?, s!("tmpfs"), MS_NOSUID | MS_NODEV, options.text())?;
+                mount(
+                    s!("tmpfs"),
+                    text(payload)?,
+                    s!("tmpfs"),
+                    MS_NOSUID | MS_NODEV,
+                    options.text(),
+                )?;
             }
             S_DIR => {
                 let path = text(payload)?.bytes();
@@ -195,19 +237,49 @@ impl Init {
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
         let slot = self.programs.iter().position(|p| p.is_none());
         let result = match slot {
-            None => Err(Failure { kind: FAILED, section: IN_STEP, index: STEP_SLOTS, errno: EBUSY as u32 }),
+            None => Err(Failure {
+                kind: FAILED,
+                section: IN_STEP,
+                index: STEP_SLOTS,
+                errno: EBUSY as u32,
+            }),
             Some(slot) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let (pid, pidfd) = spawn(plan, &with, STACK.take())?;
-                Ok((slot, Program { run, pid, started_at: now(), status: None, ended_at: 0, before, plan: None }, pidfd))
+                Ok((
+                    slot,
+                    Program {
+                        run,
+                        pid,
+                        started_at: now(),
+                        status: None,
+                        ended_at: 0,
+                        before,
+                        plan: None,
+                    },
+                    pidfd,
+                ))
             }),
         };
         with.close();
         match result {
             Ok((slot, program, pidfd)) => {
                 let wanted = plan.head.flags & WANT_PIDFD != 0;
-                let message = Started { kind: STARTED, has_pidfd: u32::from(wanted), at: program.started_at };
-                self.tell(run, &message, &[], if wanted { core::slice::from_ref(&pidfd) } else { &[] });
+                let message = Started {
+                    kind: STARTED,
+                    has_pidfd: u32::from(wanted),
+                    at: program.started_at,
+                };
+                self.tell(
+                    run,
+                    &message,
+                    &[],
+                    if wanted {
+                        core::slice::from_ref(&pidfd)
+                    } else {
+                        &[]
+                    },
+                );
                 close(pidfd);
                 self.programs[slot] = Some(program);
                 Some(slot)
@@ -227,10 +299,20 @@ impl Init {
     }
 
     fn make_files(&self, plan: &Plan) -> core::result::Result<(), Failure> {
-        for (at, payload) in plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_FILE) {
-            let made = pair(payload).and_then(|(path, content)| files::make_file(path.bytes(), at.op.a as u32, content));
+        for (at, payload) in plan
+            .steps(plan.head.run)
+            .filter(|(at, _)| at.op.code == R_FILE)
+        {
+            let made = pair(payload).and_then(|(path, content)| {
+                files::make_file(path.bytes(), at.op.a as u32, content)
+            });
             if let Err(errno) = made {
-                return Err(Failure { kind: FAILED, section: IN_RUN, index: at.index, errno: errno as u32 });
+                return Err(Failure {
+                    kind: FAILED,
+                    section: IN_RUN,
+                    index: at.index,
+                    errno: errno as u32,
+                });
             }
         }
         Ok(())
@@ -267,7 +349,12 @@ impl Init {
     }
 
     fn note(&mut self, pid: i32, status: u32) {
-        if let Some(program) = self.programs.iter_mut().flatten().find(|p| p.pid == pid && p.status.is_none()) {
+        if let Some(program) = self
+            .programs
+            .iter_mut()
+            .flatten()
+            .find(|p| p.pid == pid && p.status.is_none())
+        {
             program.status = Some(status);
             program.ended_at = now();
         }
@@ -280,7 +367,11 @@ impl Init {
             self.collect(program.run, first);
         }
         let used = children_usage();
-        let disk = if self.disk >= 0 { fstatfs(self.disk).unwrap_or_default() } else { StatFs::default() };
+        let disk = if self.disk >= 0 {
+            fstatfs(self.disk).unwrap_or_default()
+        } else {
+            StatFs::default()
+        };
         let message = Exit {
             kind: EXIT,
             status: program.status.unwrap_or(0),
@@ -302,7 +393,9 @@ impl Init {
 
     /// Opens the files to collect and passes them on, for the host to read.
     fn collect(&self, run: u32, plan: &Plan) {
-        let outputs = plan.steps(plan.head.run).filter(|(at, _)| at.op.code == R_OUTPUT);
+        let outputs = plan
+            .steps(plan.head.run)
+            .filter(|(at, _)| at.op.code == R_OUTPUT);
         for (index, (_, payload)) in outputs.enumerate() {
             let opened = text(payload).and_then(|path| open_regular(path.bytes()));
             let message = Collected {
@@ -325,17 +418,27 @@ impl Init {
     fn obey(&mut self) {
         let buffer = as_bytes(MESSAGE.take());
         let mut fds = [-1; FDS_MAX];
-        let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else { return };
+        let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else {
+            return;
+        };
         if n == 0 {
             exit(0);
         }
-        let Some(envelope) = read_of::<Envelope>(buffer) else { return };
+        let Some(envelope) = read_of::<Envelope>(buffer) else {
+            return;
+        };
         let rest = &mut buffer[size_of::<Envelope>()..n];
-        let Some(message) = read_of::<Message>(rest) else { return };
+        let Some(message) = read_of::<Message>(rest) else {
+            return;
+        };
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
             KILL => {
-                let alone = self.programs.iter().flatten().all(|p| p.run == envelope.run || p.status.is_some());
+                let alone = self
+                    .programs
+                    .iter()
+                    .flatten()
+                    .all(|p| p.run == envelope.run || p.status.is_some());
                 if alone {
                     let _ = kill(-1, SIGKILL);
                 } else if let Some(pid) = self.pid(envelope.run) {
@@ -353,12 +456,20 @@ impl Init {
     }
 
     fn pid(&self, run: u32) -> Option<i32> {
-        self.programs.iter().flatten().find(|p| p.run == run && p.status.is_none()).map(|p| p.pid)
+        self.programs
+            .iter()
+            .flatten()
+            .find(|p| p.run == run && p.status.is_none())
+            .map(|p| p.pid)
     }
 
     /// Descriptors: standard streams as the flags say, then the groups, then the plan if it is in a memfd.
     fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
-        let mut start = Start { stdio: [-1; 3], into_cgroup: -1, enter: [-1; CGROUPS_MAX] };
+        let mut start = Start {
+            stdio: [-1; 3],
+            into_cgroup: -1,
+            enter: [-1; CGROUPS_MAX],
+        };
         let mut left = fds.iter().copied();
         match Plan::new(message, fds.last().copied()) {
             Ok(mut plan) => {
@@ -377,7 +488,9 @@ impl Init {
                 let slot = self.start(&mut plan, envelope.run, start);
                 // A plan with outputs always comes in a memfd, whose mapping can be kept.
                 let kept = match fds.last() {
-                    Some(fd) if plan.head.in_memfd != 0 && slot.is_some() => Plan::mapped(plan.head, *fd).ok(),
+                    Some(fd) if plan.head.in_memfd != 0 && slot.is_some() => {
+                        Plan::mapped(plan.head, *fd).ok()
+                    }
                     _ => None,
                 };
                 plan.free();
@@ -388,7 +501,12 @@ impl Init {
                 }
             }
             Err(errno) => {
-                let failure = Failure { kind: FAILED, section: IN_STEP, index: STEP_PLAN, errno: errno as u32 };
+                let failure = Failure {
+                    kind: FAILED,
+                    section: IN_STEP,
+                    index: STEP_PLAN,
+                    errno: errno as u32,
+                };
                 self.tell(envelope.run, &failure, &[], &[]);
             }
         }
@@ -410,9 +528,18 @@ fn open_regular(path: &[u8]) -> Result<Fd> {
 }
 
 fn map_self(user: u32, group: u32) -> Result<()> {
-    for (path, id) in [(s!("/proc/self/uid_map"), user), (s!("/proc/self/gid_map"), group)] {
+    for (path, id) in [
+        (s!("/proc/self/uid_map"), user),
+        (s!("/proc/self/gid_map"), group),
+    ] {
         let fd = openat(AT_FDCWD, path, O_WRONLY, 0)?;
-        let written = write_all(fd, Text::<32>::new().number(u64::from(id)).add(b" 0 1\n").bytes());
+        let written = write_all(
+            fd,
+            Text::<32>::new()
+                .number(u64::from(id))
+                .add(b" 0 1\n")
+                .bytes(),
+        );
         close(fd);
         written?;
     }

@@ -72,10 +72,17 @@ pub fn main() -> ! {
         epoll: -1,
         socket: -1,
         config: Config::NONE,
-        bases: Bases { version: CGROUP_NONE, dirs: [-1; CGROUPS_MAX], by_writing: false },
+        bases: Bases {
+            version: CGROUP_NONE,
+            dirs: [-1; CGROUPS_MAX],
+            by_writing: false,
+        },
         templates: Templates::new(),
         network: -1,
-        networks: [Network { fd: -1, leased: false }; NETWORKS_MAX],
+        networks: [Network {
+            fd: -1,
+            leased: false,
+        }; NETWORKS_MAX],
         sandboxes: SANDBOXES.take(),
         runs: RUNS.take(),
         next_name: 1,
@@ -83,8 +90,18 @@ pub fn main() -> ! {
         leaving_count: 0,
     };
     let ready = match supervisor.start_up() {
-        Ok(()) => Failure { kind: READY, section: 0, index: 0, errno: 0 },
-        Err((section, index, errno)) => Failure { kind: FAILED, section, index, errno: errno as u32 },
+        Ok(()) => Failure {
+            kind: READY,
+            section: 0,
+            index: 0,
+            errno: 0,
+        },
+        Err((section, index, errno)) => Failure {
+            kind: FAILED,
+            section,
+            index,
+            errno: errno as u32,
+        },
     };
     let _ = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
     if ready.kind == FAILED {
@@ -118,7 +135,10 @@ impl Supervisor {
         let (n, count) = receive(self.socket, buffer, &mut fds, true).map_err(step(STEP_CONFIG))?;
         let config: Config = read_of(&buffer[..n]).ok_or((IN_STEP, STEP_CONFIG, EPROTO))?;
         let hosts = config.host_pidfd as usize;
-        if config.kind != CONFIG || config.version != VERSION || count != hosts + config.cgroup_dirs as usize {
+        if config.kind != CONFIG
+            || config.version != VERSION
+            || count != hosts + config.cgroup_dirs as usize
+        {
             return Err((IN_STEP, STEP_VERSION, EPROTO));
         }
         self.config = config;
@@ -163,8 +183,16 @@ impl Supervisor {
     /// Nanoseconds until something is due.
     fn time_left(&self) -> u64 {
         let due = self.runs.iter().map(Run::due).min().unwrap_or(u64::MAX);
-        let left = if due == u64::MAX { u64::MAX } else { due.saturating_sub(now()) };
-        if self.leaving_count > 0 { left.min(5_000_000) } else { left }
+        let left = if due == u64::MAX {
+            u64::MAX
+        } else {
+            due.saturating_sub(now())
+        };
+        if self.leaving_count > 0 {
+            left.min(5_000_000)
+        } else {
+            left
+        }
     }
 
     fn check_clocks(&mut self) {
@@ -173,7 +201,9 @@ impl Supervisor {
         }
         let time = now();
         for which in 0..self.runs.high() {
-            let Some(run) = self.runs[which].as_mut() else { continue };
+            let Some(run) = self.runs[which].as_mut() else {
+                continue;
+            };
             if run.due() > time {
                 continue;
             }
@@ -215,15 +245,26 @@ impl Supervisor {
         };
         fds[1..].iter().for_each(|fd| close(*fd));
         if let Err((section, index, errno)) = made {
-            let failure = Failure { kind: FAILED, section, index, errno: errno as u32 };
+            let failure = Failure {
+                kind: FAILED,
+                section,
+                index,
+                errno: errno as u32,
+            };
             let _ = send(channel, bytes_of(&failure), &[], &[], false);
             close(channel);
         }
     }
 
-    fn start_sandbox(&mut self, plan: &mut Plan, channel: Fd, fds: &[Fd]) -> core::result::Result<(), Fault> {
+    fn start_sandbox(
+        &mut self,
+        plan: &mut Plan,
+        channel: Fd,
+        fds: &[Fd],
+    ) -> core::result::Result<(), Fault> {
         let flags = plan.head.flags;
-        let free = (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
+        let free =
+            (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
         let slot = free.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
         self.templates.enter(plan)?;
         let mut trees = [-1; VOLUMES_MAX];
@@ -234,7 +275,13 @@ impl Supervisor {
         let data = slot as u64;
         let watched = epoll_add(self.epoll, sandbox.pidfd, INIT << 32 | data)
             .and_then(|_| epoll_add(self.epoll, sandbox.control, CONTROL << 32 | data))
-            .and_then(|_| epoll_add(self.epoll, channel, if run.is_some() { RUN } else { SANDBOX } << 32 | data));
+            .and_then(|_| {
+                epoll_add(
+                    self.epoll,
+                    channel,
+                    if run.is_some() { RUN } else { SANDBOX } << 32 | data,
+                )
+            });
         if let Err(errno) = watched {
             let _ = pidfd_kill(sandbox.pidfd);
             let _ = reap(sandbox.pidfd);
@@ -263,7 +310,11 @@ impl Supervisor {
     ) -> core::result::Result<(Sandbox, Option<Run>), Fault> {
         let flags = plan.head.flags;
         let network = self.enter_network(flags).map_err(step(STEP_NETWORK))?;
-        let mut start = Start { stdio: [-1; 3], into_cgroup: -1, enter: [-1; CGROUPS_MAX] };
+        let mut start = Start {
+            stdio: [-1; 3],
+            into_cgroup: -1,
+            enter: [-1; CGROUPS_MAX],
+        };
         let mut run = None;
         if flags & HAS_RUN != 0 {
             run = Some(self.new_run(plan, slot, channel, &mut start)?);
@@ -279,7 +330,17 @@ impl Supervisor {
                     self.networks[network].leased = true;
                 }
                 let disk = disk_path(plan);
-                Ok((Sandbox { init, pidfd, control, channel: if run.is_some() { -1 } else { channel }, network, disk }, run))
+                Ok((
+                    Sandbox {
+                        init,
+                        pidfd,
+                        control,
+                        channel: if run.is_some() { -1 } else { channel },
+                        network,
+                        disk,
+                    },
+                    run,
+                ))
             }
             Err(fault) => {
                 if let Some(mut run) = run {
@@ -300,8 +361,21 @@ impl Supervisor {
     ) -> core::result::Result<Run, Fault> {
         let name = self.next_name;
         self.next_name += 1;
-        let groups = Groups::make(&self.bases, name, plan, &mut start.enter, &mut start.into_cgroup)?;
-        Ok(Run::new(sandbox, channel, &plan.head, groups, Reads::of(plan), self.config.cpus))
+        let groups = Groups::make(
+            &self.bases,
+            name,
+            plan,
+            &mut start.enter,
+            &mut start.into_cgroup,
+        )?;
+        Ok(Run::new(
+            sandbox,
+            channel,
+            &plan.head,
+            groups,
+            Reads::of(plan),
+            self.config.cpus,
+        ))
     }
 
     /// Clones init into new namespaces and writes its id maps: its pid, pidfd and our end of its socket.
@@ -312,7 +386,8 @@ impl Supervisor {
         trees: &[Fd],
         start: &Start,
     ) -> core::result::Result<(i32, Fd, Fd), Fault> {
-        let mut namespaces = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+        let mut namespaces =
+            CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
         if plan.head.flags & NET_NEW != 0 {
             namespaces |= CLONE_NEWNET;
         }
@@ -330,7 +405,9 @@ impl Supervisor {
         close(theirs);
         if self.config.map != MAP_SINGLE {
             let go = Message { kind: GO, arg: 0 };
-            let mapped = self.map_ids(init, &plan.head).and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
+            let mapped = self
+                .map_ids(init, &plan.head)
+                .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
             if let Err(errno) = mapped {
                 let _ = pidfd_kill(pidfd);
                 let _ = reap(pidfd);
@@ -356,10 +433,19 @@ impl Supervisor {
                 }
                 map = map.number(id).add(b" 0 1\n");
                 if id < ids {
-                    map = map.number(id + 1).add(b" ").number(id + 1).add(b" ").number(ids - id).add(b"\n");
+                    map = map
+                        .number(id + 1)
+                        .add(b" ")
+                        .number(id + 1)
+                        .add(b" ")
+                        .number(ids - id)
+                        .add(b"\n");
                 }
             }
-            let path = Text::<40>::new().add(b"/proc/").number(init as u64).add(file);
+            let path = Text::<40>::new()
+                .add(b"/proc/")
+                .number(init as u64)
+                .add(file);
             let fd = openat(AT_FDCWD, path.text(), O_WRONLY, 0)?;
             let written = write_all(fd, map.bytes());
             close(fd);
@@ -372,7 +458,11 @@ impl Supervisor {
     fn enter_network(&mut self, flags: u32) -> Result<Option<usize>> {
         if flags & NET_HOST != 0 {
             // There is no way back: the host keeps a supervisor for such sandboxes that never leaves.
-            return if self.network == -1 { Ok(None) } else { Err(EPROTO) };
+            return if self.network == -1 {
+                Ok(None)
+            } else {
+                Err(EPROTO)
+            };
         }
         if flags & NET_NEW != 0 {
             return Ok(None);
@@ -405,7 +495,9 @@ impl Supervisor {
 
     /// On a sandbox's own channel: a program to run, or the end.
     fn hear_sandbox(&mut self, which: usize) {
-        let Some(sandbox) = self.sandboxes[which] else { return };
+        let Some(sandbox) = self.sandboxes[which] else {
+            return;
+        };
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
         match receive(sandbox.channel, buffer, &mut fds, false) {
@@ -414,7 +506,12 @@ impl Supervisor {
                 let result = self.exec(which, &mut buffer[..n], &fds[..count]);
                 fds[1..count].iter().for_each(|fd| close(*fd));
                 if let Err((section, index, errno)) = result {
-                    let failure = Failure { kind: FAILED, section, index, errno: errno as u32 };
+                    let failure = Failure {
+                        kind: FAILED,
+                        section,
+                        index,
+                        errno: errno as u32,
+                    };
                     let _ = send(fds[0], bytes_of(&failure), &[], &[], false);
                     close(fds[0]);
                 }
@@ -433,11 +530,23 @@ impl Supervisor {
         }
     }
 
-    fn exec(&mut self, which: usize, message: &mut [u8], fds: &[Fd]) -> core::result::Result<(), Fault> {
-        let Some(sandbox) = self.sandboxes[which] else { return Err((IN_STEP, STEP_INIT_DIED, EPROTO)) };
-        let slot = (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
+    fn exec(
+        &mut self,
+        which: usize,
+        message: &mut [u8],
+        fds: &[Fd],
+    ) -> core::result::Result<(), Fault> {
+        let Some(sandbox) = self.sandboxes[which] else {
+            return Err((IN_STEP, STEP_INIT_DIED, EPROTO));
+        };
+        let slot =
+            (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
         let slot = slot.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
-        let mut start = Start { stdio: [-1; 3], into_cgroup: -1, enter: [-1; CGROUPS_MAX] };
+        let mut start = Start {
+            stdio: [-1; 3],
+            into_cgroup: -1,
+            enter: [-1; CGROUPS_MAX],
+        };
         let plan = Plan::new(message, fds.last().copied()).map_err(step(STEP_PLAN))?;
         let run = self.new_run(&plan, which, fds[0], &mut start);
         let in_memfd = plan.head.in_memfd != 0;
@@ -463,10 +572,20 @@ impl Supervisor {
             pass[count] = fds[fds.len() - 1];
             count += 1;
         }
-        let envelope = Envelope { run: slot as u32, enter };
-        let sent = send(sandbox.control, bytes_of(&envelope), message, &pass[..count], false);
+        let envelope = Envelope {
+            run: slot as u32,
+            enter,
+        };
+        let sent = send(
+            sandbox.control,
+            bytes_of(&envelope),
+            message,
+            &pass[..count],
+            false,
+        );
         start.close();
-        let watched = sent.and_then(|()| epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).map(|_| ()));
+        let watched =
+            sent.and_then(|()| epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).map(|_| ()));
         if let Err(errno) = watched {
             run.groups.close();
             self.remove(run.groups);
@@ -505,15 +624,30 @@ impl Supervisor {
     fn tell_init(&self, which: usize, message: &Message) {
         let Some(run) = self.runs[which] else { return };
         if let Some(sandbox) = self.sandboxes[run.sandbox] {
-            let envelope = Envelope { run: which as u32, enter: 0 };
-            let _ = send(sandbox.control, bytes_of(&envelope), bytes_of(message), &[], false);
+            let envelope = Envelope {
+                run: which as u32,
+                enter: 0,
+            };
+            let _ = send(
+                sandbox.control,
+                bytes_of(&envelope),
+                bytes_of(message),
+                &[],
+                false,
+            );
         }
     }
 
     fn kill_run(&mut self, which: usize, reason: u32) {
         if let Some(run) = self.runs[which].as_mut() {
             run.ending(reason, now());
-            self.tell_init(which, &Message { kind: KILL, arg: reason });
+            self.tell_init(
+                which,
+                &Message {
+                    kind: KILL,
+                    arg: reason,
+                },
+            );
         }
     }
 
@@ -555,13 +689,20 @@ impl Supervisor {
     }
 
     fn started(&mut self, which: usize, message: &[u8], fds: &[Fd]) {
-        let Some(run) = self.runs[which].as_mut() else { return };
-        let Some(started) = read_of::<Started>(message) else { return };
+        let Some(run) = self.runs[which].as_mut() else {
+            return;
+        };
+        let Some(started) = read_of::<Started>(message) else {
+            return;
+        };
         if run.needs_samples()
             && let Some(sandbox) = self.sandboxes[run.sandbox]
         {
             run.proc = open_proc(sandbox.init).unwrap_or(-1);
-            let path = Text::<120>::new().add(b"/proc/").number(sandbox.init as u64).add(b"/root");
+            let path = Text::<120>::new()
+                .add(b"/proc/")
+                .number(sandbox.init as u64)
+                .add(b"/root");
             let path = path.add(sandbox.disk.bytes());
             run.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
         }
@@ -575,7 +716,9 @@ impl Supervisor {
 
     fn exited(&mut self, which: usize, message: &[u8]) {
         let Some(run) = self.runs[which] else { return };
-        let Some(mut exit) = read_of::<Exit>(message) else { return };
+        let Some(mut exit) = read_of::<Exit>(message) else {
+            return;
+        };
         exit.reason = run.reason;
         exit.sampled_cpu = run.seen.cpu;
         exit.sampled_memory = run.seen.memory;
@@ -587,7 +730,9 @@ impl Supervisor {
 
     /// Tells the host the last of a run and forgets it.
     fn finish(&mut self, which: usize, message: &[u8], body: &[u8]) {
-        let Some(mut run) = self.runs[which].take() else { return };
+        let Some(mut run) = self.runs[which].take() else {
+            return;
+        };
         if run.channel >= 0 {
             let _ = send(run.channel, message, body, &[], false);
             epoll_remove(self.epoll, run.channel);
@@ -598,7 +743,9 @@ impl Supervisor {
 
     fn init_ended(&mut self, which: usize) {
         self.hear_init(which); // what it said last
-        let Some(sandbox) = self.sandboxes[which].take() else { return };
+        let Some(sandbox) = self.sandboxes[which].take() else {
+            return;
+        };
         let _ = reap(sandbox.pidfd);
         epoll_remove(self.epoll, sandbox.pidfd);
         epoll_remove(self.epoll, sandbox.control);
@@ -623,10 +770,20 @@ impl Supervisor {
     fn lost(&mut self, which: usize) {
         let Some(run) = self.runs[which] else { return };
         if run.reason == REASON_NONE {
-            let failure = Failure { kind: FAILED, section: IN_STEP, index: STEP_INIT_DIED, errno: EPROTO as u32 };
+            let failure = Failure {
+                kind: FAILED,
+                section: IN_STEP,
+                index: STEP_INIT_DIED,
+                errno: EPROTO as u32,
+            };
             self.finish(which, bytes_of(&failure), &[]);
         } else {
-            let exit = Exit { kind: EXIT, status: SIGKILL as u32, ended_at: now(), ..Exit::default() };
+            let exit = Exit {
+                kind: EXIT,
+                status: SIGKILL as u32,
+                ended_at: now(),
+                ..Exit::default()
+            };
             self.exited(which, bytes_of(&exit));
         }
     }
@@ -678,7 +835,9 @@ impl Supervisor {
 
     /// The base directories are the host's, and made for us alone.
     fn remove_bases(&self) {
-        let Some((name, _)) = Str::split(&self.config.cgroup_name) else { return };
+        let Some((name, _)) = Str::split(&self.config.cgroup_name) else {
+            return;
+        };
         for dir in self.bases.dirs.iter().filter(|fd| **fd >= 0) {
             if let Ok(parent) = openat(*dir, s!(".."), O_PATH | O_DIRECTORY, 0) {
                 let _ = unlinkat(parent, name, AT_REMOVEDIR);
@@ -698,8 +857,14 @@ fn streams(flags: u32, fds: &[Fd], start: &mut Start) {
 }
 
 fn disk_path(plan: &Plan) -> Text<64> {
-    let found = plan.steps(plan.head.setup).find(|(at, _)| at.op.code == S_DISK);
-    Text::new().add(found.and_then(|(_, payload)| text(payload).ok()).map_or(b"", |path| path.bytes()))
+    let found = plan
+        .steps(plan.head.setup)
+        .find(|(at, _)| at.op.code == S_DISK);
+    Text::new().add(
+        found
+            .and_then(|(_, payload)| text(payload).ok())
+            .map_or(b"", |path| path.bytes()),
+    )
 }
 
 /// In the new child: puts its descriptors where init expects them, closes all others, and goes on as init.
@@ -714,7 +879,11 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], s
         }
     };
     place(control, sandbox::CONTROL);
-    let mut placed = Start { stdio: [-1; 3], into_cgroup: -1, enter: [-1; CGROUPS_MAX] };
+    let mut placed = Start {
+        stdio: [-1; 3],
+        into_cgroup: -1,
+        enter: [-1; CGROUPS_MAX],
+    };
     for (i, fd) in start.stdio.iter().enumerate() {
         placed.stdio[i] = place(*fd, sandbox::FIRST_STDIO + i as Fd);
     }

@@ -63,7 +63,11 @@ pub unsafe fn call(n: usize, a: [usize; 6]) -> Result {
         asm!("syscall", inlateout("rax") n as isize => r, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
              in("r10") a[3], in("r8") a[4], in("r9") a[5], lateout("rcx") _, lateout("r11") _, options(nostack));
     }
-    if r < 0 { Err(-r as i32) } else { Ok(r as usize) }
+    if r < 0 {
+        Err(-r as i32)
+    } else {
+        Ok(r as usize)
+    }
 }
 
 /// Makes system call `n`.
@@ -79,7 +83,11 @@ pub unsafe fn call(n: usize, a: [usize; 6]) -> Result {
         asm!("svc 0", in("x8") n, inlateout("x0") a[0] as isize => r, in("x1") a[1], in("x2") a[2],
              in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack));
     }
-    if r < 0 { Err(-r as i32) } else { Ok(r as usize) }
+    if r < 0 {
+        Err(-r as i32)
+    } else {
+        Ok(r as usize)
+    }
 }
 
 #[inline(always)]
@@ -248,17 +256,31 @@ pub const S_IFCHR: u32 = 0o020000;
 impl Stat {
     /// `st_mode`.
     pub fn mode(&self) -> u32 {
-        if cfg!(target_arch = "x86_64") { self.head[3] as u32 } else { self.head[2] as u32 }
+        if cfg!(target_arch = "x86_64") {
+            self.head[3] as u32
+        } else {
+            self.head[2] as u32
+        }
     }
     /// `st_rdev`.
     pub fn rdev(&self) -> u64 {
-        if cfg!(target_arch = "x86_64") { self.head[5] } else { self.head[4] }
+        if cfg!(target_arch = "x86_64") {
+            self.head[5]
+        } else {
+            self.head[4]
+        }
     }
 }
 
 pub fn fstat(fd: Fd) -> Result<Stat> {
     let mut stat = Stat { head: [0; 18] };
-    syscall!(nr::NEWFSTATAT, fd, s!("").ptr(), &raw mut stat, AT_EMPTY_PATH)?;
+    syscall!(
+        nr::NEWFSTATAT,
+        fd,
+        s!("").ptr(),
+        &raw mut stat,
+        AT_EMPTY_PATH
+    )?;
     Ok(stat)
 }
 
@@ -307,7 +329,15 @@ pub fn umask(mask: u32) {
 
 /// Maps `len` bytes of `fd` privately, for reading and writing.
 pub fn map_private<'a>(fd: Fd, len: usize) -> Result<&'a mut [u8]> {
-    let at = syscall!(nr::MMAP, 0, len, 3 /* READ|WRITE */, 2 /* PRIVATE */, fd, 0)?;
+    let at = syscall!(
+        nr::MMAP,
+        0,
+        len,
+        3, /* READ|WRITE */
+        2, /* PRIVATE */
+        fd,
+        0
+    )?;
     // SAFETY: the kernel just gave this fresh mapping of len bytes; the memfd behind it is sealed against shrinking.
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
 }
@@ -336,7 +366,14 @@ pub const MS_PRIVATE: usize = 1 << 18;
 pub const MNT_DETACH: usize = 2;
 
 pub fn mount(source: Str, target: Str, kind: Str, flags: usize, data: Str) -> Result {
-    syscall!(nr::MOUNT, source.ptr(), target.ptr(), kind.ptr(), flags, data.ptr())
+    syscall!(
+        nr::MOUNT,
+        source.ptr(),
+        target.ptr(),
+        kind.ptr(),
+        flags,
+        data.ptr()
+    )
 }
 
 pub fn umount(target: Str, flags: usize) -> Result {
@@ -349,7 +386,8 @@ pub fn pivot_root(new: Str, old: Str) -> Result {
 
 /// A detached copy of what is mounted at `path`.
 pub fn open_tree_clone(dir: Fd, path: Str, recursive: bool) -> Result<Fd> {
-    let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let flags =
+        OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     syscall!(nr_new::OPEN_TREE, dir, path.ptr(), flags).map(|fd| fd as Fd)
 }
 
@@ -376,10 +414,23 @@ pub fn fs_create(context: Fd, options: &[(Str, Str)]) -> Result<Fd> {
     const FSCONFIG_SET_STRING: usize = 1;
     const FSCONFIG_CMD_CREATE: usize = 6;
     for (key, value) in options {
-        syscall!(nr_new::FSCONFIG, context, FSCONFIG_SET_STRING, key.ptr(), value.ptr(), 0)?;
+        syscall!(
+            nr_new::FSCONFIG,
+            context,
+            FSCONFIG_SET_STRING,
+            key.ptr(),
+            value.ptr(),
+            0
+        )?;
     }
     syscall!(nr_new::FSCONFIG, context, FSCONFIG_CMD_CREATE, 0, 0, 0)?;
-    syscall!(nr_new::FSMOUNT, context, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV).map(|fd| fd as Fd)
+    syscall!(
+        nr_new::FSMOUNT,
+        context,
+        1,
+        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    )
+    .map(|fd| fd as Fd)
 }
 
 #[repr(C)]
@@ -392,9 +443,21 @@ struct MountAttr {
 
 /// Sets attributes on the tree `fd` and, with `recursive`, all mounts below; makes them private.
 pub fn mount_setattr(fd: Fd, set: u64, recursive: bool) -> Result {
-    let attr = MountAttr { set, clear: 0, propagation: MS_PRIVATE as u64, userns_fd: 0 };
+    let attr = MountAttr {
+        set,
+        clear: 0,
+        propagation: MS_PRIVATE as u64,
+        userns_fd: 0,
+    };
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    syscall!(nr_new::MOUNT_SETATTR, fd, s!("").ptr(), flags, &raw const attr, size_of::<MountAttr>())
+    syscall!(
+        nr_new::MOUNT_SETATTR,
+        fd,
+        s!("").ptr(),
+        flags,
+        &raw const attr,
+        size_of::<MountAttr>()
+    )
 }
 
 // ---- processes
@@ -429,14 +492,23 @@ pub struct CloneArgs {
 
 /// Forks: a child with a copy of this memory, in new namespaces. `Ok(0)` in the child.
 pub fn fork_into(flags: u64, pidfd: &mut Fd) -> Result {
-    let args = CloneArgs { flags: flags | CLONE_PIDFD, pidfd: pidfd as *mut Fd as u64, ..CloneArgs::default() };
+    let args = CloneArgs {
+        flags: flags | CLONE_PIDFD,
+        pidfd: pidfd as *mut Fd as u64,
+        ..CloneArgs::default()
+    };
     syscall!(nr_new::CLONE3, &raw const args, size_of::<CloneArgs>())
 }
 
 /// Runs `child(arg)` in a child that shares this memory while we wait for its exec or exit.
 ///
 /// `stack` is the child's; `child` must not return.
-pub fn vfork_into(args: &mut CloneArgs, stack: &mut [u8], child: extern "C" fn(usize) -> !, arg: usize) -> Result {
+pub fn vfork_into(
+    args: &mut CloneArgs,
+    stack: &mut [u8],
+    child: extern "C" fn(usize) -> !,
+    arg: usize,
+) -> Result {
     args.flags |= CLONE_VM | CLONE_VFORK;
     args.stack = stack.as_mut_ptr() as u64 & !15;
     args.stack_size = (stack.len() as u64 - 16) & !15;
@@ -469,7 +541,11 @@ pub fn vfork_into(args: &mut CloneArgs, stack: &mut [u8], child: extern "C" fn(u
              in("x8") nr_new::CLONE3, inlateout("x0") args as *mut CloneArgs as isize => r, in("x1") size_of::<CloneArgs>(),
              in("x20") arg, in("x21") child);
     }
-    if r < 0 { Err(-r as i32) } else { Ok(r as usize) }
+    if r < 0 {
+        Err(-r as i32)
+    } else {
+        Ok(r as usize)
+    }
 }
 
 pub fn unshare(flags: u64) -> Result {
@@ -513,7 +589,13 @@ pub fn wait_any(block: bool) -> Result<Option<(i32, u32)>> {
     const WALL: usize = 0x40000000;
     let mut status = 0u32;
     loop {
-        match syscall!(nr::WAIT4, -1isize, &raw mut status, WALL | if block { 0 } else { WNOHANG }, 0) {
+        match syscall!(
+            nr::WAIT4,
+            -1isize,
+            &raw mut status,
+            WALL | if block { 0 } else { WNOHANG },
+            0
+        ) {
             Ok(0) => return Ok(None),
             Ok(pid) => return Ok(Some((pid as i32, status))),
             Err(EINTR) => {}
@@ -576,7 +658,10 @@ pub fn seccomp(filter: &[u8]) -> Result {
         len: u16,
         filter: *const u8,
     }
-    let program = Program { len: (filter.len() / 8) as u16, filter: filter.as_ptr() };
+    let program = Program {
+        len: (filter.len() / 8) as u16,
+        filter: filter.as_ptr(),
+    };
     syscall!(nr::SECCOMP, 1, 0, &raw const program)
 }
 
@@ -618,7 +703,14 @@ pub fn signal_mask(how: usize, mask: u64) {
 }
 
 pub fn signalfd(mask: u64) -> Result<Fd> {
-    syscall!(nr::SIGNALFD4, -1isize, &raw const mask, 8, O_CLOEXEC | O_NONBLOCK).map(|fd| fd as Fd)
+    syscall!(
+        nr::SIGNALFD4,
+        -1isize,
+        &raw const mask,
+        8,
+        O_CLOEXEC | O_NONBLOCK
+    )
+    .map(|fd| fd as Fd)
 }
 
 // ---- sockets and events
@@ -627,14 +719,25 @@ pub fn socketpair() -> Result<[Fd; 2]> {
     const AF_UNIX: usize = 1;
     const SOCK_SEQPACKET: usize = 5;
     let mut fds = [-1; 2];
-    syscall!(nr::SOCKETPAIR, AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC, 0, fds.as_mut_ptr())?;
+    syscall!(
+        nr::SOCKETPAIR,
+        AF_UNIX,
+        SOCK_SEQPACKET | O_CLOEXEC,
+        0,
+        fds.as_mut_ptr()
+    )?;
     Ok(fds)
 }
 
 /// Brings the interface `lo` of the current network namespace up.
 pub fn loopback_up() -> Result<()> {
     const SIOCSIFFLAGS: usize = 0x8914;
-    let fd = syscall!(nr::SOCKET, 2 /* AF_INET */, 2 /* SOCK_DGRAM */ | O_CLOEXEC, 0)? as Fd;
+    let fd = syscall!(
+        nr::SOCKET,
+        2, /* AF_INET */
+        2 /* SOCK_DGRAM */ | O_CLOEXEC,
+        0
+    )? as Fd;
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     request[16] = 1 | 64; // IFF_UP | IFF_RUNNING
@@ -680,14 +783,27 @@ pub fn send(fd: Fd, head: &[u8], body: &[u8], fds: &[Fd], wait: bool) -> Result<
     for (i, fd) in fds.iter().enumerate() {
         control.0[16 + 4 * i..20 + 4 * i].copy_from_slice(&fd.to_ne_bytes());
     }
-    let iov = [IoVec { at: head.as_ptr(), len: head.len() }, IoVec { at: body.as_ptr(), len: body.len() }];
+    let iov = [
+        IoVec {
+            at: head.as_ptr(),
+            len: head.len(),
+        },
+        IoVec {
+            at: body.as_ptr(),
+            len: body.len(),
+        },
+    ];
     let message = MsgHdr {
         name: 0,
         name_len: 0,
         pad: 0,
         iov: iov.as_ptr(),
         iov_len: 2,
-        control: if fds.is_empty() { core::ptr::null_mut() } else { control.0.as_mut_ptr() },
+        control: if fds.is_empty() {
+            core::ptr::null_mut()
+        } else {
+            control.0.as_mut_ptr()
+        },
         control_len: if fds.is_empty() { 0 } else { len },
         flags: 0,
         pad2: 0,
@@ -703,9 +819,17 @@ pub fn send(fd: Fd, head: &[u8], body: &[u8], fds: &[Fd], wait: bool) -> Result<
 }
 
 /// Receives one message: its length (0 at the end of the stream) and how many descriptors came.
-pub fn receive(fd: Fd, buffer: &mut [u8], fds: &mut [Fd; crate::wire::FDS_MAX], wait: bool) -> Result<(usize, usize)> {
+pub fn receive(
+    fd: Fd,
+    buffer: &mut [u8],
+    fds: &mut [Fd; crate::wire::FDS_MAX],
+    wait: bool,
+) -> Result<(usize, usize)> {
     let mut control = Control([0; 16 + 4 * crate::wire::FDS_MAX]);
-    let iov = IoVec { at: buffer.as_mut_ptr(), len: buffer.len() };
+    let iov = IoVec {
+        at: buffer.as_mut_ptr(),
+        len: buffer.len(),
+    };
     loop {
         let mut message = MsgHdr {
             name: 0,
@@ -726,7 +850,11 @@ pub fn receive(fd: Fd, buffer: &mut [u8], fds: &mut [Fd; crate::wire::FDS_MAX], 
                 // The one control message says its own length; that of the whole is padded.
                 let mut len = [0; 8];
                 len.copy_from_slice(&control.0[..8]);
-                let used = if message.control_len >= 16 { usize::from_ne_bytes(len) } else { 16 };
+                let used = if message.control_len >= 16 {
+                    usize::from_ne_bytes(len)
+                } else {
+                    16
+                };
                 let count = used.saturating_sub(16) / 4;
                 for (i, slot) in fds.iter_mut().enumerate().take(count) {
                     let mut bytes = [0; 4];
@@ -754,7 +882,10 @@ pub fn epoll_create() -> Result<Fd> {
 }
 
 pub fn epoll_add(epoll: Fd, fd: Fd, data: u64) -> Result {
-    let event = Event { events: EPOLLIN, data };
+    let event = Event {
+        events: EPOLLIN,
+        data,
+    };
     syscall!(nr::EPOLL_CTL, epoll, 1, fd, &raw const event)
 }
 
@@ -766,11 +897,35 @@ pub fn epoll_remove(epoll: Fd, fd: Fd) {
 /// Waits for events for at most `timeout` nanoseconds (`u64::MAX`: for ever).
 pub fn epoll_wait(epoll: Fd, events: &mut [Event], timeout: u64) -> Result {
     let spec = [timeout / 1_000_000_000, timeout % 1_000_000_000];
-    let at = if timeout == u64::MAX { core::ptr::null() } else { spec.as_ptr() };
-    match syscall!(nr_new::EPOLL_PWAIT2, epoll, events.as_mut_ptr(), events.len(), at, 0, 8) {
+    let at = if timeout == u64::MAX {
+        core::ptr::null()
+    } else {
+        spec.as_ptr()
+    };
+    match syscall!(
+        nr_new::EPOLL_PWAIT2,
+        epoll,
+        events.as_mut_ptr(),
+        events.len(),
+        at,
+        0,
+        8
+    ) {
         Err(ENOSYS) => {
-            let ms = if timeout == u64::MAX { -1 } else { timeout.div_ceil(1_000_000).min(1 << 30) as isize };
-            syscall!(nr::EPOLL_PWAIT, epoll, events.as_mut_ptr(), events.len(), ms, 0, 8)
+            let ms = if timeout == u64::MAX {
+                -1
+            } else {
+                timeout.div_ceil(1_000_000).min(1 << 30) as isize
+            };
+            syscall!(
+                nr::EPOLL_PWAIT,
+                epoll,
+                events.as_mut_ptr(),
+                events.len(),
+                ms,
+                0,
+                8
+            )
         }
         other => other,
     }

@@ -11,7 +11,10 @@ pub struct Table<T, const N: usize> {
 
 impl<T: Copy, const N: usize> Table<T, N> {
     pub const fn new() -> Self {
-        Table { items: [const { MaybeUninit::uninit() }; N], len: 0 }
+        Table {
+            items: [const { MaybeUninit::uninit() }; N],
+            len: 0,
+        }
     }
 
     /// What is there, in order of place.

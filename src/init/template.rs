@@ -39,8 +39,18 @@ fn step(which: u32) -> impl Fn(i32) -> Fault {
 
 impl Templates {
     pub const fn new() -> Self {
-        let none = Template { key: 0, namespace: -1, last_used: 0 };
-        Templates { host: -1, host_root: -1, made: [none; KEPT], current: 0, clock: 0 }
+        let none = Template {
+            key: 0,
+            namespace: -1,
+            last_used: 0,
+        };
+        Templates {
+            host: -1,
+            host_root: -1,
+            made: [none; KEPT],
+            current: 0,
+            clock: 0,
+        }
     }
 
     /// Remembers the host's view; called before anything is mounted.
@@ -54,7 +64,11 @@ impl Templates {
     pub fn enter(&mut self, plan: &Plan) -> core::result::Result<(), Fault> {
         let key = plan.head.template_key;
         self.clock += 1;
-        if let Some(found) = self.made.iter_mut().find(|t| t.namespace >= 0 && t.key == key) {
+        if let Some(found) = self
+            .made
+            .iter_mut()
+            .find(|t| t.namespace >= 0 && t.key == key)
+        {
             found.last_used = self.clock;
             if self.current != key {
                 setns(found.namespace, CLONE_NEWNS).map_err(step(STEP_UNSHARE_MOUNTS))?;
@@ -75,20 +89,31 @@ impl Templates {
             }
         }
         close(self.made[oldest].namespace);
-        self.made[oldest] = Template { key, namespace, last_used: self.clock };
+        self.made[oldest] = Template {
+            key,
+            namespace,
+            last_used: self.clock,
+        };
         self.current = key;
         Ok(())
     }
 
     /// Detached trees of the plan's host directories, in order; leaves us where [`enter`](Self::enter) has put us.
-    pub fn open_volumes(&mut self, plan: &Plan, trees: &mut [Fd; VOLUMES_MAX]) -> core::result::Result<usize, Fault> {
+    pub fn open_volumes(
+        &mut self,
+        plan: &Plan,
+        trees: &mut [Fd; VOLUMES_MAX],
+    ) -> core::result::Result<usize, Fault> {
         if plan.head.volumes == 0 {
             return Ok(0);
         }
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
         let mut result = Ok(0);
-        for (at, payload) in plan.steps(plan.head.setup).filter(|(at, _)| at.op.code == S_SOURCE) {
+        for (at, payload) in plan
+            .steps(plan.head.setup)
+            .filter(|(at, _)| at.op.code == S_SOURCE)
+        {
             let opened = text(payload).and_then(|path| open_bind(path, at.op.flags));
             match opened {
                 Ok(Some(tree)) if count < VOLUMES_MAX => {
@@ -104,7 +129,10 @@ impl Templates {
             }
         }
         let current = self.current;
-        if let Some(back) = self.made.iter().find(|t| t.namespace >= 0 && t.key == current)
+        if let Some(back) = self
+            .made
+            .iter()
+            .find(|t| t.namespace >= 0 && t.key == current)
             && let Err(errno) = setns(back.namespace, CLONE_NEWNS)
         {
             self.current = 0;
@@ -130,7 +158,11 @@ impl Templates {
         result
     }
 
-    fn build_from(&mut self, plan: &Plan, trees: &mut [Fd; BINDS_MAX]) -> core::result::Result<Fd, Fault> {
+    fn build_from(
+        &mut self,
+        plan: &Plan,
+        trees: &mut [Fd; BINDS_MAX],
+    ) -> core::result::Result<Fd, Fault> {
         // Sources are looked up where the host looks things up, each becoming a detached tree.
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
@@ -154,7 +186,8 @@ impl Templates {
         // The new root is mounted over "/" of a copy of the host's namespace, then everything else goes.
         setns(self.host, CLONE_NEWNS).map_err(step(STEP_HOST_MOUNTS))?;
         unshare(CLONE_NEWNS).map_err(step(STEP_UNSHARE_MOUNTS))?;
-        mount(s!("none"), s!("/"), s!(""), MS_REC | MS_PRIVATE, s!("")).map_err(step(STEP_UNSHARE_MOUNTS))?;
+        mount(s!("none"), s!("/"), s!(""), MS_REC | MS_PRIVATE, s!(""))
+            .map_err(step(STEP_UNSHARE_MOUNTS))?;
         let root = new_tmpfs().map_err(step(STEP_ROOT_TMPFS))?;
         let entered = fchdir(root).and_then(|_| move_mount(root, AT_FDCWD, s!("/")));
         close(root);
@@ -182,7 +215,10 @@ impl Templates {
 
 fn new_tmpfs() -> Result<Fd> {
     let context = fs_open(s!("tmpfs"))?;
-    let made = fs_create(context, &[(s!("mode"), s!("0755")), (s!("size"), s!("16m"))]);
+    let made = fs_create(
+        context,
+        &[(s!("mode"), s!("0755")), (s!("size"), s!("16m"))],
+    );
     close(context);
     made
 }
@@ -200,7 +236,12 @@ fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
         }
         T_FILE => {
             let (path, content) = pair(payload)?;
-            let fd = openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op.a as u32)?;
+            let fd = openat(
+                AT_FDCWD,
+                path,
+                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                op.a as u32,
+            )?;
             let written = write_all(fd, content);
             close(fd);
             written
@@ -217,7 +258,12 @@ fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
                     Err(e) => return Err(e),
                 }
             } else {
-                close(openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o644)?);
+                close(openat(
+                    AT_FDCWD,
+                    path,
+                    O_WRONLY | O_CREAT | O_NOFOLLOW,
+                    0o644,
+                )?);
             }
             move_mount(tree, AT_FDCWD, path).map(|_| ())
         }
@@ -226,7 +272,12 @@ fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
                 return Ok(());
             }
             let (_, path) = pair(payload)?;
-            let to = openat(AT_FDCWD, text(path)?, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op.a as u32)?;
+            let to = openat(
+                AT_FDCWD,
+                text(path)?,
+                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                op.a as u32,
+            )?;
             let copied = copy(tree, to);
             close(to);
             copied
@@ -234,7 +285,14 @@ fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
         T_PROC => {
             let path = text(payload)?;
             mkdirat(AT_FDCWD, path, 0o555)?;
-            mount(s!("proc"), path, s!("proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, s!("")).map(|_| ())
+            mount(
+                s!("proc"),
+                path,
+                s!("proc"),
+                MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                s!(""),
+            )
+            .map(|_| ())
         }
         _ => Err(EPROTO),
     }
@@ -257,7 +315,9 @@ fn copy(from: Fd, to: Fd) -> Result<()> {
 
 /// A regular file to copy; `None` if there is none that we may read.
 fn open_file(path: Str) -> Result<Option<Fd>> {
-    let Ok(fd) = openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0) else { return Ok(None) };
+    let Ok(fd) = openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0) else {
+        return Ok(None);
+    };
     match fstat(fd) {
         Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(Some(fd)),
         _ => {
@@ -296,7 +356,11 @@ fn open_device(path: Str, rdev: u64) -> Result<Option<Fd>> {
         if stat.mode() & S_IFMT != S_IFCHR || stat.rdev() != rdev {
             return Err(EINVAL);
         }
-        mount_setattr(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false)
+        mount_setattr(
+            tree,
+            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+            false,
+        )
     });
     match checked {
         Ok(_) => Ok(Some(tree)),
