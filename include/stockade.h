@@ -381,6 +381,16 @@ int stockade_spec_set_wall_time(stockade_spec *spec, uint64_t nanoseconds);
 // Limits the memory of the whole sandbox (anonymous, page cache, tmpfs, shared): bytes. Default: none.
 int stockade_spec_set_memory(stockade_spec *spec, uint64_t bytes);
 
+// Limits what may be swapped out beyond the memory limit, which must be set too: bytes. Default: 0.
+int stockade_spec_set_swap(stockade_spec *spec, uint64_t bytes);
+
+// Limits how many processors' time the whole sandbox may use, at least 0.01: 1.5 is 150 ms in every 100 ms. It is held
+// back when it has used that. Default: none.
+int stockade_spec_set_cpus(stockade_spec *spec, double cpus);
+
+// Sets its share of the processors while others want them too, relative to theirs: 1 to 10,000. What has none has 100.
+int stockade_spec_set_cpu_weight(stockade_spec *spec, uint64_t weight);
+
 // Limits the processes and threads at one time. Default: none.
 int stockade_spec_set_pids(stockade_spec *spec, uint64_t count);
 

@@ -112,11 +112,14 @@ pub(crate) fn all(spec: &Spec, host: &Host) -> BTreeMap<String, Enforcement> {
 }
 
 /// The limits that count a whole tree of processes, for which a cgroup is wanted.
-fn tree_limits(spec: &Spec) -> [(&'static str, bool); 3] {
+fn tree_limits(spec: &Spec) -> [(&'static str, bool); 6] {
     [
         ("cpu_time", spec.cpu_time.is_some()),
         ("memory", spec.memory.is_some()),
+        ("swap", spec.swap.is_some()),
         ("pids", spec.pids.is_some()),
+        ("cpus", spec.cpus.is_some()),
+        ("cpu_weight", spec.cpu_weight.is_some()),
     ]
 }
 
@@ -141,6 +144,7 @@ fn tree_limit(name: &str, host: &Host) -> Enforcement {
                 "resident memory of the tree and its tmpfs, sampled by the supervisor: {why_not}"
             ),
         ),
+        "swap" | "cpus" | "cpu_weight" => (NotEnforced, why_not.to_string()),
         _ if kernel_at_least(5, 14) => (
             Enforced,
             "RLIMIT_NPROC in the sandbox's own user namespace".to_string(),

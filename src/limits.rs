@@ -13,6 +13,9 @@ const OPEN_FILES_DEFAULT: u64 = 1024;
 const STACK_DEFAULT: u64 = 8 << 20;
 /// Less and not even a shell starts.
 const MEMORY_MIN: u64 = 1 << 20;
+/// The kernel holds nothing finer than 1 ms in its period of 100 ms.
+const CPUS_MIN: f64 = 0.01;
+const CPUS_MAX: f64 = 100_000.0;
 const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -121,6 +124,28 @@ fn check(spec: &Spec) -> Result<(), Error> {
                 "{name}: {value} is out of range; it is at least {least}"
             ));
         }
+    }
+    if let Some(swap) = spec.swap {
+        let Some(memory) = spec.memory else {
+            return bad("swap: it is counted beside memory, which must be given too".into());
+        };
+        if memory
+            .checked_add(swap)
+            .is_none_or(|sum| sum > i64::MAX as u64)
+        {
+            return bad(format!("swap: {swap} is out of range"));
+        }
+    }
+    if spec
+        .cpus
+        .is_some_and(|n| !(CPUS_MIN..=CPUS_MAX).contains(&n))
+    {
+        return bad(format!(
+            "cpus: it is at least {CPUS_MIN} and at most {CPUS_MAX}"
+        ));
+    }
+    if spec.cpu_weight.is_some_and(|n| !(1..=10_000).contains(&n)) {
+        return bad("cpu_weight: it is at least 1 and at most 10000".into());
     }
     if let (Some(stack), Some(memory)) = (spec.stack, spec.memory)
         && stack > memory

@@ -112,6 +112,12 @@ impl Sandbox {
             ("cgroup_parent", own.cgroup_parent == spec.cgroup_parent),
             ("enforce", own.enforce == spec.enforce),
         ];
+        if spec.needs_cpu_controller() && !own.needs_cpu_controller() {
+            return Err(Error::invalid(
+                "cpus, cpu_weight: the sandbox was started without either, so its groups have no CPU controller; give one \
+                 of them there too",
+            ));
+        }
         match same.iter().find(|(_, same)| !same) {
             None => Ok(()),
             Some((name, _)) => Err(Error::invalid(format!(

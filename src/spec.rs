@@ -68,8 +68,18 @@ pub struct Spec {
     /// Memory of the whole sandbox: anonymous, page cache, tmpfs, shared.
     #[serde(with = "units::size")]
     pub memory: Option<u64>,
+    /// Bytes that may be swapped out beyond `memory`, which must be given too. Default: 0. (Docker's `--memory-swap` is
+    /// the sum of the two.)
+    #[serde(with = "units::size")]
+    pub swap: Option<u64>,
     /// Processes and threads at one time.
     pub pids: Option<u64>,
+    /// How many processors' time the whole sandbox may use, at least 0.01: 1.5 is 150 ms in every 100 ms. It is held back
+    /// when it has used that (CPU bandwidth, `cpu.max`).
+    pub cpus: Option<f64>,
+    /// Its share of the processors while others want them too, relative to theirs, 1 to 10,000 (`cpu.weight`). What has
+    /// none has 100.
+    pub cpu_weight: Option<u64>,
     /// Captured bytes of each of standard output and standard error. Default: 64 MiB.
     #[serde(with = "units::size")]
     pub output: Option<u64>,
@@ -327,8 +337,14 @@ setters! {
     wall_time: Duration => |s, v| s.wall_time = Some(v);
     /// Sets [`memory`](Spec::memory).
     memory: u64 => |s, v| s.memory = Some(v);
+    /// Sets [`swap`](Spec::swap).
+    swap: u64 => |s, v| s.swap = Some(v);
     /// Sets [`pids`](Spec::pids).
     pids: u64 => |s, v| s.pids = Some(v);
+    /// Sets [`cpus`](Spec::cpus).
+    cpus: f64 => |s, v| s.cpus = Some(v);
+    /// Sets [`cpu_weight`](Spec::cpu_weight).
+    cpu_weight: u64 => |s, v| s.cpu_weight = Some(v);
     /// Sets [`output`](Spec::output).
     output: u64 => |s, v| s.output = Some(v);
     /// Sets [`output_overflow`](Spec::output_overflow).
@@ -350,6 +366,11 @@ setters! {
 }
 
 impl Spec {
+    /// Whether it needs the CPU controller, which costs at every start and is prepared for those who ask for it.
+    pub(crate) fn needs_cpu_controller(&self) -> bool {
+        self.cpus.is_some() || self.cpu_weight.is_some()
+    }
+
     /// Adds one variable to [`env`](Spec::env).
     #[must_use]
     pub fn env(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {

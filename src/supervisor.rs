@@ -36,6 +36,7 @@ pub(crate) struct Host {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     cgroup_parent: Option<String>,
+    cpu_controller: bool,
     /// A supervisor that has once left the host's network for a leased one may not come back: it holds no privilege
     /// there. Sandboxes on the host's network have a supervisor that never leaves it.
     host_network: bool,
@@ -45,6 +46,7 @@ impl Key {
     pub fn of(spec: &Spec) -> Key {
         Key {
             cgroup_parent: spec.cgroup_parent.clone(),
+            cpu_controller: spec.needs_cpu_controller(),
             host_network: spec.network == Network::Host,
         }
     }
@@ -95,7 +97,7 @@ pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
     {
         return Ok(host.clone());
     }
-    let host = Arc::new(Host::start(key.cgroup_parent.as_deref())?);
+    let host = Arc::new(Host::start(key)?);
     hosts.insert(key.clone(), host.clone());
     Ok(host)
 }
@@ -187,23 +189,27 @@ impl Host {
         self.lost.store(true, Ordering::Release);
     }
 
-    fn start(cgroup_parent: Option<&str>) -> Result<Host, Error> {
+    fn start(key: &Key) -> Result<Host, Error> {
         let ids = Ids::detect();
-        match Host::start_with(cgroup_parent, ids.clone()) {
+        match Host::start_with(key, ids.clone()) {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
             Err(e)
                 if matches!(ids, Ids::Range { .. }) && e.kind() != ErrorKind::InvalidArgument =>
             {
                 let note = format!("sub-ids could not be used: {e}");
-                Host::start_with(cgroup_parent, Ids::Single { note })
+                Host::start_with(key, Ids::Single { note })
             }
             result => result,
         }
     }
 
-    fn start_with(cgroup_parent: Option<&str>, ids: Ids) -> Result<Host, Error> {
+    fn start_with(key: &Key, ids: Ids) -> Result<Host, Error> {
         // A caller's mistake is found before anything is started; systemd is asked for what has been.
-        let given = cgroup_parent.map(Cgroup::in_parent).transpose()?;
+        let given = key
+            .cgroup_parent
+            .as_deref()
+            .map(|parent| Cgroup::in_parent(parent, key.cpu_controller))
+            .transpose()?;
         let started = pair().and_then(|(ours, theirs)| {
             let child = launch::supervisor(theirs.as_raw_fd())?;
             Ok((ours, child))
@@ -213,7 +219,7 @@ impl Host {
             .write(child.pid)
             .and_then(|()| match &given {
                 Some(_) => Ok(None),
-                None => Cgroup::find(child.pid).map(Some),
+                None => Cgroup::find(child.pid, key.cpu_controller).map(Some),
             })
             .inspect_err(|_| {
                 child.kill();

@@ -57,7 +57,10 @@ class Options(TypedDict, total=False):
     wall_time: Seconds | None
     timeout: Seconds | None
     memory: Size | None
+    swap: Size | None
     pids: int | None
+    cpus: float | None
+    cpu_weight: int | None
     output: Size | None
     file_size: Size | None
     open_files: int | None

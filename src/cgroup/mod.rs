@@ -52,6 +52,8 @@ struct Base {
 /// How a memory limit is made to count swap as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Swap {
+    /// This file limits swap.
+    Limited(&'static str),
     /// This file, set to 0, forbids swapping.
     Forbidden(&'static str),
     /// This file limits memory and swap together.
@@ -105,30 +107,32 @@ struct Prepared {
 }
 
 impl Cgroup {
-    /// Prepares the group that the caller has named.
+    /// Prepares the group that the caller has named; with the CPU controller if `cpu`.
     ///
     /// # Errors
     /// If it cannot be used, or if this process has no descriptors left.
-    pub fn in_parent(parent: &str) -> Result<Cgroup, Error> {
+    pub fn in_parent(parent: &str, cpu: bool) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
-        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name)
+        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name, cpu)
             .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
         Cgroup::with(Kind::V2, name, prepared)
     }
 
-    /// Finds the best rung for the supervisor, process `pid`, and prepares it. Where there is no cgroup to be had, that
+    /// Finds the best rung for the supervisor, process `pid`, and prepares it, likewise. Where there is no cgroup to be had, that
     /// is a rung too, with its reason.
     ///
     /// # Errors
     /// If this process has no descriptors left.
-    pub fn find(pid: i32) -> Result<Cgroup, Error> {
+    pub fn find(pid: i32, cpu: bool) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let host = host::Host::read();
         type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
         let rungs: [Rung; 3] = [
-            ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name)),
-            ("systemd", Kind::V2, &|| systemd::prepare(&host, &name, pid)),
-            ("cgroup v1", Kind::V1, &|| v1::prepare(&host, &name)),
+            ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name, cpu)),
+            ("systemd", Kind::V2, &|| {
+                systemd::prepare(&host, &name, pid, cpu)
+            }),
+            ("cgroup v1", Kind::V1, &|| v1::prepare(&host, &name, cpu)),
         ];
         let mut lacks = Vec::new();
         for (rung, kind, prepare) in rungs {
@@ -226,6 +230,7 @@ impl Cgroup {
             Kind::V2 => (v2::ENTER, v2::MEMORY, v2::CLOCK),
             Kind::V1 => (v1::ENTER, v1::MEMORY, v1::CLOCK),
         };
+        let swap = spec.swap.unwrap_or(0);
         let mut writes = Vec::new();
         let mut write = |dir, file, value: String, required| {
             writes.push(Write {
@@ -238,9 +243,10 @@ impl Cgroup {
         if let (Some(limit), Some(dir)) = (spec.memory, self.dir("memory")) {
             write(dir, memory, limit.to_string(), true);
             match self.swap {
-                Some(Swap::Forbidden(file)) => write(dir, file, "0".into(), true),
-                Some(Swap::Counted(file)) => write(dir, file, limit.to_string(), true),
-                Some(Swap::Absent) | None => {}
+                Some(Swap::Limited(file)) => write(dir, file, swap.to_string(), true),
+                Some(Swap::Forbidden(file)) if swap == 0 => write(dir, file, "0".into(), true),
+                Some(Swap::Counted(file)) => write(dir, file, (limit + swap).to_string(), true),
+                Some(Swap::Forbidden(_) | Swap::Absent) | None => {}
             }
             if self.kind == Kind::V2 {
                 write(dir, v2::OOM_GROUP, "1".into(), false); // Linux 4.19 and later
@@ -248,6 +254,18 @@ impl Cgroup {
         }
         if let (Some(limit), Some(dir)) = (spec.pids, self.dir("pids")) {
             write(dir, "pids.max", limit.to_string(), true);
+        }
+        if let Some(dir) = self.dir("cpu") {
+            let (bandwidth, weight) = match self.kind {
+                Kind::V1 => (v1::bandwidth as fn(f64) -> _, v1::weight as fn(u64) -> _),
+                _ => (v2::bandwidth as fn(f64) -> _, v2::weight as fn(u64) -> _),
+            };
+            for (file, value) in spec.cpus.map(bandwidth).into_iter().flatten() {
+                write(dir, file, value, true);
+            }
+            if let Some((file, value)) = spec.cpu_weight.map(weight) {
+                write(dir, file, value, true);
+            }
         }
         let (file, key, unit_ns) = clock;
         let place = |file| self.reads.iter().position(|read| read.file == file);
@@ -266,7 +284,7 @@ impl Cgroup {
         }
     }
 
-    /// What holds `limit` (`"memory"`, `"pids"`, `"cpu_time"`) here; `None` if no cgroup does.
+    /// What holds `limit` (`"memory"`, `"swap"`, `"pids"`, `"cpu_time"`, `"cpus"`, `"cpu_weight"`) here; `None` if no cgroup does.
     pub fn enforcement(&self, limit: &str) -> Option<Enforcement> {
         let (version, memory, clock) = match self.kind {
             Kind::None => return None,
@@ -285,6 +303,33 @@ impl Cgroup {
                         format!("{by}, without what is swapped out: this kernel counts no swap"),
                     ),
                 }
+            }
+            "swap" => {
+                self.dir("memory")?;
+                match self.swap? {
+                    Swap::Limited(file) => enforced(format!("cgroup {version} {file}")),
+                    Swap::Counted(file) => {
+                        enforced(format!("cgroup {version} {file}, less memory"))
+                    }
+                    Swap::Absent => enforced("this kernel was built without swap".into()),
+                    Swap::Forbidden(_) => return None,
+                }
+            }
+            "cpus" => {
+                self.dir("cpu")?;
+                let file = match self.kind {
+                    Kind::V1 => v1::BANDWIDTH,
+                    _ => v2::BANDWIDTH,
+                };
+                enforced(format!("cgroup {version} {file}"))
+            }
+            "cpu_weight" => {
+                self.dir("cpu")?;
+                let file = match self.kind {
+                    Kind::V1 => v1::WEIGHT,
+                    _ => v2::WEIGHT,
+                };
+                enforced(format!("cgroup {version} {file}"))
             }
             "pids" => {
                 self.dir("pids")?;

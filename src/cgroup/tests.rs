@@ -77,7 +77,7 @@ impl Drop for Prepared {
 }
 
 fn prepare() -> Prepared {
-    Prepared(Cgroup::find(0).unwrap())
+    Prepared(Cgroup::find(0, true).unwrap())
 }
 
 fn spec() -> Spec {
@@ -201,7 +201,7 @@ fn a_layout_asks_only_for_what_is_limited() {
 fn a_bad_parent_is_named() {
     let dir = tempfile::tempdir().unwrap();
     for parent in ["relative", "/nowhere", dir.path().to_str().unwrap()] {
-        let Err(error) = Cgroup::in_parent(parent) else {
+        let Err(error) = Cgroup::in_parent(parent, false) else {
             panic!("{parent} was taken");
         };
         assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);

@@ -1,14 +1,15 @@
 //! Rung 3: the controllers of cgroup v1, each where it can be written: as root, or in what an administrator has given away.
 
 use super::host::Host;
-use super::v2::swapless;
+use super::v2::{PERIOD, quota, swapless};
 use super::{Base, Cgroup, Prepared, Swap, keyed, sweep};
 use crate::outcome::Usage;
 use std::fs;
 use std::time::Duration;
 
-/// Each is a hierarchy that every run makes a group in and enters. `cpu` limits nothing that can be asked for.
+/// Each is a hierarchy that every run makes a group in and enters; `cpu` is one for those who ask for it.
 const WANTED: [&str; 3] = ["memory", "pids", "cpuacct"];
+const CPU: &str = "cpu";
 /// Clock ticks of cpuacct.stat.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -21,13 +22,30 @@ pub(super) const OOM: &str = "memory.oom_control";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpuacct.usage", "", 1);
 /// What to read at the end: controller and file. `cpuacct.usage` stands before `cpuacct.stat`, which shares it out.
-pub(super) const READS: [(&str, &str); 5] = [
+pub(super) const READS: [(&str, &str); 6] = [
     ("cpuacct", "cpuacct.usage"),
     ("cpuacct", "cpuacct.stat"),
     ("memory", "memory.max_usage_in_bytes"),
     ("memory", OOM),
     ("pids", "pids.peak"),
+    ("cpu", "cpu.stat"),
 ];
+pub(super) const BANDWIDTH: &str = "cpu.cfs_quota_us";
+pub(super) const WEIGHT: &str = "cpu.shares";
+/// What v2 calls a weight of 100.
+const SHARES_DEFAULT: u64 = 1024;
+
+/// The writes that hold a run to so many processors.
+pub(super) fn bandwidth(cpus: f64) -> Vec<(&'static str, String)> {
+    vec![
+        ("cpu.cfs_period_us", PERIOD.to_string()),
+        (BANDWIDTH, quota(cpus).to_string()),
+    ]
+}
+
+pub(super) fn weight(weight: u64) -> (&'static str, String) {
+    (WEIGHT, (weight * SHARES_DEFAULT / 100).max(2).to_string())
+}
 
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
     let dir = cgroup.dir("memory")?;
@@ -42,10 +60,10 @@ pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
 }
 
 /// Prepares a base in this process's own group of each hierarchy.
-pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, String> {
     let mut bases: Vec<Base> = Vec::new();
     let mut lacks = Vec::new();
-    for controller in WANTED {
+    for controller in WANTED.into_iter().chain(cpu.then_some(CPU)) {
         let Some(parent) = host.own_v1(controller) else {
             lacks.push(format!("{controller} is not mounted"));
             continue;
@@ -102,6 +120,9 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
                 usage.cpu_user = all.mul_f64(part);
                 usage.cpu_system = all - usage.cpu_user.min(all);
             }
+        }
+        "cpu.stat" => {
+            usage.throttled_time = keyed(text, "throttled_time").map(Duration::from_nanos);
         }
         "memory.max_usage_in_bytes" => {
             source("memory_peak");

@@ -8,8 +8,15 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// The controllers used. CPU time is counted in every group without one, and each costs in every run's mkdir.
+/// The controllers used: CPU time is counted in every group without one, and each costs in every run's mkdir.
 const WANTED: [&str; 2] = ["memory", "pids"];
+/// Used for those who ask for it.
+const CPU: &str = "cpu";
+
+/// The kernel's own default, in microseconds.
+pub(super) const PERIOD: u32 = 100_000;
+pub(super) const BANDWIDTH: &str = "cpu.max";
+pub(super) const WEIGHT: &str = "cpu.weight";
 
 pub(super) const MEMORY: &str = "memory.max";
 pub(super) const OOM_GROUP: &str = "memory.oom.group";
@@ -29,7 +36,7 @@ pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
     let dir = cgroup.dir("memory")?;
     let file = "memory.swap.max";
     if cgroup.has(dir, file) {
-        Some(Swap::Forbidden(file))
+        Some(Swap::Limited(file))
     } else {
         swapless()
     }
@@ -44,7 +51,7 @@ pub(super) fn swapless() -> Option<Swap> {
 ///
 /// A group that holds processes can have no controllers for its children, and the own group holds this one. The root
 /// is exempt.
-pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, String> {
     let own = host
         .own_v2()
         .ok_or("it is not mounted, or this process's group is not in sight")?;
@@ -73,11 +80,16 @@ pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
             parent.display()
         ));
     }
-    prepare_in(parent, name).map_err(|why| format!("`{}`: {why}", parent.display()))
+    prepare_in(parent, name, cpu).map_err(|why| format!("`{}`: {why}", parent.display()))
 }
 
 /// Prepares a base in a directory that the caller has named.
-pub(super) fn prepare_given(host: &Host, parent: &Path, name: &str) -> Result<Prepared, String> {
+pub(super) fn prepare_given(
+    host: &Host,
+    parent: &Path,
+    name: &str,
+    cpu: bool,
+) -> Result<Prepared, String> {
     let not_v2 =
         "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)".to_string();
     if !parent.is_absolute() || !parent.join("cgroup.controllers").exists() {
@@ -95,7 +107,7 @@ pub(super) fn prepare_given(host: &Host, parent: &Path, name: &str) -> Result<Pr
             common.display()
         ));
     }
-    prepare_in(&parent, name)
+    prepare_in(&parent, name, cpu)
 }
 
 /// The root of the hierarchy is the only group that has no type.
@@ -104,7 +116,7 @@ pub(super) fn is_root(dir: &Path) -> bool {
 }
 
 /// Prepares a base in `parent`, a group without processes.
-pub(super) fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> {
+pub(super) fn prepare_in(parent: &Path, name: &str, cpu: bool) -> Result<Prepared, String> {
     if !offers_any(parent) {
         return Err(
             "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
@@ -135,7 +147,7 @@ pub(super) fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> 
         _ => format!("making a group in it: {e}"),
     })?;
     let mut changed = Vec::new();
-    let prepared = enable(parent, &path, &mut changed);
+    let prepared = enable(parent, &path, cpu, &mut changed);
     if prepared.is_err() {
         sweep::remove_tree(&path);
         for controller in changed {
@@ -149,7 +161,12 @@ pub(super) fn prepare_in(parent: &Path, name: &str) -> Result<Prepared, String> 
 }
 
 /// Enables the controllers for the children of `path`, a new group in `parent`; lists those enabled in `parent`.
-fn enable(parent: &Path, path: &Path, changed: &mut Vec<&'static str>) -> Result<Prepared, String> {
+fn enable(
+    parent: &Path,
+    path: &Path,
+    cpu: bool,
+    changed: &mut Vec<&'static str>,
+) -> Result<Prepared, String> {
     let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
     if kind.trim() != "domain" {
         return Err(format!(
@@ -159,7 +176,7 @@ fn enable(parent: &Path, path: &Path, changed: &mut Vec<&'static str>) -> Result
     }
     let mut controllers = Vec::new();
     let mut lacks = Vec::new();
-    for controller in WANTED {
+    for controller in WANTED.into_iter().chain(cpu.then_some(CPU)) {
         let mut switch_on = || -> Result<(), String> {
             if !words(parent, "cgroup.controllers")
                 .iter()
@@ -212,6 +229,20 @@ fn words(dir: &Path, file: &str) -> Vec<String> {
         .split_whitespace()
         .map(String::from)
         .collect()
+}
+
+/// The writes that hold a run to so many processors.
+pub(super) fn bandwidth(cpus: f64) -> Vec<(&'static str, String)> {
+    vec![(BANDWIDTH, format!("{} {PERIOD}", quota(cpus)))]
+}
+
+pub(super) fn weight(weight: u64) -> (&'static str, String) {
+    (WEIGHT, weight.to_string())
+}
+
+/// Microseconds in each period of [`PERIOD`].
+pub(super) fn quota(cpus: f64) -> u64 {
+    (cpus * f64::from(PERIOD)).round() as u64
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {

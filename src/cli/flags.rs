@@ -130,6 +130,9 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         "--wall-time" | "--timeout" => spec.wall_time = Some(duration(parser)?),
         "-m" | "--memory" => spec.memory = Some(size(parser)?),
         "--pids" | "--pids-limit" => spec.pids = Some(number(&text(parser)?)?),
+        "--swap" => spec.swap = Some(size(parser)?),
+        "--cpus" => spec.cpus = Some(fraction(&text(parser)?)?),
+        "--cpu-weight" => spec.cpu_weight = Some(number(&text(parser)?)?),
         "--output" => spec.output = Some(size(parser)?),
         "--output-overflow" => spec.output_overflow = word(parser, OVERFLOWS)?,
         "--file-size" => spec.file_size = Some(size(parser)?),
@@ -247,6 +250,11 @@ fn duration(parser: &mut lexopt::Parser) -> Result<Duration, String> {
 fn number(text: &str) -> Result<u64, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a number"))
 }
 
 fn word<T: Copy>(parser: &mut lexopt::Parser, words: &[(&str, T)]) -> Result<T, String> {

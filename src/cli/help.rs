@@ -46,6 +46,9 @@ Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --wall-time, --timeout TIME
   -m, --memory SIZE           memory of the whole sandbox
       --pids, --pids-limit N  processes and threads at one time
+      --swap SIZE             what may be swapped out beyond that (default 0)
+      --cpus N                processors' time that it may use, such as 1.5
+      --cpu-weight N          share of the processors while others want them too, 1 to 10000 (100)
       --output SIZE           bytes of standard output, and of standard error
       --output-overflow kill|discard       what to do beyond that (default kill)
       --file-size SIZE        largest file; also --ulimit fsize=SIZE

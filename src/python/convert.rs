@@ -187,6 +187,16 @@ impl<'a, 'py> Field<'a, 'py> {
             .ok_or_else(|| self.refuse(format!("{} is not a number of seconds", self.value)))
     }
 
+    /// A number, whole or not.
+    pub fn number(self) -> PyResult<f64> {
+        if !self.is_number() && !self.value.is_instance_of::<PyFloat>() {
+            return Err(self.not("a number"));
+        }
+        self.value
+            .extract()
+            .map_err(|_| self.refuse(format!("{} is out of range", self.value)))
+    }
+
     /// One of the words that JSON has for `T`.
     pub fn word<T: DeserializeOwned>(self, words: &str) -> PyResult<T> {
         let text = self

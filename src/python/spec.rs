@@ -46,7 +46,10 @@ use std::os::unix::ffi::OsStrExt;
 ///     cpu_time: CPU time of the whole process tree. Default: none.
 ///     wall_time, or its alias timeout: time from the program's start. Default: none.
 ///     memory: bytes of the whole sandbox: anonymous, page cache, tmpfs, shared. Default: none.
+///     swap: bytes that may be swapped out beyond memory, which must be given too. Default: 0.
 ///     pids: processes and threads at one time. Default: none.
+///     cpus: how many processors' time the whole sandbox may use, at least 0.01. Default: none.
+///     cpu_weight: its share of the processors while others want them too, 1 to 10,000. What has none has 100.
 ///     output: captured bytes of each of standard output and standard error. Default: 64 MiB.
 ///     file_size: the largest file the program may write. Default: none.
 ///     open_files: open descriptors of each process. Default: 1024.
@@ -75,7 +78,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 28] = [
+const FIELDS: [&str; 31] = [
     "env",
     "cwd",
     "input",
@@ -94,7 +97,10 @@ const FIELDS: [&str; 28] = [
     "cpu_time",
     "wall_time",
     "memory",
+    "swap",
     "pids",
+    "cpus",
+    "cpu_weight",
     "output",
     "file_size",
     "open_files",
@@ -114,7 +120,7 @@ impl Spec {
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
             files=None, outputs=None, output_file_size=None, rootfs=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
-            pids=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
+            swap=None, pids=None, cpus=None, cpu_weight=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
             output_overflow=None, enforce=None, cgroup_parent=None)"
     )]
     fn new(args: Option<Bound<'_, PyAny>>, options: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
@@ -262,8 +268,20 @@ impl Spec {
         self.0.memory
     }
     #[getter]
+    fn swap(&self) -> Option<u64> {
+        self.0.swap
+    }
+    #[getter]
     fn pids(&self) -> Option<u64> {
         self.0.pids
+    }
+    #[getter]
+    fn cpus(&self) -> Option<f64> {
+        self.0.cpus
+    }
+    #[getter]
+    fn cpu_weight(&self) -> Option<u64> {
+        self.0.cpu_weight
     }
     #[getter]
     fn output(&self) -> Option<u64> {

@@ -30,7 +30,10 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_cpu_time(spec, 1500000000) == 0);
     CHECK(stockade_spec_set_wall_time(spec, 3 * SECOND) == 0);
     CHECK(stockade_spec_set_memory(spec, 256 << 20) == 0);
+    CHECK(stockade_spec_set_swap(spec, 1 << 20) == 0);
     CHECK(stockade_spec_set_pids(spec, 32) == 0);
+    CHECK(stockade_spec_set_cpus(spec, 1.5) == 0);
+    CHECK(stockade_spec_set_cpu_weight(spec, 50) == 0);
     CHECK(stockade_spec_set_output(spec, 1 << 20) == 0);
     CHECK(stockade_spec_set_output_overflow(spec, STOCKADE_OVERFLOW_DISCARD) == 0);
     CHECK(stockade_spec_set_file_size(spec, 1 << 19) == 0);
@@ -50,6 +53,7 @@ static const char *const full_json =
     " \"output_file_size\": \"1m\", \"rootfs\": \"/srv/root\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
     " \"hostname\": \"box\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
+    " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"
     " \"output\": \"1m\", \"output_overflow\": \"discard\", \"file_size\": \"512k\", \"open_files\": 64,"
     " \"stack\": \"2m\", \"disk\": \"4m\", \"inodes\": 1000, \"enforce\": \"best-effort\","
     " \"cgroup_parent\": \"/sys/fs/cgroup/x\"}";

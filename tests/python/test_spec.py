@@ -24,7 +24,7 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.files == {}
     assert spec.outputs == spec.volumes == spec.tmpfs == ()
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
-    others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory pids output \
+    others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids cpus cpu_weight output \
         file_size open_files stack disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
@@ -49,7 +49,11 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("cpu_time", "500ms", 0.5),
         ("wall_time", 2, 2.0),
         ("wall_time", 0.25, 0.25),
+        ("swap", "1k", 1024),
         ("pids", 32, 32),
+        ("cpus", 1.5, 1.5),
+        ("cpus", 2, 2.0),
+        ("cpu_weight", 50, 50),
         ("open_files", 16, 16),
         ("inodes", 100, 100),
         ("cwd", PurePosixPath("/tmp"), "/tmp"),

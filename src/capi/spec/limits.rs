@@ -48,6 +48,37 @@ pub extern "C" fn stockade_spec_set_memory(spec: Option<&mut stockade_spec>, byt
     })
 }
 
+/// Limits what may be swapped out beyond the memory limit, which must be set too: bytes. Default: 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_swap(spec: Option<&mut stockade_spec>, bytes: u64) -> c_int {
+    set(spec, |s| {
+        s.swap = Some(bytes);
+        Ok(())
+    })
+}
+
+/// Limits how many processors' time the whole sandbox may use, at least 0.01: 1.5 is 150 ms in every 100 ms. It is held
+/// back when it has used that. Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_cpus(spec: Option<&mut stockade_spec>, cpus: f64) -> c_int {
+    set(spec, |s| {
+        s.cpus = Some(cpus);
+        Ok(())
+    })
+}
+
+/// Sets its share of the processors while others want them too, relative to theirs: 1 to 10,000. What has none has 100.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_cpu_weight(
+    spec: Option<&mut stockade_spec>,
+    weight: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.cpu_weight = Some(weight);
+        Ok(())
+    })
+}
+
 /// Limits the processes and threads at one time. Default: none.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_spec_set_pids(spec: Option<&mut stockade_spec>, count: u64) -> c_int {
