@@ -34,13 +34,14 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 /// Files of /proc that show or change the host; covered, as Docker does.
-const MASKED: [&str; 5] = [
+const MASKED: [&str; 4] = [
     "/proc/kcore",
     "/proc/keys",
-    "/proc/sysrq-trigger",
     "/proc/timer_list",
     "/proc/sched_debug",
 ];
+/// What of /proc acts on the host when it is written.
+const READ_ONLY: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
 /// Directories that are the sandbox's own, whatever the root file system has there.
 const OWN: [&str; 6] = ["dev", "proc", "sys", "tmp", "work", "run"];
 
@@ -203,10 +204,13 @@ impl Root {
     fn setup(&mut self, spec: &Spec) -> Result<(), Error> {
         let s = &mut self.setup;
         s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
-        for path in masked() {
+        let [masked, read_only] = covered();
+        for path in masked {
             s.text(S_MASK, 0, 0, 0, &[path.as_bytes()]);
         }
-        s.text(S_READ_ONLY, 0, 0, 0, &[b"/proc/sys"]);
+        for path in read_only {
+            s.text(S_READ_ONLY, 0, 0, 0, &[path.as_bytes()]);
+        }
         // One file system for all that is writable, so that `disk` and `inodes` are totals.
         let disk = spec.disk.unwrap_or(DISK_DEFAULT);
         let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
@@ -277,15 +281,14 @@ impl Root {
     }
 }
 
-/// Those of [`MASKED`] that this kernel has. Looked up once.
-fn masked() -> &'static [&'static str] {
-    static THERE: Once<Vec<&str>> = Once::new();
-    THERE.get_or_init(|| {
-        MASKED
-            .into_iter()
-            .filter(|path| Path::new(path).exists())
-            .collect()
-    })
+/// Those of [`MASKED`] and [`READ_ONLY`] that this kernel has. Looked up once.
+fn covered() -> &'static [Vec<&'static str>; 2] {
+    static THERE: Once<[Vec<&str>; 2]> = Once::new();
+    let there = |paths: &[&'static str]| {
+        let there = paths.iter().filter(|path| Path::new(path).exists());
+        there.copied().collect()
+    };
+    THERE.get_or_init(|| [there(&MASKED), there(&READ_ONLY)])
 }
 
 /// Whether `path` lies in what the sandbox mounts writable itself, where mount points are made on the spot.
