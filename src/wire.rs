@@ -201,7 +201,7 @@ pub const S_DIR: u16 = 22;
 pub const S_MKDIR: u16 = 31;
 /// Bind `source` at `path`, both inside.
 pub const S_BIND: u16 = 23;
-/// Attach volume number `a` at `path`.
+/// Attach the next volume at `path`; flags as for [`T_BIND`].
 pub const S_VOLUME: u16 = 24;
 /// Bring the loopback interface up.
 pub const S_LOOPBACK: u16 = 25;
