@@ -213,9 +213,12 @@ def run(
     files: Mapping[str, Path],
     env: Mapping[str, str],
     timeout: float,
-    on_output: Callable[[bytes], None],
+    on_output: Callable[[int, bytes], None],
 ) -> int:
-    """Runs a command in a fresh machine, in the directory of `files` (name there to path here); its exit status."""
+    """Runs a command in a fresh machine, in the directory of `files` (name there to path here); its exit status.
+
+    What it writes to descriptor 1 and 2 is passed to `on_output` as it comes, with that number.
+    """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, path in files.items():
@@ -226,8 +229,8 @@ def run(
         while machine.ask("query-status")["status"] == "inmigrate":
             time.sleep(0.02)
         machine.ask("cont")
-        for stream in (machine.out, machine.err):
-            threading.Thread(target=_pump, args=(stream, on_output), daemon=True).start()
+        for number, stream in ((1, machine.out), (2, machine.err)):
+            threading.Thread(target=_pump, args=(stream, number, on_output), daemon=True).start()
         machine.job.settimeout(timeout)
         try:
             machine.job.sendall(_script(command, shape, env).encode() + archive.getvalue())
@@ -248,6 +251,6 @@ def _anyones(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _pump(stream: socket.socket, on_output: Callable[[bytes], None]) -> None:
+def _pump(stream: socket.socket, number: int, on_output: Callable[[int, bytes], None]) -> None:
     while data := stream.recv(65536):
-        on_output(data)
+        on_output(number, data)
