@@ -62,12 +62,25 @@ pub(super) fn prepare(host: &Host, name: &str) -> Result<Prepared, String> {
             })?
     };
     if !may_write(&parent.join("cgroup.procs")) {
-        return Err(format!(
-            "`{}`, the group above this process's own, may not be written: start the program in a delegated group",
-            parent.display()
-        ));
+        return Err(why_not_above(&own, parent));
     }
     prepare_in(parent, name).map_err(|why| format!("`{}`: {why}", parent.display()))
+}
+
+/// Why nothing can be made in `parent`, which may not be written, and what to do: that depends on the own group.
+fn why_not_above(own: &Path, parent: &Path) -> String {
+    let (own_path, parent) = (own.display(), parent.display());
+    if !may_write(&own.join("cgroup.procs")) {
+        return format!(
+            "`{parent}`, the group above this process's own, may not be written: start the program in a delegated group"
+        );
+    }
+    // The whole of what is delegated is the group that this process is in, and it is not ours to move it.
+    format!(
+        "`{own_path}` is delegated, but holds this process, so its children can have no controllers, and `{parent}` \
+         above it may not be written: start the program in a child of its group (`DelegateSubgroup=main` in a systemd \
+         unit, or in the shell before it: mkdir {own_path}/main && echo $$ > {own_path}/main/cgroup.procs)"
+    )
 }
 
 /// Prepares a base in a directory that the caller has named.
@@ -239,6 +252,22 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delegated_group_with_the_host_in_it_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let none = why_not_above(&own, dir.path());
+        assert!(
+            none.contains("start the program in a delegated group"),
+            "{none}"
+        );
+        fs::write(own.join("cgroup.procs"), "").unwrap();
+        let child = format!("mkdir {}/main", own.display());
+        let delegated = why_not_above(&own, dir.path());
+        assert!(delegated.contains(&child), "{delegated}");
+    }
 
     #[test]
     fn usage_from_files() {
