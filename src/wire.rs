@@ -127,8 +127,10 @@ pub struct Request {
     /// Index of a read, plus 1, whose number behind `oom_kill` counts kills for want of memory, after the first of
     /// which the supervisor ends the run; 0 where the kernel does that itself.
     pub oom_read: u32,
-    pub pad: u32,
-    /// Key of the number; empty for the first number of the file.
+    /// Index of a read, plus 1, whose number is the memory in use, of which the most that is seen is reported; 0 where
+    /// nobody asks or the kernel knows the most itself.
+    pub memory_read: u32,
+    /// Key of the CPU clock's number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
 }
 

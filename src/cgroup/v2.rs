@@ -13,14 +13,19 @@ const WANTED: [&str; 2] = ["memory", "pids"];
 
 pub(super) const MEMORY: &str = "memory.max";
 pub(super) const OOM_GROUP: &str = "memory.oom.group";
+/// The most memory that was in use: since Linux 5.19.
+pub(super) const PEAK: &str = "memory.peak";
+/// Before, the supervisor looks from time to time.
+pub(super) const CURRENT: &str = "memory.current";
 /// Where entering is done by writing.
 pub(super) const ENTER: &str = "cgroup.procs";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpu.stat", "usage_usec", 1000);
 /// What to read at the end: controller and file.
-pub(super) const READS: [(&str, &str); 4] = [
+pub(super) const READS: [(&str, &str); 5] = [
     ("", "cpu.stat"),
-    ("memory", "memory.peak"),
+    ("memory", PEAK),
+    ("memory", CURRENT),
     ("memory", "memory.events"),
     ("pids", "pids.peak"),
 ];
@@ -232,9 +237,14 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
             }
             usage.throttled_time = micros("throttled_usec");
         }
-        "memory.peak" => {
+        PEAK => {
             source("memory_peak");
             usage.memory_peak = text.trim().parse().ok();
+        }
+        CURRENT => {
+            // At the end; the supervisor may have seen more before.
+            usage.memory_peak = usage.memory_peak.max(text.trim().parse().ok());
+            source("memory_peak");
         }
         "memory.events" => {
             // A kill without this group's own limit having been reached is for one further up, or for the whole host.
@@ -281,6 +291,18 @@ mod tests {
         assert_eq!(usage.throttled_time, Some(Duration::from_micros(5)));
         assert_eq!((usage.memory_peak, usage.pids_peak), (Some(4096), Some(3)));
         assert_eq!(usage.sources["memory_peak"], "cgroup v2 memory.peak");
+    }
+
+    #[test]
+    fn a_peak_that_was_seen_is_not_lost() {
+        for (seen, at_the_end, peak) in [(None, "4096\n", 4096), (Some(8192), "4096\n", 8192)] {
+            let mut usage = Usage {
+                memory_peak: seen,
+                ..Usage::default()
+            };
+            fill(CURRENT, at_the_end, &mut usage);
+            assert_eq!(usage.memory_peak, Some(peak));
+        }
     }
 
     #[test]
