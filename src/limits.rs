@@ -69,6 +69,7 @@ pub(crate) fn add(
         head.cpu_unit = cpu.unit_ns;
         head.cpu_key[..cpu.key.len()].copy_from_slice(cpu.key.as_bytes());
     }
+    head.memory_read = layout.memory.map_or(0, |read| u32::from(read) + 1);
     head.oom_read = layout.oom.map_or(0, |read| u32::from(read) + 1);
     if cgroup.enforcement("memory").is_none() {
         head.memory = spec.memory.unwrap_or(0);

@@ -258,7 +258,7 @@ impl Root {
                     &[path.as_bytes()],
                 );
             }
-            s.text(S_VOLUME, 0, 0, 0, &[path.as_bytes()]);
+            s.text(S_VOLUME, flags, 0, 0, &[path.as_bytes()]);
         }
         if spec.network == Network::Loopback {
             s.add(S_LOOPBACK, 0, 0, 0, &[]);

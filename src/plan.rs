@@ -169,7 +169,7 @@ fn head(user: u32, group: u32) -> Request {
         cpu_read: 0,
         cpu_unit: 0,
         oom_read: 0,
-        pad: 0,
+        memory_read: 0,
         cpu_key: [0; 16],
     }
 }

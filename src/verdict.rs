@@ -11,7 +11,7 @@ pub(crate) struct Judged {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
     file_size: bool,
-    memory: bool,
+    memory: Option<u64>,
     disk: bool,
 }
 
@@ -21,7 +21,7 @@ impl Judged {
             cpu_time: spec.cpu_time,
             wall_time: spec.wall_time,
             file_size: spec.file_size.is_some(),
-            memory: spec.memory.is_some(),
+            memory: spec.memory,
             disk: true,
         }
     }
@@ -35,6 +35,17 @@ impl Judged {
         cgroup: &Cgroup,
     ) {
         fill_usage(&mut outcome.usage, exit, reads, cgroup);
+        if let Some(limit) = self.memory.filter(|_| cgroup.samples_memory())
+            && outcome.usage.oom_killed
+        {
+            // The kernel kills when the limit is reached, whatever was seen before.
+            outcome.usage.memory_peak = Some(limit);
+            let from = "cgroup v2 memory.max, which was reached";
+            outcome
+                .usage
+                .sources
+                .insert("memory_peak".into(), from.into());
+        }
         let status = exit.status;
         let signal = (status & 0x7f) as i32;
         if signal == 0 {
@@ -57,7 +68,7 @@ impl Judged {
         if signal == libc::SIGSYS {
             return (Verdict::Violation, None);
         }
-        if self.memory && usage.oom_killed || killed == REASON_MEMORY {
+        if self.memory.is_some() && usage.oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
         }
         if killed == REASON_CPU || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit) {

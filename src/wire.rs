@@ -127,8 +127,10 @@ pub struct Request {
     /// Index of a read, plus 1, whose number behind `oom_kill` counts kills for want of memory, after the first of
     /// which the supervisor ends the run; 0 where the kernel does that itself.
     pub oom_read: u32,
-    pub pad: u32,
-    /// Key of the number; empty for the first number of the file.
+    /// Index of a read, plus 1, whose number is the memory in use, of which the most that is seen is reported; 0 where
+    /// nobody asks or the kernel knows the most itself.
+    pub memory_read: u32,
+    /// Key of the CPU clock's number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
 }
 
@@ -201,7 +203,7 @@ pub const S_DIR: u16 = 22;
 pub const S_MKDIR: u16 = 31;
 /// Bind `source` at `path`, both inside.
 pub const S_BIND: u16 = 23;
-/// Attach volume number `a` at `path`.
+/// Attach the next volume at `path`; flags as for [`T_BIND`].
 pub const S_VOLUME: u16 = 24;
 /// Bring the loopback interface up.
 pub const S_LOOPBACK: u16 = 25;

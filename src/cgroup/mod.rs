@@ -72,6 +72,8 @@ pub(crate) struct Layout {
     pub enter_file: &'static str,
     pub reads: Vec<Read>,
     pub cpu: Option<CpuClock>,
+    /// Which of `reads` says how much memory is in use, if nothing says how much was.
+    pub memory: Option<u8>,
     /// Which of `reads` counts OOM kills behind `oom_kill`, if the kernel does not end the whole group itself.
     pub oom: Option<u8>,
 }
@@ -173,7 +175,13 @@ impl Cgroup {
         }
         let (reads, swap) = match kind {
             Kind::None => (Vec::new(), None),
-            Kind::V2 => (cgroup.present(&v2::READS), v2::swap(&cgroup)),
+            Kind::V2 => {
+                let mut reads = cgroup.present(&v2::READS);
+                if reads.iter().any(|read| read.file == v2::PEAK) {
+                    reads.retain(|read| read.file != v2::CURRENT);
+                }
+                (reads, v2::swap(&cgroup))
+            }
             Kind::V1 => (cgroup.present(&v1::READS), v1::swap(&cgroup)),
         };
         (cgroup.reads, cgroup.swap) = (reads, swap);
@@ -280,6 +288,7 @@ impl Cgroup {
                 key,
                 unit_ns,
             }),
+            memory: place(v2::CURRENT).map(|at| at as u8),
             oom: oom.map(|at| at as u8),
         }
     }
@@ -344,6 +353,11 @@ impl Cgroup {
             _ => return None,
         };
         Some(Enforcement { status, by })
+    }
+
+    /// Whether the most memory that was in use is only what was seen.
+    pub fn samples_memory(&self) -> bool {
+        self.reads.iter().any(|read| read.file == v2::CURRENT)
     }
 
     /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read.

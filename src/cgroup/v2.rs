@@ -20,14 +20,19 @@ pub(super) const WEIGHT: &str = "cpu.weight";
 
 pub(super) const MEMORY: &str = "memory.max";
 pub(super) const OOM_GROUP: &str = "memory.oom.group";
+/// The most memory that was in use: since Linux 5.19.
+pub(super) const PEAK: &str = "memory.peak";
+/// Before, the supervisor looks from time to time.
+pub(super) const CURRENT: &str = "memory.current";
 /// Where entering is done by writing.
 pub(super) const ENTER: &str = "cgroup.procs";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpu.stat", "usage_usec", 1000);
 /// What to read at the end: controller and file.
-pub(super) const READS: [(&str, &str); 4] = [
+pub(super) const READS: [(&str, &str); 5] = [
     ("", "cpu.stat"),
-    ("memory", "memory.peak"),
+    ("memory", PEAK),
+    ("memory", CURRENT),
     ("memory", "memory.events"),
     ("pids", "pids.peak"),
 ];
@@ -75,12 +80,25 @@ pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, St
         ));
     }
     if !may_write(&parent.join("cgroup.procs")) {
-        return Err(format!(
-            "`{}`, the group above this process's own, may not be written: start the program in a delegated group",
-            parent.display()
-        ));
+        return Err(why_not_above(&own, parent));
     }
     prepare_in(parent, name, cpu).map_err(|why| format!("`{}`: {why}", parent.display()))
+}
+
+/// Why nothing can be made in `parent`, which may not be written, and what to do: that depends on the own group.
+fn why_not_above(own: &Path, parent: &Path) -> String {
+    let (own_path, parent) = (own.display(), parent.display());
+    if !may_write(&own.join("cgroup.procs")) {
+        return format!(
+            "`{parent}`, the group above this process's own, may not be written: start the program in a delegated group"
+        );
+    }
+    // The whole of what is delegated is the group that this process is in, and it is not ours to move it.
+    format!(
+        "`{own_path}` is delegated, but holds this process, so its children can have no controllers, and `{parent}` \
+         above it may not be written: start the program in a child of its group (`DelegateSubgroup=main` in a systemd \
+         unit, or in the shell before it: mkdir {own_path}/main && echo $$ > {own_path}/main/cgroup.procs)"
+    )
 }
 
 /// Prepares a base in a directory that the caller has named.
@@ -262,9 +280,14 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
             }
             usage.throttled_time = micros("throttled_usec");
         }
-        "memory.peak" => {
+        PEAK => {
             source("memory_peak");
             usage.memory_peak = text.trim().parse().ok();
+        }
+        CURRENT => {
+            // At the end; the supervisor may have seen more before.
+            usage.memory_peak = usage.memory_peak.max(text.trim().parse().ok());
+            source("memory_peak");
         }
         "memory.events" => {
             // A kill without this group's own limit having been reached is for one further up, or for the whole host.
@@ -284,6 +307,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_delegated_group_with_the_host_in_it_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let none = why_not_above(&own, dir.path());
+        assert!(
+            none.contains("start the program in a delegated group"),
+            "{none}"
+        );
+        fs::write(own.join("cgroup.procs"), "").unwrap();
+        let child = format!("mkdir {}/main", own.display());
+        let delegated = why_not_above(&own, dir.path());
+        assert!(delegated.contains(&child), "{delegated}");
+    }
+
+    #[test]
     fn usage_from_files() {
         let mut usage = Usage::default();
         let cpu = "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\nnr_throttled 0\nthrottled_usec 5\n";
@@ -295,6 +334,18 @@ mod tests {
         assert_eq!(usage.throttled_time, Some(Duration::from_micros(5)));
         assert_eq!((usage.memory_peak, usage.pids_peak), (Some(4096), Some(3)));
         assert_eq!(usage.sources["memory_peak"], "cgroup v2 memory.peak");
+    }
+
+    #[test]
+    fn a_peak_that_was_seen_is_not_lost() {
+        for (seen, at_the_end, peak) in [(None, "4096\n", 4096), (Some(8192), "4096\n", 8192)] {
+            let mut usage = Usage {
+                memory_peak: seen,
+                ..Usage::default()
+            };
+            fill(CURRENT, at_the_end, &mut usage);
+            assert_eq!(usage.memory_peak, Some(peak));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod attributes;
 mod files;
 mod groups;
 mod mem;

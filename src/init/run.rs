@@ -30,6 +30,7 @@ pub struct Run {
     cpu_unit: u64,
     cpu_key: [u8; 16],
     oom_read: usize,
+    memory_read: usize,
     started_at: u64,
     /// Wall clock deadline; `u64::MAX` for none.
     deadline: u64,
@@ -76,6 +77,7 @@ impl Run {
             cpu_unit: u64::from(head.cpu_unit),
             cpu_key: head.cpu_key,
             oom_read: head.oom_read as usize,
+            memory_read: head.memory_read as usize,
             started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
@@ -98,7 +100,8 @@ impl Run {
             self.deadline = at.saturating_add(self.wall_limit);
         }
         self.started_at = at;
-        if self.cpu_limit > 0 || self.memory_limit > 0 || self.oom_read > 0 {
+        if self.cpu_limit > 0 || self.memory_limit > 0 || self.oom_read > 0 || self.memory_read > 0
+        {
             self.plan_look(at);
         }
     }
@@ -162,6 +165,9 @@ impl Run {
             let units = self.groups.number(read, &self.cpu_key[..len]).unwrap_or(0);
             seen.cpu = units * self.cpu_unit;
         }
+        if let Some(read) = self.read(self.memory_read) {
+            seen.memory = self.groups.number(read, b"").unwrap_or(0);
+        }
         self.seen.cpu = self.seen.cpu.max(seen.cpu);
         self.seen.memory = self.seen.memory.max(seen.memory);
     }
@@ -195,6 +201,9 @@ impl Run {
         if self.memory_limit > 0 {
             let room = self.memory_limit.saturating_sub(self.seen.memory);
             wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
+        }
+        if self.memory_read > 0 {
+            wait = wait.min(LOOK_MAX);
         }
         if self.oom_read > 0 {
             // No limit is passed by a late look, so these grow rare.

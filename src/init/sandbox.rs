@@ -1,11 +1,13 @@
 //! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
 
+use crate::attributes::restrict;
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
 use crate::program::{Start, spawn};
 use crate::s;
 use crate::sys::*;
+use crate::template::bind_attributes;
 use crate::wire::*;
 
 /// Programs at one time in one sandbox.
@@ -205,10 +207,17 @@ impl Init {
                 mount(source, text(target)?, s!(""), MS_BIND, s!(""))?;
             }
             S_VOLUME => {
-                let target = files::open(text(payload)?.bytes(), O_PATH)?;
+                let path = text(payload)?.bytes();
+                let target = files::open(path, O_PATH)?;
                 let moved = move_mount(*volume, target, s!(""));
                 close(target);
                 moved?;
+                // A second time, for the kernels that have refused it to a tree that was not attached yet.
+                let attributes = bind_attributes(op.flags);
+                match mount_setattr(*volume, attributes, true) {
+                    Err(ENOSYS) => restrict(path, attributes, true)?,
+                    result => drop(result?),
+                }
                 close(*volume);
                 *volume += 1;
             }

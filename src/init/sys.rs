@@ -135,6 +135,7 @@ macro_rules! s {
 
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
+pub const E2BIG: i32 = 7;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
@@ -294,7 +295,9 @@ pub struct StatFs {
     pub blocks_available: u64,
     pub files: u64,
     pub files_free: u64,
-    rest: [u64; 8],
+    other: [u64; 3],
+    pub flags: u64,
+    spare: [u64; 4],
 }
 
 pub fn fstatfs(fd: Fd) -> Result<StatFs> {

@@ -3,7 +3,8 @@
 //! A root is a small read-only tmpfs with read-only binds of the host on it. It is made once per shape and kept as a
 //! namespace descriptor, since copying a namespace with few mounts is far cheaper than building and pivoting each time.
 
-use crate::plan::{Plan, pair, text};
+use crate::attributes::restrict;
+use crate::plan::{Plan, Text, pair, text};
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;
@@ -208,9 +209,46 @@ impl Templates {
         let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         let sealed = mount_setattr(root, attributes, false);
         close(root);
-        sealed.map_err(step(STEP_ROOT_TMPFS))?;
+        match sealed {
+            Err(ENOSYS) => seal_by_mounts(plan)?,
+            result => result.map(|_| ()).map_err(step(STEP_ROOT_TMPFS))?,
+        }
         openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0).map_err(step(STEP_NAMESPACE_FILES))
     }
+}
+
+const DEVICE_ATTRIBUTES: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+
+pub fn bind_attributes(flags: u16) -> u64 {
+    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    if flags & BIND_WRITABLE == 0 {
+        attributes |= MOUNT_ATTR_RDONLY;
+    }
+    if flags & BIND_NOEXEC != 0 {
+        attributes |= MOUNT_ATTR_NOEXEC;
+    }
+    attributes
+}
+
+/// Gives everything in a new root, in which we are, the attributes that its detached trees could not be given.
+fn seal_by_mounts(plan: &Plan) -> core::result::Result<(), Fault> {
+    for (at, payload) in plan.steps(plan.head.template) {
+        let (attributes, recursive) = match at.op.code {
+            T_BIND => (bind_attributes(at.op.flags), true),
+            T_DEV => (DEVICE_ATTRIBUTES, false),
+            _ => continue,
+        };
+        let sealed = pair(payload).and_then(|(_, path)| {
+            let path = Text::<4096>::new().add(b"/").add(text(path)?.bytes());
+            match restrict(path.bytes(), attributes, recursive) {
+                Err(ENOENT) if at.op.flags & BIND_OPTIONAL != 0 => Ok(()), // its source was not there
+                result => result,
+            }
+        });
+        sealed.map_err(|errno| (IN_TEMPLATE, at.index, errno))?;
+    }
+    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    restrict(b"/", attributes, false).map_err(step(STEP_ROOT_TMPFS))
 }
 
 fn new_tmpfs() -> Result<Fd> {
@@ -333,15 +371,8 @@ fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
         Err(ENOENT) if flags & BIND_OPTIONAL != 0 => return Ok(None),
         other => other?,
     };
-    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-    if flags & BIND_WRITABLE == 0 {
-        attributes |= MOUNT_ATTR_RDONLY;
-    }
-    if flags & BIND_NOEXEC != 0 {
-        attributes |= MOUNT_ATTR_NOEXEC;
-    }
-    match mount_setattr(tree, attributes, true) {
-        Ok(_) => Ok(Some(tree)),
+    match mount_setattr(tree, bind_attributes(flags), true) {
+        Ok(_) | Err(ENOSYS) => Ok(Some(tree)), // before Linux 5.12 it is done where the tree is attached
         Err(e) => {
             close(tree);
             Err(e)
@@ -356,14 +387,10 @@ fn open_device(path: Str, rdev: u64) -> Result<Option<Fd>> {
         if stat.mode() & S_IFMT != S_IFCHR || stat.rdev() != rdev {
             return Err(EINVAL);
         }
-        mount_setattr(
-            tree,
-            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-            false,
-        )
+        mount_setattr(tree, DEVICE_ATTRIBUTES, false)
     });
     match checked {
-        Ok(_) => Ok(Some(tree)),
+        Ok(_) | Err(ENOSYS) => Ok(Some(tree)),
         Err(e) => {
             close(tree);
             Err(e)

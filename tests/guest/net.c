@@ -26,9 +26,9 @@ static int connect_errno(const char *address, int port)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
-    /* A network that leads nowhere swallows packets: then EINPROGRESS. */
-    struct timeval patience = {.tv_sec = 2};
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    /* A network may lose the packet, and the kernel would try for two minutes. */
+    struct timeval most = {.tv_sec = 2};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
     int error = connect(fd, (struct sockaddr *)&to, sizeof to) ? errno : 0;
     close(fd);
     return error;

@@ -1,6 +1,6 @@
 //! A run ends when its program ends, or when a limit or the caller says so; nothing delays that, and nothing is left.
 
-use crate::support::{Host, PROMISE, alive, guest_spec, start_clock, wait_until};
+use crate::support::{Host, alive, guest_spec, promise, slowness, start_clock, wait_until};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn a_program_that_ends_at_once_is_waited_for_no_longer() {
         let outcome = guest_spec(args).run().expect("the sandbox starts");
         assert_eq!(outcome.verdict, Verdict::Ok, "{args:?}: {outcome:?}");
         assert!(
-            start.elapsed() < PROMISE,
+            start.elapsed() < promise(),
             "{args:?} took {:?}",
             start.elapsed()
         );
@@ -52,7 +52,7 @@ fn limits_come_in_time_whatever_the_program_does() {
             "{args:?}: {outcome:?}"
         );
         assert!(
-            start.elapsed() < limit + PROMISE,
+            start.elapsed() < limit + promise(),
             "{args:?} took {:?}",
             start.elapsed()
         );
@@ -72,7 +72,7 @@ fn a_reader_that_never_reads_delays_nothing() {
     let _kept = process.take_stdout();
     let outcome = process.wait().expect("wait");
     assert_eq!(outcome.verdict, Verdict::WallTimeLimit, "{outcome:?}");
-    assert!(start.elapsed() < limit + PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < limit + promise(), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn limits_hold_while_the_host_stands_still() {
         unsafe { libc::kill(host.child.id() as i32, signal) };
     };
     stop(libc::SIGSTOP);
-    let ended = wait_until(Duration::from_millis(500) + PROMISE, || !alive(pid));
+    let ended = wait_until(Duration::from_millis(500) + promise(), || !alive(pid));
     stop(libc::SIGCONT);
     assert!(
         ended,
@@ -160,7 +160,7 @@ fn the_handles_descriptor_tells_of_the_end() {
         (outcome.verdict, &*outcome.stdout),
         (Verdict::Ok, &b"hello\n"[..])
     );
-    assert!(start.elapsed() < Duration::from_millis(200) + PROMISE);
+    assert!(start.elapsed() < Duration::from_millis(200) + promise());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn dropping_a_process_ends_it() {
     let process = guest_spec(["ignore-term", "20"]).spawn().expect("starts");
     let pid = process.pid().expect("it runs");
     drop(process);
-    assert!(wait_until(PROMISE, || !alive(pid)), "it lives on");
+    assert!(wait_until(promise(), || !alive(pid)), "it lives on");
 }
 
 #[test]
@@ -217,12 +217,12 @@ fn killing_ends_it_once_and_for_all() {
     let process = guest_spec(["say", "before", "stop-all"])
         .spawn()
         .expect("starts");
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100) * slowness());
     let start = Instant::now();
     process.kill().expect("kill");
     process.kill().expect("killing again is no error");
     let outcome = process.wait().expect("wait");
-    assert!(start.elapsed() < PROMISE);
+    assert!(start.elapsed() < promise());
     assert_eq!(
         (outcome.verdict, &*outcome.stdout),
         (Verdict::Killed, &b"before\n"[..])
@@ -276,7 +276,7 @@ fn input_that_nobody_reads_delays_nothing() {
         .wall_time(Duration::from_millis(200))
         .run();
     assert_eq!(outcome.expect("runs").verdict, Verdict::WallTimeLimit);
-    assert!(start.elapsed() < 2 * PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 2 * promise(), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -292,10 +292,10 @@ fn a_hundred_live_at_the_same_time() {
     let start = Instant::now();
     drop(all);
     assert!(
-        wait_until(PROMISE, || !pids.iter().any(|pid| alive(*pid))),
+        wait_until(promise(), || !pids.iter().any(|pid| alive(*pid))),
         "some live on"
     );
-    assert!(start.elapsed() < 2 * PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 2 * promise(), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn waiting_for_no_time_at_all_only_looks() {
         );
     }
     assert!(
-        start.elapsed() < Duration::from_millis(500),
+        start.elapsed() < Duration::from_millis(500) * slowness(),
         "{:?}",
         start.elapsed()
     );

@@ -2,7 +2,7 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, PROMISE, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec,
+    Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec, promise,
     run_guest, wait_until,
 };
 use std::path::Path;
@@ -163,9 +163,9 @@ pub fn supervisor_killed() {
             .is_some_and(|why| why.contains("supervisor")),
         "{outcome:?}"
     );
-    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < promise(), "{:?}", start.elapsed());
     assert!(
-        wait_until(PROMISE, || !Path::new(&format!("/proc/{pid}")).exists()),
+        wait_until(promise(), || !Path::new(&format!("/proc/{pid}")).exists()),
         "the program lives on"
     );
     drop(process);

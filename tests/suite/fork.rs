@@ -2,7 +2,7 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, PROMISE, adopt_orphans, bury_orphans, children, guest_spec, run_guest, wait_until,
+    Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, wait_until,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -83,7 +83,7 @@ pub fn forks() {
     });
     assert_eq!(status, 0, "the child failed");
     say("child: works");
-    let same = wait_until(PROMISE, || {
+    let same = wait_until(promise(), || {
         bury_orphans();
         children(std::process::id()) == own
     });

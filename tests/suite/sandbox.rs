@@ -1,6 +1,6 @@
 //! Live sandboxes, in which programs run one after another and side by side.
 
-use crate::support::{PROMISE, alive, guest_spec};
+use crate::support::{alive, guest_spec, promise, slowness};
 use crate::volumes::{open_dir, volume};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Spec, Verdict};
@@ -46,15 +46,15 @@ fn programs_in_a_sandbox_have_limits_of_their_own() {
     let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
     for _ in 0..3 {
         let slow = sandbox
-            .run(&guest_spec(["spin", "20"]).cpu_time(Duration::from_millis(400)))
+            .run(&guest_spec(["spin", "20"]).cpu_time(Duration::from_millis(100) * slowness()))
             .expect("runs");
         assert_eq!(slow.verdict, Verdict::TimeLimit, "{slow:?}");
         let fast = sandbox
-            .run(&guest_spec(["true"]).cpu_time(Duration::from_millis(400)))
+            .run(&guest_spec(["true"]).cpu_time(Duration::from_millis(100) * slowness()))
             .expect("runs");
         assert_eq!(fast.verdict, Verdict::Ok, "{fast:?}");
         assert!(
-            fast.usage.cpu_time < Duration::from_millis(200),
+            fast.usage.cpu_time < Duration::from_millis(50) * slowness(),
             "the bill of the one before: {:?}",
             fast.usage
         );
@@ -81,7 +81,7 @@ fn programs_in_a_sandbox_run_side_by_side() {
     sandbox.close().expect("close");
     let outcome = long.wait().expect("wait");
     assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
-    assert!(start.elapsed() < PROMISE && !alive(pid));
+    assert!(start.elapsed() < promise() && !alive(pid));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_pipe_where_a_file_is_to_be_hangs_nobody() {
             assert_eq!(&*outcome.stdout, b"content", "{outcome:?}");
         }
     }
-    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < promise(), "{:?}", start.elapsed());
     let after = sandbox.run(&guest_spec(["true"])).expect("runs");
     assert_eq!(after.verdict, Verdict::Ok);
 }

@@ -1,6 +1,6 @@
 //! The one verdict when several hold, and the facts beside it. The table of programs is `tests/scenarios.json`.
 
-use crate::support::{enforced, guest_spec, run_guest, skip};
+use crate::support::{enforced, guest_spec, run_guest, skip, slowness};
 use std::time::Duration;
 use stockade::{Outcome, Overflow, Stdio, Verdict};
 
@@ -44,7 +44,7 @@ fn time_comes_before_output() {
     let outcome = guest_spec(["say", "more than eight bytes", "sleep", "20"])
         .output(8)
         .output_overflow(Overflow::Discard)
-        .wall_time(Duration::from_millis(300))
+        .wall_time(Duration::from_millis(300) * slowness())
         .run()
         .expect("the sandbox starts");
     assert_eq!(outcome.verdict, Verdict::WallTimeLimit, "{outcome:?}");

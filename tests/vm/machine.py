@@ -28,7 +28,11 @@ SHAPES = {
     # A user's program in a scope that systemd has delegated: it is alone in it, and may make groups below.
     "delegated": "{as_user} systemd-run --user --scope --quiet -p Delegate=yes --",
     # A user's service that asks for no delegation: its group is the user's all the same, and so are those above.
-    "service": "{as_user} systemd-run --user --wait --pipe --quiet -p Delegate=no {keep} --",
+    "service": "{as_user} systemd-run --user --wait --pipe --quiet --same-dir -p Delegate=no {keep} --",
+    # A system service with a delegated group, which holds the suite; the group above it is root's.
+    "unit": "systemd-run --wait --pipe --quiet --same-dir -p User=tester -p Delegate=yes {keep} --",
+    # The same, with the suite in a child of the group, as its user has to put it there.
+    "subgroup": "systemd-run --wait --pipe --quiet --same-dir -p User=tester -p Delegate=yes {keep} -- {child}",
     # What a login over ssh gives: a scope that belongs to root, in which the user may make nothing.
     "login": "{session} {as_user}",
     "root": "",
@@ -37,6 +41,9 @@ AS_USER = "setpriv --reuid 1000 --regid 1000 --init-groups --inh-caps=-all --"
 SESSION = (
     "sh -c 'd=/sys/fs/cgroup/user.slice/user-1000.slice/session-1.scope;"
     ' mkdir -p $d; echo $$ >$d/cgroup.procs; exec "$@"\' -'
+)
+CHILD = (
+    "sh -c 'd=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/main; mkdir $d; echo $$ >$d/cgroup.procs; exec \"$@\"' -"
 )
 ENVIRONMENT = {
     "HOME": "/home/tester",
@@ -182,7 +189,9 @@ def _script(command: Sequence[str], shape: str, env: Mapping[str, str]) -> str:
     everything = ENVIRONMENT | {"HOME": "/root", "USER": "root"} if shape == "root" else dict(ENVIRONMENT)
     everything |= env
     keep = " ".join(f"--setenv={name}" for name in everything)
-    words = SHAPES[shape].format(as_user=AS_USER, session=SESSION, keep=keep)
+    words = SHAPES[shape].format(as_user=AS_USER, session=SESSION, child=CHILD, keep=keep) + " " + shlex.join(command)
+    if "--wait" in words:
+        words = words.replace("$", "$$")  # the manager would expand it, as in an ExecStart=
     clean = shlex.join(["env", "-i", *(f"{name}={value}" for name, value in everything.items())])
     return f"""
 # The clock and the random numbers are those of the moment that the machine was kept at.
@@ -193,7 +202,7 @@ mkfifo /run/out /run/err
 cat /run/out >/run/port-out & a=$!
 cat /run/err >/run/port-err & b=$!
 cd {SENT}
-{clean} {words} {shlex.join(command)} 3>&- </dev/null >/run/out 2>/run/err
+{clean} {words} 3>&- </dev/null >/run/out 2>/run/err
 rc=$?
 # What the command has left running would hold its output open.
 {{ echo 1 >/sys/fs/cgroup/user.slice/user-1000.slice/cgroup.kill; }} 2>/dev/null ||
@@ -213,9 +222,12 @@ def run(
     files: Mapping[str, Path],
     env: Mapping[str, str],
     timeout: float,
-    on_output: Callable[[bytes], None],
+    on_output: Callable[[int, bytes], None],
 ) -> int:
-    """Runs a command in a fresh machine, in the directory of `files` (name there to path here); its exit status."""
+    """Runs a command in a fresh machine, in the directory of `files` (name there to path here); its exit status.
+
+    What it writes to descriptor 1 and 2 is passed to `on_output` as it comes, with that number.
+    """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, path in files.items():
@@ -226,8 +238,8 @@ def run(
         while machine.ask("query-status")["status"] == "inmigrate":
             time.sleep(0.02)
         machine.ask("cont")
-        for stream in (machine.out, machine.err):
-            threading.Thread(target=_pump, args=(stream, on_output), daemon=True).start()
+        for number, stream in ((1, machine.out), (2, machine.err)):
+            threading.Thread(target=_pump, args=(stream, number, on_output), daemon=True).start()
         machine.job.settimeout(timeout)
         try:
             machine.job.sendall(_script(command, shape, env).encode() + archive.getvalue())
@@ -248,6 +260,6 @@ def _anyones(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _pump(stream: socket.socket, on_output: Callable[[bytes], None]) -> None:
+def _pump(stream: socket.socket, number: int, on_output: Callable[[int, bytes], None]) -> None:
     while data := stream.recv(65536):
-        on_output(data)
+        on_output(number, data)

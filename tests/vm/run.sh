@@ -12,7 +12,7 @@ here=$(dirname "$0")
 "$here/build-image.sh" $kernels
 suite=$(
     cargo test --locked --features capi --test suite --no-run --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+        sed -n 's/.*"executable":"\([^"]*\/suite-[^"]*\)".*/\1/p'
 )
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT

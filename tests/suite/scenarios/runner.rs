@@ -1,7 +1,7 @@
 //! Runs `tests/scenarios.json` through one face of the library and holds what comes back against what is expected.
 //! The tests of the C library use this file too.
 
-use crate::support::{guest_dir, note_skip};
+use crate::support::{guest_dir, note_skip, slowness};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ fn check(scenario: &Value, answer: &Answer, elapsed: Duration) -> Verdict {
             }
         }
     }
-    let most = scenario["elapsed"].as_f64().unwrap_or(f64::INFINITY);
+    let most = scenario["elapsed"].as_f64().unwrap_or(f64::INFINITY) * f64::from(slowness());
     if elapsed.as_secs_f64() > most {
         wrong.push(format!("took {elapsed:?}, more than {most} s"));
     }
@@ -166,9 +166,14 @@ fn compare(key: &str, wanted: &Value, outcome: &Value) -> Option<String> {
                 .strip_prefix("usage.")
                 .unwrap_or_else(|| panic!("unknown expectation `{key}`"));
             let actual = outcome["usage"][name].clone();
+            let slack = if name.starts_with("cpu_") || name == "wall_time" {
+                f64::from(slowness())
+            } else {
+                1.0
+            };
             let holds = actual.as_f64().is_some_and(|value| {
                 wanted[0].as_f64().is_none_or(|least| value >= least)
-                    && wanted[1].as_f64().is_none_or(|most| value <= most)
+                    && wanted[1].as_f64().is_none_or(|most| value <= most * slack)
             });
             (actual, holds)
         }

@@ -23,9 +23,16 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
+/// How many times as slow as usual this machine is, such as an emulated one: bounds on time grow with it.
+pub fn slowness() -> u32 {
+    std::env::var("STOCKADE_SUITE_SLOWNESS").map_or(1, |n| n.parse().expect("a number"))
+}
+
 /// How far a machine that does other things beside the tests may be late. A promise of "limit + 1 s" is held
 /// against this.
-pub const PROMISE: Duration = Duration::from_secs(1);
+pub fn promise() -> Duration {
+    Duration::from_secs(1) * slowness()
+}
 
 /// Whether the outcome says that this limit holds exactly.
 pub fn enforced(outcome: &Outcome, limit: &str) -> bool {

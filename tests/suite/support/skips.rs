@@ -11,7 +11,8 @@ static REMOVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub fn note_skip(why: &str) {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {why}", thread.name().unwrap_or("?"));
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // In one piece: other threads write as well.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
     SKIPS.lock().unwrap().push(line);
     at_exit();
 }
