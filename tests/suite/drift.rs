@@ -3,7 +3,7 @@
 use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, cgroups_of, children, descendants, guest_spec, mount_count,
-    open_descriptors, resident, run_guest,
+    open_descriptors, resident, run_guest, wait_until,
 };
 use std::time::{Duration, Instant};
 use stockade::{Network, Sandbox};
@@ -96,8 +96,12 @@ fn one(number: u32) {
     }
 }
 
-/// Waits a moment for what the library prepares ahead, and looks.
+/// Waits for the last sandbox to go, which takes time on a busy machine, and a moment for what the library prepares
+/// ahead, and looks.
 fn settled() -> State {
+    wait_until(Duration::from_secs(10), || {
+        descendants(std::process::id()).len() <= 1
+    });
     std::thread::sleep(Duration::from_millis(300));
     look()
 }
