@@ -20,7 +20,7 @@ const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// Adds the steps that set the limits of a run.
+/// Adds the steps that set the limits of a run, which have been [checked](check).
 pub(crate) fn add(
     spec: &Spec,
     cgroup: &Cgroup,
@@ -28,7 +28,6 @@ pub(crate) fn add(
     limits: &mut Steps,
     run: &mut Steps,
 ) -> Result<(), Error> {
-    check(spec)?;
     head.wall_time = nanoseconds(spec.wall_time);
     head.cpu_time = nanoseconds(spec.cpu_time);
     let layout = cgroup.layout(spec);
@@ -105,7 +104,8 @@ fn nanoseconds(time: Option<Duration>) -> u64 {
     time.map_or(0, |t| t.as_nanos().min(u128::from(u64::MAX)) as u64)
 }
 
-fn check(spec: &Spec) -> Result<(), Error> {
+/// Refuses values that no host could take.
+pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     let bad = |text: String| Err(Error::invalid(text));
     for (name, time) in [("cpu_time", spec.cpu_time), ("wall_time", spec.wall_time)] {
         if time.is_some_and(|t| t < Duration::from_millis(1) || t > TIME_MAX) {

@@ -119,6 +119,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
     }
     let (host, plan, channel) = match live {
         None => supervisor::start(&Key::of(spec), &fds, |host| {
+            limits::check(spec)?;
             enforcement::check(spec, host)?;
             let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
             plan.head.flags |= flags;
@@ -126,6 +127,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         })?,
         Some(live) => {
             live.channel.check_owner()?;
+            limits::check(spec)?;
             enforcement::check(spec, live.host)?;
             let mut plan = Plan::program(spec, &live.host.cgroup)?;
             plan.head.flags |= flags;

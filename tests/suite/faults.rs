@@ -8,7 +8,7 @@ use crate::support::{
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use stockade::{ErrorKind, Sandbox, Verdict};
+use stockade::{Enforce, ErrorKind, Sandbox, Verdict};
 
 /// How often the host is killed; `STOCKADE_SUITE_KILLS` changes it.
 const KILLS: u32 = 200;
@@ -35,6 +35,7 @@ pub fn victim() {
                             guest_spec(["true"])
                                 .memory(64 << 20)
                                 .pids(20)
+                                .enforce(Enforce::BestEffort)
                                 .file("a", "b")
                                 .collect("a")
                                 .run(),
@@ -47,6 +48,7 @@ pub fn victim() {
                         4 => drop(
                             guest_spec(["hydra"])
                                 .pids(30)
+                                .enforce(Enforce::BestEffort)
                                 .wall_time(Duration::from_millis(20))
                                 .run(),
                         ),

@@ -6,7 +6,7 @@ use crate::support::{
     wait_until,
 };
 use std::time::Duration;
-use stockade::{Network, Sandbox, Spec, Volume};
+use stockade::{Enforce, Network, Sandbox, Spec, Volume};
 
 /// What of this host can be counted.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,7 @@ fn programs() -> Vec<Spec> {
         guest_spec(args)
             .wall_time(Duration::from_millis(150))
             .pids(64)
+            .enforce(Enforce::BestEffort)
     };
     vec![
         guest_spec(["true"]),
@@ -143,7 +144,8 @@ pub fn leftovers() {
         guest_spec(["daemon", "close", "30"]),
         guest_spec(["hydra"])
             .wall_time(Duration::from_millis(100))
-            .pids(64),
+            .pids(64)
+            .enforce(Enforce::BestEffort),
     ] {
         sandbox.run(&spec).expect("runs");
     }

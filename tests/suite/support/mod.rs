@@ -12,7 +12,7 @@ pub use host::{
 pub use skips::note_skip;
 
 use std::time::Duration;
-use stockade::{EnforcementStatus, Outcome};
+use stockade::{EnforcementStatus, ErrorKind, Outcome};
 
 /// Ends the test with the reason why it cannot be run on this host.
 macro_rules! skip {
@@ -22,6 +22,14 @@ macro_rules! skip {
     }};
 }
 pub(crate) use skip;
+
+/// Why this host cannot limit pids, if it cannot.
+pub fn no_pids_limit() -> Option<String> {
+    match guest_spec(["true"]).pids(8).run() {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Some(error.to_string()),
+        _ => None,
+    }
+}
 
 /// How many times as slow as usual this machine is, such as an emulated one: bounds on time grow with it.
 pub fn slowness() -> u32 {
