@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::plan::Steps;
 use crate::spec::{Spec, Stdio};
 use crate::wire::*;
+use nix::sys::resource::{Resource, getrlimit};
 use std::time::Duration;
 
 pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
@@ -76,12 +77,20 @@ pub(crate) fn add(
     let mut rlimit =
         |resource: u32, value: u64| run.add(R_RLIMIT, resource as u16, value, value, &[]);
     rlimit(libc::RLIMIT_CORE, 0);
-    rlimit(libc::RLIMIT_MEMLOCK, 64 << 10);
+    rlimit(
+        libc::RLIMIT_MEMLOCK,
+        at_most_hard(Resource::RLIMIT_MEMLOCK, 64 << 10),
+    );
     rlimit(
         libc::RLIMIT_NOFILE,
-        spec.open_files.unwrap_or(OPEN_FILES_DEFAULT),
+        spec.open_files
+            .unwrap_or_else(|| at_most_hard(Resource::RLIMIT_NOFILE, OPEN_FILES_DEFAULT)),
     );
-    rlimit(libc::RLIMIT_STACK, spec.stack.unwrap_or(STACK_DEFAULT));
+    rlimit(
+        libc::RLIMIT_STACK,
+        spec.stack
+            .unwrap_or_else(|| at_most_hard(Resource::RLIMIT_STACK, STACK_DEFAULT)),
+    );
     if let Some(size) = spec.file_size {
         rlimit(libc::RLIMIT_FSIZE, size);
     }
@@ -162,8 +171,7 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     if spec.stdout == Some(Stdio::Stdout) {
         return bad("stdout: it cannot lead to itself".into());
     }
-    let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        .map_or(u64::MAX, |l| l.1);
+    let hard = at_most_hard(Resource::RLIMIT_NOFILE, u64::MAX);
     if spec.open_files.is_some_and(|n| n > hard) {
         return bad(format!(
             "open_files: {} is more than this process's own hard limit, {hard} (ulimit -Hn)",
@@ -171,6 +179,11 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// A default of ours, or this process's own hard limit if that is lower: nobody but root could raise it.
+fn at_most_hard(resource: Resource, value: u64) -> u64 {
+    getrlimit(resource).map_or(value, |(_, hard)| value.min(hard))
 }
 
 /// Whether the running kernel is at least this version.

@@ -22,13 +22,16 @@ pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
     };
     let advice = advice(failure, step.map(|(op, _)| op.code), errno)
         .map_or(String::new(), |text| format!("; {text}"));
-    Error::new(kind(errno), format!("{name}{object}{cause}{advice}"))
+    Error::new(kind(failure), format!("{name}{object}{cause}{advice}"))
         .with_errno(errno)
         .with_step(name)
 }
 
-fn kind(errno: i32) -> ErrorKind {
-    match errno {
+fn kind(failure: &Failure) -> ErrorKind {
+    if failure.section == IN_STEP && failure.index == STEP_SLOTS {
+        return ErrorKind::Resource;
+    }
+    match failure.errno as i32 {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN => ErrorKind::Resource,
         _ => ErrorKind::Setup,
     }
@@ -122,6 +125,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_INIT_DIED => "the sandbox's init died",
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
+        STEP_INHERITED => "closing inherited descriptors",
         _ => "an unknown step",
     }
 }
@@ -172,6 +176,12 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         }
         (None, libc::ENFILE) if failure.index == STEP_SLOTS => {
             "1,024 sandboxes at one time are the most for one process"
+        }
+        (None, libc::EBUSY) if failure.index == STEP_SLOTS => {
+            "32 programs at one time are the most for one sandbox"
+        }
+        (None, libc::EMFILE) if failure.index == STEP_SLOTS => {
+            "the limit on open descriptors is reached, about eight for each sandbox: raise the hard one (ulimit -Hn)"
         }
         (None, _) if failure.index == STEP_VERSION => {
             "the helper named by STOCKADE_INIT is another version's"

@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0002;
+pub const VERSION: u32 = 0x5354_0003;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -283,6 +283,7 @@ pub const STEP_CWD_ESCAPE: u32 = 19;
 pub const STEP_INIT_DIED: u32 = 20;
 pub const STEP_EPOLL: u32 = 21;
 pub const STEP_SESSION: u32 = 22;
+pub const STEP_INHERITED: u32 = 23;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

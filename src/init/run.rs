@@ -7,6 +7,9 @@ use crate::wire::*;
 
 /// How long init may take to clear a sandbox away before it is killed itself.
 const PATIENCE: u64 = 500_000_000;
+/// How long a start may take, or the wall-clock limit if that is longer: another program of the sandbox could stop this
+/// one between its clone and its exec, and with it init, for ever.
+const START_PATIENCE: u64 = 10_000_000_000;
 /// Between two looks at a clock: at least and at most.
 const LOOK_MIN: u64 = 1_000_000;
 const LOOK_MAX: u64 = 20_000_000;
@@ -36,13 +39,15 @@ pub struct Run {
     deadline: u64,
     /// When to look at CPU time and memory; `u64::MAX` for never.
     next_look: u64,
-    /// When init has had time enough to clear away; `u64::MAX` before a kill.
+    /// When init has had time enough to start it, or to clear it away; `u64::MAX` while it runs.
     patience: u64,
     /// The sandbox's procfs and writable file system, for looking where no cgroup counts.
     pub proc: Fd,
     pub disk: Fd,
     pub seen: Sample,
     cpus: u64,
+    /// It has ended, and its sandbox's init waits for the host to read of that: no clock goes on.
+    pub parked: bool,
 }
 
 /// What a clock says to do.
@@ -81,11 +86,15 @@ impl Run {
             started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
-            patience: u64::MAX,
+            patience: match head.wall_time {
+                0 => u64::MAX,
+                limit => now().saturating_add(limit.max(START_PATIENCE)),
+            },
             proc: -1,
             disk: -1,
             seen: Sample::default(),
             cpus: u64::from(cpus.max(1)),
+            parked: false,
         }
     }
 
@@ -96,6 +105,7 @@ impl Run {
 
     /// The program was executed at `at`: its clocks start.
     pub fn started(&mut self, at: u64) {
+        self.patience = u64::MAX;
         if self.wall_limit > 0 {
             self.deadline = at.saturating_add(self.wall_limit);
         }
@@ -108,6 +118,9 @@ impl Run {
 
     /// When something is due next.
     pub fn due(&self) -> u64 {
+        if self.parked {
+            return u64::MAX;
+        }
         self.deadline.min(self.next_look).min(self.patience)
     }
 
@@ -144,6 +157,15 @@ impl Run {
         self.deadline = u64::MAX;
         self.next_look = u64::MAX;
         self.patience = now + PATIENCE;
+    }
+
+    /// Why it was ended, if it ended at `at`. A clock that went on after the program's end, while init collected and
+    /// the host read, has not ended it.
+    pub fn reason_of_end(&self, at: u64) -> u32 {
+        match self.reason {
+            REASON_WALL if at < self.started_at.saturating_add(self.wall_limit) => REASON_NONE,
+            reason => reason,
+        }
     }
 
     fn look(&mut self) {

@@ -12,6 +12,8 @@ use crate::wire::*;
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
+/// How many are reaped before the supervisor is heard again.
+const REAPED_AT_ONCE: usize = 256;
 /// Where init's own end of the socket to the supervisor is; the descriptors below are the program's.
 pub const CONTROL: Fd = 3;
 /// Standard streams and groups of the first program.
@@ -90,6 +92,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             &[],
         );
     }
+    let mut more = false;
     loop {
         let mut ready = [
             PollFd {
@@ -103,13 +106,13 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
                 revents: 0,
             },
         ];
-        if poll(&mut ready).is_err() {
+        if poll(&mut ready, if more { 0 } else { u64::MAX }).is_err() {
             continue;
         }
-        if ready[1].revents != 0 {
+        if more || ready[1].revents != 0 {
             let mut info = [0; 128 * 8];
             let _ = read(init.signals, &mut info);
-            init.reap(plan);
+            more = init.reap(plan);
         }
         if ready[0].revents != 0 {
             init.obey();
@@ -329,12 +332,23 @@ impl Init {
 
     /// Reaps what has ended and tells of it. Whatever a program leaves running is killed: its process group at once,
     /// and what has left that, which nobody can tell from another's, when the last program has ended.
-    fn reap(&mut self, plan: &Plan) {
-        while let Ok(Some((pid, status))) = wait_any(false) {
-            self.note(pid, status);
+    ///
+    /// True if there may be more to reap. Only so many are at a time: programs can leave orphans faster than they are
+    /// reaped, and the supervisor must be heard all the same.
+    fn reap(&mut self, plan: &Plan) -> bool {
+        let ended = |init: &Init| init.programs.iter().flatten().any(|p| p.status.is_some());
+        for _ in 0..REAPED_AT_ONCE {
+            match wait_any(false) {
+                Ok(Some((pid, status))) => self.note(pid, status),
+                _ if ended(self) => break,
+                _ => return false,
+            }
+            if ended(self) {
+                break;
+            }
         }
-        if self.programs.iter().flatten().all(|p| p.status.is_none()) {
-            return;
+        if !ended(self) {
+            return true;
         }
         if self.programs.iter().flatten().all(|p| p.status.is_some()) {
             // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
@@ -355,6 +369,7 @@ impl Init {
         if self.flags & ONE_SHOT != 0 {
             exit(0);
         }
+        true
     }
 
     fn note(&mut self, pid: i32, status: u32) {

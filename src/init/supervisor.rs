@@ -15,6 +15,10 @@ use crate::wire::*;
 
 const SANDBOXES_MAX: usize = 1024;
 const NETWORKS_MAX: usize = 256;
+/// Descriptors kept free: those of a message that the kernel has no room for are lost, its channel among them.
+const SPARE_FDS: u64 = 2 * FDS_MAX as u64;
+/// The longest message of an init's: an [`Exit`] in its envelope.
+const PARKED_MAX: usize = size_of::<Envelope>() + size_of::<Exit>();
 /// Where the supervisor keeps its descriptors, so that those below are free for the sandboxes' fixed places.
 const LOW_FDS: Fd = sandbox::FIRST_VOLUME + VOLUMES_MAX as Fd;
 
@@ -34,6 +38,18 @@ struct Sandbox {
     channel: Fd,
     network: Option<usize>,
     disk: Text<64>,
+    /// What its init has said and the host has no room for: init is not listened to until the host has read. It waits
+    /// for the host then, as we must not.
+    parked: Option<Parked>,
+}
+
+/// A message of an init's, with its descriptor or -1.
+#[derive(Clone, Copy)]
+struct Parked {
+    bytes: [u64; PARKED_MAX / 8],
+    len: usize,
+    run: usize,
+    fd: Fd,
 }
 
 /// What an event is about.
@@ -45,6 +61,8 @@ const SANDBOX: u64 = 4;
 const RUN: u64 = 5;
 
 struct Supervisor {
+    /// The limit on descriptors.
+    open_files: u64,
     epoll: Fd,
     socket: Fd,
     config: Config,
@@ -69,6 +87,7 @@ static MESSAGE: Global<[u64; MESSAGE_MAX / 8 + 8]> = Global::new([0; MESSAGE_MAX
 
 pub fn main() -> ! {
     let mut supervisor = Supervisor {
+        open_files: u64::MAX,
         epoll: -1,
         socket: -1,
         config: Config::NONE,
@@ -119,11 +138,12 @@ fn step(which: u32) -> impl Fn(i32) -> Fault {
 impl Supervisor {
     fn start_up(&mut self) -> core::result::Result<(), Fault> {
         // The socket is our standard input; whatever else the host has let through is closed before anything happens.
-        let _ = close_range(1, u32::MAX);
+        self.socket = 0;
+        close_range(1, u32::MAX).map_err(step(STEP_INHERITED))?;
         umask(0);
         let _ = setsid();
         signal_mask(SIG_SETMASK, 1 << (SIGCHLD - 1));
-        raise_open_files();
+        self.open_files = raise_open_files();
         let null = openat(AT_FDCWD, s!("/dev/null"), O_RDWR, 0).map_err(step(STEP_DEV_NULL))?;
         dup_to(0, LOW_FDS, true).map_err(step(STEP_CONFIG))?;
         self.socket = LOW_FDS;
@@ -212,7 +232,11 @@ impl Supervisor {
                 Due::Nothing => {}
                 Due::Kill(reason) => self.kill_run(which, reason),
                 Due::KillInit => {
-                    if let Some(sandbox) = self.sandboxes[sandbox] {
+                    // An init that waits for the host to read of another run cannot start this one.
+                    let waits = |s: &Sandbox| s.parked.is_some();
+                    let excused = self.sandboxes[sandbox].as_ref().is_some_and(waits)
+                        && self.runs[which].is_some_and(|run| run.reason == REASON_NONE);
+                    if let Some(sandbox) = self.sandboxes[sandbox].filter(|_| !excused) {
                         let _ = pidfd_kill(sandbox.pidfd);
                     }
                 }
@@ -237,7 +261,9 @@ impl Supervisor {
         let channel = fds[0];
         let made = match Plan::new(message, fds.last().copied()) {
             Ok(mut plan) => {
-                let made = self.start_sandbox(&mut plan, channel, &fds[1..]);
+                let made = self
+                    .check_room(fds)
+                    .and_then(|()| self.start_sandbox(&mut plan, channel, &fds[1..]));
                 plan.free();
                 made
             }
@@ -287,7 +313,7 @@ impl Supervisor {
             let _ = reap(sandbox.pidfd);
             close(sandbox.pidfd);
             close(sandbox.control);
-            self.release_network(&sandbox);
+            self.release_network(sandbox.network);
             if let Some(mut run) = run {
                 run.groups.close();
                 self.remove(run.groups);
@@ -297,6 +323,15 @@ impl Supervisor {
         debug_assert!(flags & ONE_SHOT != 0 || run.is_none());
         self.sandboxes[slot] = Some(sandbox);
         self.runs[slot] = run;
+        Ok(())
+    }
+
+    /// New descriptors get the lowest free numbers, so those of the latest message say how many are left.
+    fn check_room(&self, latest: &[Fd]) -> core::result::Result<(), Fault> {
+        let highest = latest.iter().copied().max().unwrap_or(0);
+        if highest as u64 + SPARE_FDS >= self.open_files {
+            return Err((IN_STEP, STEP_SLOTS, EMFILE));
+        }
         Ok(())
     }
 
@@ -338,6 +373,7 @@ impl Supervisor {
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         disk,
+                        parked: None,
                     },
                     run,
                 ))
@@ -485,8 +521,8 @@ impl Supervisor {
         Ok(Some(slot))
     }
 
-    fn release_network(&mut self, sandbox: &Sandbox) {
-        if let Some(network) = sandbox.network {
+    fn release_network(&mut self, network: Option<usize>) {
+        if let Some(network) = network {
             self.networks[network].leased = false;
         }
     }
@@ -539,6 +575,7 @@ impl Supervisor {
         let Some(sandbox) = self.sandboxes[which] else {
             return Err((IN_STEP, STEP_INIT_DIED, EPROTO));
         };
+        self.check_room(fds)?;
         let slot =
             (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
         let slot = slot.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
@@ -576,17 +613,14 @@ impl Supervisor {
             run: slot as u32,
             enter,
         };
-        let sent = send(
-            sandbox.control,
-            bytes_of(&envelope),
-            message,
-            &pass[..count],
-            false,
-        );
+        // Watched first: once init is told, there is no way back.
+        let told = epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).and_then(|_| {
+            let pass = &pass[..count];
+            send(sandbox.control, bytes_of(&envelope), message, pass, false)
+        });
         start.close();
-        let watched =
-            sent.and_then(|()| epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).map(|_| ()));
-        if let Err(errno) = watched {
+        if let Err(errno) = told {
+            epoll_remove(self.epoll, fds[0]);
             run.groups.close();
             self.remove(run.groups);
             return Err((IN_STEP, STEP_SOCKETS, errno));
@@ -605,6 +639,7 @@ impl Supervisor {
             Ok((n, count)) if n > 0 => {
                 fds[..count].iter().for_each(|fd| close(*fd));
                 match read_of::<Message>(&buffer[..n]) {
+                    _ if run.parked => {} // it has ended
                     Some(Message { kind: KILL, arg }) => self.kill_run(which, arg),
                     Some(message) => self.tell_init(which, &message),
                     None => {}
@@ -616,8 +651,13 @@ impl Supervisor {
                 if let Some(run) = self.runs[which].as_mut() {
                     run.channel = -1;
                 }
-                self.kill_run(which, REASON_CALLER);
+                if !run.parked {
+                    self.kill_run(which, REASON_CALLER);
+                }
             }
+        }
+        if run.parked {
+            self.unpark(run.sandbox);
         }
     }
 
@@ -653,11 +693,11 @@ impl Supervisor {
 
     /// From an init: pass on what it says, adding what it cannot know.
     fn hear_init(&mut self, which: usize) {
-        while let Some(sandbox) = self.sandboxes[which] {
+        while let Some(sandbox) = self.sandboxes[which].filter(|s| s.parked.is_none()) {
             let mut fds = [-1; FDS_MAX];
-            let mut buffer = [0u64; 32];
-            let buffer = as_bytes(&mut buffer);
-            let (n, count) = match receive(sandbox.control, buffer, &mut fds, false) {
+            let mut buffer = [0u64; PARKED_MAX / 8];
+            let (n, count) = match receive(sandbox.control, as_bytes(&mut buffer), &mut fds, false)
+            {
                 Ok((n, count)) if n > size_of::<Envelope>() => (n, count),
                 Err(EAGAIN) => return,
                 _ => {
@@ -665,27 +705,106 @@ impl Supervisor {
                     return; // its end is told by its pidfd
                 }
             };
-            let run = read_of::<Envelope>(buffer).map_or(0, |e| e.run as usize % SANDBOXES_MAX);
-            let message = &buffer[size_of::<Envelope>()..n];
-            match read_of::<Message>(message).map(|m| m.kind) {
-                Some(READY) => {
-                    let _ = send(sandbox.channel, message, &[], &[], false);
-                }
-                Some(FAILED) if self.runs[run].is_none() => {
-                    let _ = send(sandbox.channel, message, &[], &[], false);
-                }
-                Some(STARTED) => self.started(run, message, &fds[..count]),
-                Some(EXIT) => self.exited(run, message),
-                Some(FAILED) => self.finish(run, message, &[]),
-                Some(_) => {
-                    if let Some(run) = self.runs[run] {
-                        let _ = send(run.channel, message, &[], &fds[..count], true);
-                    }
-                }
-                None => {}
+            let bytes = as_bytes(&mut buffer);
+            let run = read_of::<Envelope>(bytes).map_or(0, |e| e.run as usize % SANDBOXES_MAX);
+            if self.pass_on(which, run, &bytes[size_of::<Envelope>()..n], &fds[..count]) {
+                fds[..count].iter().for_each(|fd| close(*fd));
+            } else {
+                let fd = fds[0];
+                self.park(
+                    which,
+                    Parked {
+                        bytes: buffer,
+                        len: n,
+                        run,
+                        fd,
+                    },
+                );
             }
-            fds[..count].iter().for_each(|fd| close(*fd));
         }
+    }
+
+    /// Passes on one message about `run`; false if the host has no room for it now.
+    fn pass_on(&mut self, which: usize, run: usize, message: &[u8], fds: &[Fd]) -> bool {
+        match read_of::<Message>(message).map(|m| m.kind) {
+            Some(READY) => self.tell_owner(which, message),
+            Some(FAILED) if self.runs[run].is_none() => self.tell_owner(which, message),
+            Some(STARTED) => self.started(run, message, fds),
+            Some(EXIT) => return self.exited(run, message),
+            Some(FAILED) => return self.finish(run, message, &[]),
+            Some(OUTPUT) => return self.collected(run, message, fds),
+            _ => {}
+        }
+        true
+    }
+
+    fn tell_owner(&self, which: usize, message: &[u8]) {
+        if let Some(sandbox) = self.sandboxes[which] {
+            let _ = send(sandbox.channel, message, &[], &[], false);
+        }
+    }
+
+    fn collected(&self, which: usize, message: &[u8], fds: &[Fd]) -> bool {
+        let Some(run) = self.runs[which] else {
+            return true;
+        };
+        match send(run.channel, message, &[], fds, false) {
+            Err(EAGAIN) => false,
+            // More descriptors are on their way than the kernel allows: the host is told of this one, without it.
+            Err(ETOOMANYREFS) => {
+                let Some(mut collected) = read_of::<Collected>(message) else {
+                    return true;
+                };
+                collected.errno = ETOOMANYREFS as u32;
+                collected.has_fd = 0;
+                send(run.channel, bytes_of(&collected), &[], &[], false) != Err(EAGAIN)
+            }
+            _ => true,
+        }
+    }
+
+    fn park(&mut self, which: usize, parked: Parked) {
+        if let (Some(sandbox), Some(run)) = (
+            self.sandboxes[which].as_mut(),
+            self.runs[parked.run].as_mut(),
+        ) {
+            sandbox.parked = Some(parked);
+            run.parked = true;
+            epoll_remove(self.epoll, sandbox.control);
+            let data = RUN << 32 | parked.run as u64;
+            let _ = epoll_change(self.epoll, run.channel, EPOLLIN | EPOLLOUT, data);
+        }
+    }
+
+    /// The host may have made room in the channel of a run whose sandbox waits for that, or has closed it.
+    fn unpark(&mut self, which: usize) {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        let Some(mut parked) = sandbox.parked else {
+            return;
+        };
+        let bytes = &as_bytes(&mut parked.bytes)[size_of::<Envelope>()..parked.len];
+        let fds = [parked.fd];
+        let fds = if parked.fd >= 0 { &fds[..] } else { &[] };
+        if !self.pass_on(which, parked.run, bytes, fds) {
+            return;
+        }
+        close(parked.fd);
+        if let Some(run) = self.runs[parked.run].as_mut() {
+            run.parked = false;
+            let data = RUN << 32 | parked.run as u64;
+            let _ = epoll_change(self.epoll, run.channel, EPOLLIN, data);
+        }
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        sandbox.parked = None;
+        if sandbox.pidfd >= 0 {
+            let _ = epoll_add(self.epoll, sandbox.control, CONTROL << 32 | which as u64);
+        }
+        self.hear_init(which);
+        self.forget_dead(which);
     }
 
     fn started(&mut self, which: usize, message: &[u8], fds: &[Fd]) {
@@ -714,77 +833,114 @@ impl Supervisor {
         }
     }
 
-    fn exited(&mut self, which: usize, message: &[u8]) {
-        let Some(run) = self.runs[which] else { return };
-        let Some(mut exit) = read_of::<Exit>(message) else {
-            return;
+    /// False if the host has no room for it now.
+    fn exited(&mut self, which: usize, message: &[u8]) -> bool {
+        let Some(run) = self.runs[which] else {
+            return true;
         };
-        exit.reason = run.reason;
+        let Some(mut exit) = read_of::<Exit>(message) else {
+            return true;
+        };
+        exit.reason = run.reason_of_end(exit.ended_at);
         exit.sampled_cpu = run.seen.cpu;
         exit.sampled_memory = run.seen.memory;
         let raw = as_bytes(RAW.take());
         let (len, reads) = run.groups.read(&run.reads, raw);
         exit.reads = reads;
-        self.finish(which, bytes_of(&exit), &raw[..len]);
+        self.finish(which, bytes_of(&exit), &raw[..len])
     }
 
-    /// Tells the host the last of a run and forgets it.
-    fn finish(&mut self, which: usize, message: &[u8], body: &[u8]) {
-        let Some(mut run) = self.runs[which].take() else {
-            return;
+    /// Tells the host the last of a run and forgets it; false if the host has no room for it now.
+    fn finish(&mut self, which: usize, message: &[u8], body: &[u8]) -> bool {
+        let Some(mut run) = self.runs[which] else {
+            return true;
         };
         if run.channel >= 0 {
-            let _ = send(run.channel, message, body, &[], false);
+            if send(run.channel, message, body, &[], false) == Err(EAGAIN) {
+                return false;
+            }
             epoll_remove(self.epoll, run.channel);
         }
+        self.runs[which] = None;
         run.close();
         self.remove(run.groups);
+        true
     }
 
     fn init_ended(&mut self, which: usize) {
         self.hear_init(which); // what it said last
-        let Some(sandbox) = self.sandboxes[which].take() else {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
             return;
         };
         let _ = reap(sandbox.pidfd);
         epoll_remove(self.epoll, sandbox.pidfd);
-        epoll_remove(self.epoll, sandbox.control);
         close(sandbox.pidfd);
-        close(sandbox.control);
-        self.release_network(&sandbox);
-        for run in 0..self.runs.high() {
-            if self.runs[run].is_some_and(|r| r.sandbox == which) {
-                // Killed with it; the reason, if any, is the run's own.
-                self.lost(run);
-            }
-        }
         if sandbox.channel >= 0 {
             epoll_remove(self.epoll, sandbox.channel);
             close(sandbox.channel);
         }
+        let network = sandbox.network.take();
+        (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
+        self.release_network(network);
+        self.forget_dead(which);
+    }
+
+    /// Forgets a sandbox whose init is dead, once all that it has said is passed on.
+    fn forget_dead(&mut self, which: usize) {
+        let done = |s: &Sandbox| s.pidfd < 0 && s.parked.is_none();
+        let Some(sandbox) = self.sandboxes[which].filter(done) else {
+            return;
+        };
+        epoll_remove(self.epoll, sandbox.control);
+        for run in 0..self.runs.high() {
+            if self.runs[run].is_some_and(|r| r.sandbox == which) {
+                // Killed with it; the reason, if any, is the run's own.
+                self.lost(which, run);
+            }
+            if self.sandboxes[which].is_some_and(|s| s.parked.is_some()) {
+                return;
+            }
+        }
+        close(sandbox.control);
+        self.sandboxes[which] = None;
         self.sandboxes.trim();
         self.runs.trim();
     }
 
     /// A run whose init has died without a word: all of it is dead, but how the program ended is not known.
-    fn lost(&mut self, which: usize) {
-        let Some(run) = self.runs[which] else { return };
-        if run.reason == REASON_NONE {
-            let failure = Failure {
-                kind: FAILED,
-                section: IN_STEP,
-                index: STEP_INIT_DIED,
-                errno: EPROTO as u32,
-            };
-            self.finish(which, bytes_of(&failure), &[]);
-        } else {
-            let exit = Exit {
-                kind: EXIT,
-                status: SIGKILL as u32,
-                ended_at: now(),
-                ..Exit::default()
-            };
-            self.exited(which, bytes_of(&exit));
+    fn lost(&mut self, sandbox: usize, run: usize) {
+        let Some(reason) = self.runs[run].map(|run| run.reason) else {
+            return;
+        };
+        let failure = Failure {
+            kind: FAILED,
+            section: IN_STEP,
+            index: STEP_INIT_DIED,
+            errno: EPROTO as u32,
+        };
+        let exit = Exit {
+            kind: EXIT,
+            status: SIGKILL as u32,
+            ended_at: now(),
+            ..Exit::default()
+        };
+        let message = match reason {
+            REASON_NONE => bytes_of(&failure),
+            _ => bytes_of(&exit),
+        };
+        if !self.pass_on(sandbox, run, message, &[]) {
+            let mut bytes = [0; PARKED_MAX / 8];
+            let len = size_of::<Envelope>() + message.len();
+            as_bytes(&mut bytes)[size_of::<Envelope>()..len].copy_from_slice(message);
+            self.park(
+                sandbox,
+                Parked {
+                    bytes,
+                    len,
+                    run,
+                    fd: -1,
+                },
+            );
         }
     }
 
@@ -825,7 +981,7 @@ impl Supervisor {
         }
         let mut tries = 0;
         while self.leaving_count > 0 && tries < 200 {
-            let _ = epoll_wait(self.epoll, &mut [], 5_000_000);
+            sleep(5_000_000);
             self.retry_removals();
             tries += 1;
         }
@@ -894,6 +1050,8 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], s
     for (i, fd) in trees.iter().enumerate() {
         place(*fd, sandbox::FIRST_VOLUME + i as Fd);
     }
-    let _ = close_range(sandbox::FIRST_VOLUME + trees.len() as Fd, u32::MAX);
+    if close_range(sandbox::FIRST_VOLUME + trees.len() as Fd, u32::MAX).is_err() {
+        exit(1);
+    }
     sandbox::main(plan, map, run, placed)
 }

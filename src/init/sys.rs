@@ -9,7 +9,7 @@ pub type Fd = i32;
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub mod nr {
-    pub const READ: usize = 0; pub const WRITE: usize = 1; pub const CLOSE: usize = 3; pub const POLL: usize = 7;
+    pub const READ: usize = 0; pub const WRITE: usize = 1; pub const CLOSE: usize = 3; pub const PPOLL: usize = 271;
     pub const MMAP: usize = 9; pub const MUNMAP: usize = 11; pub const RT_SIGPROCMASK: usize = 14; pub const IOCTL: usize = 16;
     pub const SOCKET: usize = 41; pub const SENDMSG: usize = 46; pub const RECVMSG: usize = 47; pub const SOCKETPAIR: usize = 53;
     pub const EXECVE: usize = 59; pub const KILL: usize = 62;
@@ -133,6 +133,7 @@ macro_rules! s {
     };
 }
 
+pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
 pub const E2BIG: i32 = 7;
@@ -143,8 +144,10 @@ pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EINVAL: i32 = 22;
 pub const ENFILE: i32 = 23;
+pub const EMFILE: i32 = 24;
 pub const ENOSYS: i32 = 38;
 pub const EPROTO: i32 = 71;
+pub const ETOOMANYREFS: i32 = 109;
 
 pub const AT_FDCWD: Fd = -100;
 pub const AT_EMPTY_PATH: usize = 0x1000;
@@ -645,13 +648,16 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result {
     syscall!(nr::PRLIMIT64, 0, resource, limit.as_ptr(), 0)
 }
 
-pub fn raise_open_files() {
+/// Raises the limit on open descriptors as far as it goes; gives it.
+pub fn raise_open_files() -> u64 {
     const RLIMIT_NOFILE: usize = 7;
     let mut limit = [0u64; 2];
-    if syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, 0, limit.as_mut_ptr()).is_ok() {
-        limit[0] = limit[1];
-        let _ = syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, limit.as_ptr(), 0);
+    if syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, 0, limit.as_mut_ptr()).is_err() {
+        return u64::MAX;
     }
+    limit[0] = limit[1];
+    let _ = syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, limit.as_ptr(), 0);
+    limit[1]
 }
 
 /// Installs a filter: `filter` is an array of `struct sock_filter`.
@@ -871,6 +877,7 @@ pub fn receive(
 }
 
 pub const EPOLLIN: u32 = 1;
+pub const EPOLLOUT: u32 = 4;
 
 #[cfg_attr(target_arch = "x86_64", repr(C, packed))]
 #[cfg_attr(not(target_arch = "x86_64"), repr(C))]
@@ -890,6 +897,12 @@ pub fn epoll_add(epoll: Fd, fd: Fd, data: u64) -> Result {
         data,
     };
     syscall!(nr::EPOLL_CTL, epoll, 1, fd, &raw const event)
+}
+
+/// Changes what `fd` is watched for.
+pub fn epoll_change(epoll: Fd, fd: Fd, events: u32, data: u64) -> Result {
+    let event = Event { events, data };
+    syscall!(nr::EPOLL_CTL, epoll, 3, fd, &raw const event)
 }
 
 pub fn epoll_remove(epoll: Fd, fd: Fd) {
@@ -914,7 +927,8 @@ pub fn epoll_wait(epoll: Fd, events: &mut [Event], timeout: u64) -> Result {
         0,
         8
     ) {
-        Err(ENOSYS) => {
+        // Before Linux 5.11 there is no such call, and older seccomp profiles of outer containers say EPERM.
+        Err(ENOSYS | EPERM) => {
             let ms = if timeout == u64::MAX {
                 -1
             } else {
@@ -941,10 +955,18 @@ pub struct PollFd {
     pub revents: u16,
 }
 
-/// Waits, without a limit, until one of `fds` is ready.
-pub fn poll(fds: &mut [PollFd]) -> Result {
-    #[cfg(target_arch = "x86_64")]
-    return syscall!(nr::POLL, fds.as_mut_ptr(), fds.len(), -1isize);
-    #[cfg(not(target_arch = "x86_64"))]
-    return syscall!(nr::PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 8);
+/// Waits until one of `fds` is ready, for at most `timeout` nanoseconds (`u64::MAX`: for ever).
+pub fn poll(fds: &mut [PollFd], timeout: u64) -> Result {
+    let spec = [timeout / 1_000_000_000, timeout % 1_000_000_000];
+    let at = if timeout == u64::MAX {
+        core::ptr::null()
+    } else {
+        spec.as_ptr()
+    };
+    syscall!(nr::PPOLL, fds.as_mut_ptr(), fds.len(), at, 0, 8)
+}
+
+/// Waits for that many nanoseconds.
+pub fn sleep(time: u64) {
+    let _ = poll(&mut [], time);
 }

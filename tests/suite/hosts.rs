@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, fork, threads};
+use crate::{drift, faults, fork, stuck, threads};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -41,6 +41,7 @@ fn role() {
         "supervisor-killed" => faults::supervisor_killed(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
+        "many-sandboxes" => stuck::many_sandboxes(),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

@@ -15,6 +15,7 @@ mod limits;
 mod network;
 mod sandbox;
 mod scenarios;
+mod stuck;
 mod support;
 mod threads;
 mod verdicts;

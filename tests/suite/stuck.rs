@@ -1,0 +1,121 @@
+//! What nobody reads, and what there is no room for, holds up nothing else.
+
+use crate::hosts::say;
+use crate::support::{Host, PROMISE, alive, guest_spec, run_guest, wait_until};
+use std::time::{Duration, Instant};
+use stockade::{ErrorKind, Process, Sandbox, Spec, Verdict};
+
+/// More than a socket holds.
+const OUTPUTS: usize = 2000;
+
+/// Runs long enough for its pid to be asked for.
+fn with_many_outputs() -> Spec {
+    (0..OUTPUTS).fold(guest_spec(["sleep", "0.1"]), |spec, number| {
+        spec.collect(format!("/work/{number}"))
+    })
+}
+
+/// Waits until the program has ended, without reading of it.
+fn let_end(process: &Process) {
+    let pid = process.pid().expect("it runs");
+    assert!(wait_until(PROMISE, || !alive(pid)));
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn a_process_that_is_not_read_holds_no_clock_up() {
+    // Its wall-clock limit passes while the report waits for a reader: the program has kept it.
+    let unread = with_many_outputs()
+        .wall_time(Duration::from_secs(1))
+        .spawn()
+        .expect("starts");
+    let_end(&unread);
+    let start = Instant::now();
+    let limited = guest_spec(["sleep", "30"])
+        .wall_time(Duration::from_millis(200))
+        .run()
+        .expect("runs");
+    assert_eq!(limited.verdict, Verdict::WallTimeLimit);
+    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(1500));
+    let outcome = unread.wait().expect("wait");
+    assert_eq!(outcome.verdict, Verdict::Ok, "{:?}", outcome.message);
+    assert_eq!(outcome.outputs.len(), OUTPUTS);
+}
+
+#[test]
+fn a_sandbox_closes_while_its_process_is_not_read() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let unread = sandbox.spawn(&with_many_outputs()).expect("starts");
+    let_end(&unread);
+    sandbox.close().expect("closes");
+    // What its init had said is there; the rest died with it.
+    let verdict = unread.wait().expect("wait").verdict;
+    assert!(
+        matches!(verdict, Verdict::Ok | Verdict::Killed),
+        "{verdict:?}"
+    );
+    assert!(run_guest(["true"]).success());
+}
+
+#[test]
+fn a_process_dropped_unread_leaves_a_working_sandbox() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let unread = sandbox.spawn(&with_many_outputs()).expect("starts");
+    let_end(&unread);
+    drop(unread);
+    assert!(sandbox.run(&guest_spec(["true"])).expect("runs").success());
+}
+
+#[test]
+fn a_sandbox_that_is_full_says_so() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let spec = guest_spec(["sleep", "30"]);
+    let running: Vec<_> = (0..32)
+        .map(|_| sandbox.spawn(&spec).expect("starts"))
+        .collect();
+    assert!(running.iter().all(|process| process.pid().is_some()));
+    let error = sandbox.run(&spec).expect_err("one too many");
+    assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
+    drop(running);
+    assert!(wait_until(PROMISE, || {
+        sandbox
+            .run(&guest_spec(["true"]))
+            .is_ok_and(|outcome| outcome.success())
+    }));
+}
+
+#[test]
+fn too_few_descriptors_for_another_sandbox_are_an_error() {
+    let said = Host::start("many-sandboxes", "").finish();
+    assert_eq!(said, ["refused", "the others work", "works again"]);
+}
+
+/// The supervisor has as few descriptors as this process, and needs more of them.
+pub fn many_sandboxes() {
+    let limit = libc::rlimit {
+        rlim_cur: 250,
+        rlim_max: 250,
+    };
+    // SAFETY: the structure lives through the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let mut sandboxes = Vec::new();
+    let error = loop {
+        match Sandbox::start(&guest_spec(["-"])) {
+            Ok(sandbox) => sandboxes.push(sandbox),
+            Err(error) => break error,
+        }
+        assert!(sandboxes.len() < 200, "descriptors without end");
+    };
+    assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
+    assert!(sandboxes.len() > 8, "{}: {error}", sandboxes.len());
+    say("refused");
+    sandboxes.truncate(sandboxes.len() - 4);
+    for sandbox in &sandboxes {
+        assert!(sandbox.run(&guest_spec(["true"])).expect("runs").success());
+    }
+    say("the others work");
+    sandboxes.clear();
+    assert!(run_guest(["true"]).success());
+    say("works again");
+}
