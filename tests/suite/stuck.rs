@@ -1,7 +1,7 @@
 //! What nobody reads, and what there is no room for, holds up nothing else.
 
 use crate::hosts::say;
-use crate::support::{Host, PROMISE, alive, guest_spec, run_guest, wait_until};
+use crate::support::{Host, alive, guest_spec, promise, run_guest, wait_until};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Process, Sandbox, Spec, Verdict};
 
@@ -18,7 +18,7 @@ fn with_many_outputs() -> Spec {
 /// Waits until the program has ended, without reading of it.
 fn let_end(process: &Process) {
     let pid = process.pid().expect("it runs");
-    assert!(wait_until(PROMISE, || !alive(pid)));
+    assert!(wait_until(promise(), || !alive(pid)));
     std::thread::sleep(Duration::from_millis(300));
 }
 
@@ -36,7 +36,7 @@ fn a_process_that_is_not_read_holds_no_clock_up() {
         .run()
         .expect("runs");
     assert_eq!(limited.verdict, Verdict::WallTimeLimit);
-    assert!(start.elapsed() < PROMISE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < promise(), "{:?}", start.elapsed());
     std::thread::sleep(Duration::from_millis(1500));
     let outcome = unread.wait().expect("wait");
     assert_eq!(outcome.verdict, Verdict::Ok, "{:?}", outcome.message);
@@ -78,7 +78,7 @@ fn a_sandbox_that_is_full_says_so() {
     let error = sandbox.run(&spec).expect_err("one too many");
     assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
     drop(running);
-    assert!(wait_until(PROMISE, || {
+    assert!(wait_until(promise(), || {
         sandbox
             .run(&guest_spec(["true"]))
             .is_ok_and(|outcome| outcome.success())
