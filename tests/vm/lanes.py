@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the Rust suite in virtual machines: one lane for each kernel and each place in the guest's cgroups.
+"""Runs the Rust tests in virtual machines: one lane for each kernel and each place in the guest's cgroups.
 
-tests/vm/lanes.py --suite SUITE_BINARY --guest GUEST_BINARY [--kernel K]... [--shape S]... [-- SUITE_ARGUMENT...]
+tests/vm/lanes.py --programs DIRECTORY [--kernel K]... [--shape S]... [-- TEST_ARGUMENT...]
 tests/vm/lanes.py --kernel K --shape S --run -- COMMAND [ARGUMENT...]
 
 Every lane is run, whatever fails; the table at the end counts and names what was skipped and what failed.
@@ -18,13 +18,15 @@ from machine import SENT, SHAPES, VmError, run
 
 HERE = Path(__file__).resolve().parent
 # Emulation makes system calls 3 times as slow, and the start of a program 65 times: counts go down, bounds on time up.
-SLOW = {"STOCKADE_SUITE_RUNS": "100", "STOCKADE_SUITE_KILLS": "15", "STOCKADE_SUITE_SLOWNESS": "5"}
+SLOW = {"STOCKADE_SUITE_RUNS": "100", "STOCKADE_SUITE_KILLS": "15", "STOCKADE_SUITE_SLOWNESS": "8"}
 LANE_SECONDS = 1800
+# The suite, and the unit tests.
+PROGRAMS = ("suite", "stockade")
 
 
 @dataclass
 class Lane:
-    """One run of the suite and what came of it."""
+    """One run of the tests and what came of it."""
 
     kernel: str
     shape: str
@@ -35,7 +37,7 @@ class Lane:
     error: str = ""
 
     def read(self, text: str) -> None:
-        """Takes the names out of what the suite said."""
+        """Takes the names out of what the tests said."""
         for name, word in re.findall(r"^test (\S+) \.\.\. .*?(ok|FAILED)$", text, re.MULTILINE):
             (self.passed if word == "ok" else self.failed).add(name)
         for name, why in re.findall(r"skipped: (\S+): (.*)", text):
@@ -43,8 +45,8 @@ class Lane:
             what, why = scenario.groups() if scenario else (name, why)
             self.skipped[what] = why
         self.passed -= self.skipped.keys()
-        if "test result: " not in text:
-            self.error = self.error or "the suite did not come to its end"
+        if text.count("\ntest result: ") != len(PROGRAMS):
+            self.error = self.error or "a test program did not come to its end"
 
     @property
     def good(self) -> bool:
@@ -58,24 +60,22 @@ def show(_: int, data: bytes) -> None:
 
 
 def run_lane(lane: Lane, options: argparse.Namespace) -> None:
-    """Runs the suite in one lane, passing on what it says."""
+    """Runs the tests in one lane, passing on what they say."""
     said = {1: b"", 2: b""}
 
     def listen(stream: int, data: bytes) -> None:
         said[stream] += data
         show(stream, data)
 
-    files = {
-        "suite": options.suite,
-        "guest/guest": options.guest,
-        "tests/scenarios.json": HERE.parent / "scenarios.json",
-    }
+    files = {name: options.programs / name for name in (*PROGRAMS, "guest")}
+    files["tests/scenarios.json"] = HERE.parent / "scenarios.json"
     env = {"CARGO_MANIFEST_DIR": SENT, "STOCKADE_SUITE_GUEST": f"{SENT}/guest", **SLOW}
     start = time.monotonic()
     try:
         place = {"kernel": lane.kernel, "shape": lane.shape}
-        suite = [f"{SENT}/suite", *options.command]
-        run(suite, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
+        script = f'status=0; for p in {" ".join(PROGRAMS)}; do ./$p "$@" || status=1; done; exit $status'
+        command = ["sh", "-c", script, "-", *options.command]
+        run(command, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
     except VmError as error:
         lane.error = str(error)
     lane.seconds = time.monotonic() - start
@@ -100,9 +100,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", action="append", required=True, help="Debian suite that the kernel is from")
     parser.add_argument("--shape", action="append", required=True, choices=sorted(SHAPES))
-    parser.add_argument("--suite", type=Path)
-    parser.add_argument("--guest", type=Path)
-    parser.add_argument("--run", action="store_true", help="run this command instead of the suite")
+    parser.add_argument("--programs", type=Path, help="directory of what run.sh has built")
+    parser.add_argument("--run", action="store_true", help="run this command instead of the tests")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
     lanes = [Lane(kernel, shape) for kernel in options.kernel for shape in options.shape]

@@ -1,23 +1,25 @@
-#!/bin/sh
-# Builds the Rust suite and its guest program, makes the machines' images if they are missing, and runs every lane.
+#!/bin/bash
+# Builds the Rust tests and their guest program, makes the machines' images if they are missing, and runs every lane.
 # Called by `make test-vm`.
 #
-#     tests/vm/run.sh "KERNEL..." "SHAPE..." [SUITE_ARGUMENT...]
-set -eu
+#     tests/vm/run.sh "KERNEL..." "SHAPE..." [TEST_ARGUMENT...]
+set -euo pipefail
 kernels=$1 shapes=$2
 shift 2
 here=$(dirname "$0")
 
 # shellcheck disable=SC2086 # a list of words
 "$here/build-image.sh" $kernels
-suite=$(
-    cargo test --locked --features capi --test suite --no-run --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*\/suite-[^"]*\)".*/\1/p'
-)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-strip -o "$out/suite" "$suite"
-"${CC:-gcc}" -static -O2 -pthread -o "$out/guest" "$here"/../guest/*.c
+cargo test --locked --features capi --lib --test suite --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/deps\/[^"]*\)".*/\1/p' |
+    while read -r program; do
+        name=$(basename "$program")
+        strip -o "$out/${name%-*}" "$program"
+    done
+mkdir "$out/guest"
+"${CC:-gcc}" -static -O2 -pthread -o "$out/guest/guest" "$here"/../guest/*.c
 lanes=
 for kernel in $kernels; do
     lanes="$lanes --kernel $kernel"
@@ -26,4 +28,4 @@ for shape in $shapes; do
     lanes="$lanes --shape $shape"
 done
 # shellcheck disable=SC2086 # a list of words
-"${PYTHON:-python3}" -B "$here/lanes.py" --suite "$out/suite" --guest "$out/guest" $lanes -- "$@"
+"${PYTHON:-python3}" -B "$here/lanes.py" --programs "$out" $lanes -- "$@"
