@@ -159,6 +159,16 @@ impl Run {
         self.patience = now + PATIENCE;
     }
 
+    /// Init has begun to hand over what is collected, so every process is dead: no clock but the one for init matters any
+    /// more, and that begins again with each file.
+    pub fn collecting(&mut self, now: u64) {
+        self.deadline = u64::MAX;
+        self.next_look = u64::MAX;
+        if self.wall_limit > 0 || self.patience != u64::MAX {
+            self.patience = now + PATIENCE;
+        }
+    }
+
     /// Why it was ended, if it ended at `at`. A clock that went on after the program's end, while init collected and
     /// the host read, has not ended it.
     pub fn reason_of_end(&self, at: u64) -> u32 {

@@ -744,10 +744,11 @@ impl Supervisor {
         }
     }
 
-    fn collected(&self, which: usize, message: &[u8], fds: &[Fd]) -> bool {
-        let Some(run) = self.runs[which] else {
+    fn collected(&mut self, which: usize, message: &[u8], fds: &[Fd]) -> bool {
+        let Some(run) = self.runs[which].as_mut() else {
             return true;
         };
+        run.collecting(now());
         match send(run.channel, message, &[], fds, false) {
             Err(EAGAIN) => false,
             // More descriptors are on their way than the kernel allows: the host is told of this one, without it.

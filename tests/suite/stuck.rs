@@ -39,7 +39,7 @@ fn a_process_that_is_not_read_holds_no_clock_up() {
     assert!(start.elapsed() < promise(), "{:?}", start.elapsed());
     std::thread::sleep(Duration::from_millis(1500));
     let outcome = unread.wait().expect("wait");
-    assert_eq!(outcome.verdict, Verdict::Ok, "{:?}", outcome.message);
+    assert_eq!(outcome.verdict, Verdict::Ok, "{:?}", outcome.usage);
     assert_eq!(outcome.outputs.len(), OUTPUTS);
 }
 
