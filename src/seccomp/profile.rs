@@ -4,7 +4,8 @@
 //! that is what people have tested their programs against. Where this profile differs:
 //!
 //! * stricter: `socket` and `socketpair` know four families only; `ioctl` refuses what types into or rewires a
-//!   terminal; `process_vm_readv`, `process_vm_writev` and `name_to_handle_at` are refused;
+//!   terminal; `prlimit64` leaves the sandbox's init alone; `process_vm_readv`, `process_vm_writev` and
+//!   `name_to_handle_at` are refused;
 //! * wider: `uprobe` goes with `uretprobe` (only the kernel's own trampolines can use either).
 //!
 //! Refusals carry the error a program expects: `EPERM` for what the profile refuses, `ENOSYS` for what programs
@@ -102,7 +103,7 @@ pub(super) static DEFAULT: Profile = Profile {
         mknodat mlock mlock2 mlockall mmap modify_ldt mprotect mq_getsetattr mq_notify mq_open \
         mq_timedreceive mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock \
         munlockall munmap nanosleep newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe \
-        pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 prlimit64 \
+        pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 \
         process_mrelease pselect6 ptrace pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv \
         recvfrom recvmmsg recvmsg remap_file_pages removexattr removexattrat rename renameat renameat2 \
         restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn \
@@ -155,6 +156,14 @@ pub(super) static DEFAULT: Profile = Profile {
                 libc::TIOCLINUX as u32,
                 libc::TIOCSETD as u32,
             ]),
+            errno: EPERM,
+        },
+        Check {
+            calls: &["prlimit64"],
+            arg: 0,
+            // The sandbox's init, which may have the same user: nothing else keeps its limits from being lowered until it
+            // can open nothing more, or is killed for its CPU time.
+            test: Test::Outside(&[1]),
             errno: EPERM,
         },
         Check {

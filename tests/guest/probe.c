@@ -187,6 +187,24 @@ static long raise_nofile(void)
     uint64_t limit[2] = {1 << 20, 1 << 20};
     return syscall(SYS_prlimit64, 0, 7, limit, NULL);
 }
+static long limit_pid1(unsigned long pid)
+{
+    uint64_t limit[2] = {3, 3};
+    return syscall(SYS_prlimit64, pid, 7, limit, NULL);
+}
+static long limits_of_pid1(void) { return limit_pid1(1); }
+static long limits_of_pid1_high(void) { return limit_pid1(1 | 1UL << 40); }
+static long niceness_of_pid1(void) { return setpriority(PRIO_PROCESS, 1, 19); }
+static long schedule_pid1(void)
+{
+    struct sched_param none = {0};
+    return sched_setscheduler(1, SCHED_IDLE, &none);
+}
+static long processors_of_pid1(void)
+{
+    unsigned long first = 1;
+    return syscall(SYS_sched_setaffinity, 1, sizeof first, &first);
+}
 static long no_randomize(void) { return personality(ADDR_NO_RANDOMIZE | 0xffff0000UL); }
 
 static long family(int domain, int type)
@@ -226,6 +244,9 @@ static const struct { const char *name; long (*attempt)(void); } probes[] = {
     {"umount", umount_proc}, {"pivot-root", pivot}, {"chroot", chroot_work}, {"fsopen", fsopen_tmpfs},
     {"open-tree", open_tree_root}, {"move-mount", move_mount_cwd}, {"mount-setattr", mount_setattr_root},
     {"mknod", mknod_mem}, {"ptrace-pid1", ptrace_pid1}, {"ptrace-seize-pid1", ptrace_seize_pid1},
+    {"limits-of-pid1", limits_of_pid1}, {"limits-of-pid1-high", limits_of_pid1_high},
+    {"niceness-of-pid1", niceness_of_pid1}, {"schedule-pid1", schedule_pid1},
+    {"processors-of-pid1", processors_of_pid1},
     {"vm-read-pid1", read_pid1}, {"environ-pid1", environ_pid1}, {"mem-pid1", mem_pid1}, {"maps-pid1", maps_pid1},
     {"exe-pid1", exe_pid1}, {"root-pid1", root_pid1}, {"cwd-pid1", cwd_pid1}, {"fds-pid1", fds_pid1},
     {"getfd-pid1", getfd_pid1}, {"keyctl-session", keyctl_session}, {"keyctl-join", keyctl_join},

@@ -1,7 +1,7 @@
 //! What nobody reads, and what there is no room for, holds up nothing else.
 
 use crate::hosts::say;
-use crate::support::{Host, alive, guest_spec, promise, run_guest, wait_until};
+use crate::support::{Host, alive, guest_spec, promise, run_guest, start_clock, wait_until};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Process, Sandbox, Spec, Verdict};
 
@@ -65,6 +65,20 @@ fn a_process_dropped_unread_leaves_a_working_sandbox() {
     let_end(&unread);
     drop(unread);
     assert!(sandbox.run(&guest_spec(["true"])).expect("runs").success());
+}
+
+#[test]
+fn orphans_without_end_leave_init_a_word() {
+    let start = start_clock();
+    let outcome = guest_spec(["hydra"])
+        .pids(50)
+        .wall_time(Duration::from_millis(500))
+        .run()
+        .expect("runs");
+    assert_eq!(outcome.verdict, Verdict::WallTimeLimit);
+    assert!(start.elapsed() < Duration::from_millis(500) + promise());
+    // Which only init can tell.
+    assert!(outcome.usage.max_rss > 0, "{:?}", outcome.usage);
 }
 
 #[test]
