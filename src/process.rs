@@ -314,7 +314,11 @@ impl Process {
             match self.channel.receive(false) {
                 Ok(None) => return,
                 Ok(Some(received)) => self.hear(state, received),
-                Err(e) => self.fail(state, &e),
+                Err(e) => {
+                    // Said aloud, as when it is dropped: this handle will say nothing more.
+                    let _ = self.kill();
+                    self.fail(state, &e);
+                }
             }
         }
     }
@@ -461,6 +465,7 @@ impl State {
             Some(fd) => read_output(fd, self.output_file_size),
             None => {
                 let why = match collected.errno as i32 {
+                    0 => "this process has no descriptor free (ulimit -n)".to_string(),
                     libc::ENOENT => "there is no such file".to_string(),
                     libc::ELOOP | libc::ENOTDIR => {
                         "a component is a symbolic link or no directory".to_string()
