@@ -86,10 +86,14 @@ impl Streams {
         self.stderr.read(TURN);
     }
 
-    /// Reads all there is.
+    /// Reads all there is now. In a live sandbox somebody may go on writing, so not all there ever will be.
     pub fn drain(&mut self) {
-        self.stdout.read(usize::MAX);
-        self.stderr.read(usize::MAX);
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            let waiting = stream.waiting();
+            stream.read(waiting);
+            // Nothing more, or the end, which closes it.
+            stream.read(1);
+        }
     }
 
     /// Whether a stream has passed its limit.
@@ -116,6 +120,16 @@ impl Stream {
             total: 0,
             limit,
         }
+    }
+
+    /// How many bytes the pipe holds.
+    fn waiting(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        if let Some(fd) = &self.fd {
+            // SAFETY: an open descriptor, and an int that lives through the call.
+            unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        }
+        bytes.max(0) as usize
     }
 
     fn read(&mut self, most: usize) {

@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+mod collected;
+
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///
 /// All methods may be called from any thread, at the same time. After a fork of the host, the child's calls fail with
@@ -336,7 +338,11 @@ impl Process {
             match self.channel.receive(false) {
                 Ok(None) => return,
                 Ok(Some(received)) => self.hear(state, received),
-                Err(e) => self.fail(state, &e),
+                Err(e) => {
+                    // Said aloud, as when it is dropped: this handle will say nothing more.
+                    let _ = self.kill();
+                    self.fail(state, &e);
+                }
             }
         }
     }
@@ -463,50 +469,6 @@ impl State {
             enforcement: std::mem::take(&mut self.enforcement),
             message: None,
         }
-    }
-
-    fn collect(&mut self, collected: &Collected, fd: Option<OwnedFd>) {
-        let Some(path) = self.paths.get(collected.index as usize) else {
-            return;
-        };
-        let file = match fd {
-            Some(fd) => read_output(fd, self.output_file_size),
-            None => {
-                let why = match collected.errno as i32 {
-                    libc::ENOENT => "there is no such file".to_string(),
-                    libc::ELOOP | libc::ENOTDIR => {
-                        "a component is a symbolic link or no directory".to_string()
-                    }
-                    libc::EINVAL => "it is not a regular file".to_string(),
-                    errno => std::io::Error::from_raw_os_error(errno).to_string(),
-                };
-                OutputFile {
-                    error: Some(why),
-                    ..OutputFile::default()
-                }
-            }
-        };
-        self.outputs.insert(path.clone(), file);
-    }
-}
-
-/// A regular file of the dead sandbox, as init has opened it.
-fn read_output(fd: OwnedFd, cap: u64) -> OutputFile {
-    use std::io::Read;
-    let file = std::fs::File::from(fd);
-    let mut content = Vec::new();
-    let size = file.metadata().map_or(0, |m| m.len());
-    match file.take(cap).read_to_end(&mut content) {
-        Ok(_) => OutputFile {
-            truncated: size > cap,
-            content: Bytes(content),
-            size,
-            error: None,
-        },
-        Err(e) => OutputFile {
-            error: Some(e.to_string()),
-            ..OutputFile::default()
-        },
     }
 }
 

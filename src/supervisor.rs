@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub keeps_groups: bool,
     pub cgroup: Cgroup,
     lost: AtomicBool,
+    /// The process that started it.
+    pid: u32,
 }
 
 /// What tells supervisors of one process apart.
@@ -249,6 +251,7 @@ impl Host {
             keeps_groups,
             cgroup,
             lost: AtomicBool::new(false),
+            pid: std::process::id(),
         })
     }
 }
@@ -301,6 +304,10 @@ fn configure(socket: &OwnedFd, ids: &Ids, cgroup: &Cgroup) -> Result<(), Error> 
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // In a forked child the supervisor is the parent's, and so is the socket that both hold.
+        if self.pid != std::process::id() {
+            return;
+        }
         // Told that we are gone, the supervisor ends; only then are its groups empty.
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
@@ -403,11 +410,11 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut buffer)];
             match recvmsg::<()>(self.fd(), &mut parts, Some(&mut control), flags) {
                 Ok(message) => {
+                    // Cut off if this process has no descriptor free: then there is none, which its reader will say.
+                    let whole = !message.flags.contains(MsgFlags::MSG_CTRUNC);
+                    let parts = message.cmsgs().ok().filter(|_| whole);
                     let mut fd = None;
-                    for part in message
-                        .cmsgs()
-                        .map_err(|e| Error::system("receiving from the supervisor", e))?
-                    {
+                    for part in parts.into_iter().flatten() {
                         if let ControlMessageOwned::ScmRights(fds) = part {
                             for raw in fds {
                                 // SAFETY: the kernel has just given it to us.

@@ -27,10 +27,10 @@ impl<T> Global<T> {
     pub const fn new(value: T) -> Self {
         Global(core::cell::UnsafeCell::new(value))
     }
-    /// The value. Each caller takes it once and hands it down, so that no two references live at a time.
+    /// The value. Each caller hands it down and keeps nothing of it, so that no two references live at a time.
     #[allow(clippy::mut_from_ref)]
     pub fn take(&self) -> &mut T {
-        // SAFETY: one thread, and every Global is taken by one function that is entered once.
+        // SAFETY: one thread, and whoever takes it is done with it before anyone takes it again, as promised above.
         unsafe { &mut *self.0.get() }
     }
 }

@@ -24,8 +24,8 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.files == {}
     assert spec.outputs == spec.volumes == spec.tmpfs == ()
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
-    others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids cpus cpu_weight output \
-        file_size open_files stack disk inodes cgroup_parent"
+    others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
+        cpus cpu_weight output file_size open_files stack disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
 

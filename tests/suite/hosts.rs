@@ -42,6 +42,7 @@ fn role() {
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
         "many-sandboxes" => stuck::many_sandboxes(),
+        "no-descriptors" => stuck::no_descriptors(),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

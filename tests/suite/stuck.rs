@@ -3,7 +3,7 @@
 use crate::hosts::say;
 use crate::support::{Host, alive, guest_spec, promise, run_guest, start_clock, wait_until};
 use std::time::{Duration, Instant};
-use stockade::{ErrorKind, Process, Sandbox, Spec, Verdict};
+use stockade::{ErrorKind, Overflow, Process, Sandbox, Spec, Stdio, Verdict};
 
 /// More than a socket holds.
 const OUTPUTS: usize = 2000;
@@ -97,6 +97,55 @@ fn a_sandbox_that_is_full_says_so() {
             .run(&guest_spec(["true"]))
             .is_ok_and(|outcome| outcome.success())
     }));
+}
+
+#[test]
+fn a_host_without_descriptors_gets_its_outcome() {
+    let said = Host::start("no-descriptors", "").finish();
+    assert_eq!(said, ["not collected"]);
+}
+
+pub fn no_descriptors() {
+    let mut spec = guest_spec(["sleep", "0.2"])
+        .file("/work/a", "content")
+        .collect("/work/a");
+    // No stream of its own, whose end would free a descriptor.
+    (spec.stdout, spec.stderr) = (Some(Stdio::Null), Some(Stdio::Null));
+    let process = spec.spawn().expect("starts");
+    assert!(process.pid().is_some());
+    let limit = libc::rlimit {
+        rlim_cur: 100,
+        rlim_max: 100,
+    };
+    // SAFETY: the structure lives through the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let all: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let outcome = process.wait().expect("wait");
+    drop(all);
+    assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    let why = outcome.outputs["/work/a"].error.as_deref();
+    assert!(
+        why.is_some_and(|why| why.contains("descriptor")),
+        "{outcome:?}"
+    );
+    say("not collected");
+}
+
+#[test]
+fn what_goes_on_writing_does_not_hold_an_outcome_up() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let _other = sandbox.spawn(&guest_spec(["sleep", "30"])).expect("starts");
+    let mut spec = guest_spec(["-"]).output_overflow(Overflow::Discard);
+    let writers = "for i in 1 2 3 4; do setsid yes & done; sleep 0.3";
+    spec.args = vec!["/bin/sh".into(), "-c".into(), writers.into()];
+    let start = Instant::now();
+    let outcome = sandbox.run(&spec).expect("runs");
+    assert_eq!(outcome.exit_code, Some(0), "{:?}", outcome.message);
+    assert!(
+        start.elapsed() < Duration::from_millis(300) + promise(),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]

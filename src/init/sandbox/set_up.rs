@@ -1,0 +1,136 @@
+//! Setting a sandbox up, by its init: ids, mounts, privileges.
+
+use super::*;
+use crate::attributes::restrict;
+use crate::template::bind_attributes;
+
+type Done = core::result::Result<(), Fault>;
+
+impl Init {
+    pub(super) fn set_up(&mut self, plan: &Plan, map: u32) -> Done {
+        const PR_SET_DUMPABLE: usize = 4;
+        const PR_CAPBSET_DROP: usize = 24;
+        const PR_SET_SECUREBITS: usize = 28;
+        const PR_SET_NO_NEW_PRIVS: usize = 38;
+        const SECBIT_NO_SETUID_FIXUP: usize = 4;
+        // Needs no ids, so it is done while the supervisor writes the maps.
+        for capability in 0..64 {
+            match prctl(PR_CAPBSET_DROP, capability, 0) {
+                Err(EINVAL) => break, // past the last one
+                result => result.map_err(step(STEP_CAPABILITIES))?,
+            };
+        }
+        if map == MAP_SINGLE {
+            map_self(plan.head.user, plan.head.group).map_err(step(STEP_ID_MAP))?;
+        } else {
+            let mut fds = [-1; FDS_MAX];
+            let mut go = [0; size_of::<Message>()];
+            match receive(CONTROL, &mut go, &mut fds, true) {
+                Ok((n, _)) if n > 0 => {}
+                _ => exit(1),
+            }
+        }
+        prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
+        set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
+        prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
+        let mut volume = FIRST_VOLUME;
+        for (at, payload) in plan.steps(plan.head.setup) {
+            self.set_up_step(at.op, payload, &mut volume)
+                .map_err(|errno| (IN_SETUP, at.index, errno))?;
+        }
+        // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE and the locks of all four.
+        prctl(PR_SET_SECUREBITS, 0b1110_1111, 0).map_err(step(STEP_CAPABILITIES))?;
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(step(STEP_CAPABILITIES))?;
+        self.signals = signalfd(1 << (SIGCHLD - 1)).map_err(step(STEP_SESSION))?;
+        Ok(())
+    }
+
+    fn set_up_step(&mut self, op: Op, payload: &[u8], volume: &mut Fd) -> Result<()> {
+        match op.code {
+            S_PROC => {
+                // Init is hidden from the program, which with one mapped id owns init's files in procfs: it must not
+                // make init the first choice of the OOM killer. Before Linux 5.8 there is no such option.
+                let (at, flags) = (text(payload)?, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable"))
+                    .or_else(|_| mount(s!("proc"), at, s!("proc"), flags, s!("")))?;
+            }
+            S_TMPFS => {
+                let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);
+                let options = options.add(b",nr_inodes=").number(op.b);
+                mount(
+                    s!("tmpfs"),
+                    text(payload)?,
+                    s!("tmpfs"),
+                    MS_NOSUID | MS_NODEV,
+                    options.text(),
+                )?;
+            }
+            S_DIR => {
+                let path = text(payload)?.bytes();
+                match op.flags {
+                    0 => files::make_dirs(path, op.a as u32)?,
+                    _ => files::make_file(path, 0o644, b"")?, // where a single file will be bound
+                }
+            }
+            S_MKDIR => {
+                mkdirat(AT_FDCWD, text(payload)?, op.a as u32)?;
+            }
+            S_BIND => {
+                let (source, target) = pair(payload)?;
+                mount(source, text(target)?, s!(""), MS_BIND, s!(""))?;
+            }
+            S_VOLUME => {
+                let path = text(payload)?.bytes();
+                let target = files::open(path, O_PATH)?;
+                let moved = move_mount(*volume, target, s!(""));
+                close(target);
+                moved?;
+                // A second time, for the kernels that have refused it to a tree that was not attached yet.
+                let attributes = bind_attributes(op.flags);
+                match mount_setattr(*volume, attributes, true) {
+                    Err(ENOSYS) => restrict(path, attributes, true)?,
+                    result => drop(result?),
+                }
+                close(*volume);
+                *volume += 1;
+            }
+            S_LOOPBACK => loopback_up()?,
+            S_HOSTNAME => {
+                sethostname(text(payload)?.bytes())?;
+            }
+            S_MASK => match mount(s!("/dev/null"), text(payload)?, s!(""), MS_BIND, s!("")) {
+                Ok(_) | Err(ENOENT) => {}
+                Err(e) => return Err(e),
+            },
+            S_READ_ONLY => {
+                let path = text(payload)?;
+                mount(path, path, s!(""), MS_BIND | MS_REC, s!(""))?;
+                let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+                mount(path, path, s!(""), flags, s!(""))?;
+            }
+            S_DISK => self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?,
+            S_SOURCE => {}
+            _ => return Err(EPROTO),
+        }
+        Ok(())
+    }
+}
+
+fn map_self(user: u32, group: u32) -> Result<()> {
+    for (path, id) in [
+        (s!("/proc/self/uid_map"), user),
+        (s!("/proc/self/gid_map"), group),
+    ] {
+        let fd = openat(AT_FDCWD, path, O_WRONLY, 0)?;
+        let written = write_all(
+            fd,
+            Text::<32>::new()
+                .number(u64::from(id))
+                .add(b" 0 1\n")
+                .bytes(),
+        );
+        close(fd);
+        written?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! What inits say, passed on to the host without ever waiting for it; and their deaths.
+
+use super::*;
+
+impl Supervisor {
+    /// From an init: pass on what it says, adding what it cannot know.
+    pub(super) fn hear_init(&mut self, which: usize) {
+        while let Some(sandbox) = self.sandboxes[which].filter(|s| s.parked.is_none()) {
+            let mut fds = [-1; FDS_MAX];
+            let mut buffer = [0u64; PARKED_MAX / 8];
+            let (n, count) = match receive(sandbox.control, as_bytes(&mut buffer), &mut fds, false)
+            {
+                Ok((n, count)) if n > size_of::<Envelope>() => (n, count),
+                Err(EAGAIN) => return,
+                _ => {
+                    epoll_remove(self.epoll, sandbox.control);
+                    return; // its end is told by its pidfd
+                }
+            };
+            let bytes = as_bytes(&mut buffer);
+            let run = read_of::<Envelope>(bytes).map_or(0, |e| e.run as usize % SANDBOXES_MAX);
+            if self.pass_on(which, run, &bytes[size_of::<Envelope>()..n], &fds[..count]) {
+                fds[..count].iter().for_each(|fd| close(*fd));
+            } else {
+                let fd = fds[0];
+                self.park(
+                    which,
+                    Parked {
+                        bytes: buffer,
+                        len: n,
+                        run,
+                        fd,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Passes on one message about `run`; false if the host has no room for it now.
+    pub(super) fn pass_on(&mut self, which: usize, run: usize, message: &[u8], fds: &[Fd]) -> bool {
+        match read_of::<Message>(message).map(|m| m.kind) {
+            Some(READY) => self.tell_owner(which, message),
+            Some(FAILED) if self.runs[run].is_none() => self.tell_owner(which, message),
+            Some(STARTED) => self.started(run, message, fds),
+            Some(EXIT) => return self.exited(run, message),
+            Some(FAILED) => return self.finish(run, message, &[]),
+            Some(OUTPUT) => return self.collected(run, message, fds),
+            _ => {}
+        }
+        true
+    }
+
+    pub(super) fn tell_owner(&self, which: usize, message: &[u8]) {
+        if let Some(sandbox) = self.sandboxes[which] {
+            let _ = send(sandbox.channel, message, &[], &[], false);
+        }
+    }
+
+    pub(super) fn collected(&mut self, which: usize, message: &[u8], fds: &[Fd]) -> bool {
+        let Some(run) = self.runs[which].as_mut() else {
+            return true;
+        };
+        run.collecting(now());
+        match send(run.channel, message, &[], fds, false) {
+            Err(EAGAIN) => false,
+            // More descriptors are on their way than the kernel allows: the host is told of this one, without it.
+            Err(ETOOMANYREFS) => {
+                let Some(mut collected) = read_of::<Collected>(message) else {
+                    return true;
+                };
+                collected.errno = ETOOMANYREFS as u32;
+                collected.has_fd = 0;
+                send(run.channel, bytes_of(&collected), &[], &[], false) != Err(EAGAIN)
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) fn park(&mut self, which: usize, parked: Parked) {
+        if let (Some(sandbox), Some(run)) = (
+            self.sandboxes[which].as_mut(),
+            self.runs[parked.run].as_mut(),
+        ) {
+            sandbox.parked = Some(parked);
+            run.parked = true;
+            epoll_remove(self.epoll, sandbox.control);
+            let data = RUN << 32 | parked.run as u64;
+            let _ = epoll_change(self.epoll, run.channel, EPOLLIN | EPOLLOUT, data);
+        }
+    }
+
+    /// The host may have made room in the channel of a run whose sandbox waits for that, or has closed it.
+    pub(super) fn unpark(&mut self, which: usize) {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        let Some(mut parked) = sandbox.parked else {
+            return;
+        };
+        let bytes = &as_bytes(&mut parked.bytes)[size_of::<Envelope>()..parked.len];
+        let fds = [parked.fd];
+        let fds = if parked.fd >= 0 { &fds[..] } else { &[] };
+        if !self.pass_on(which, parked.run, bytes, fds) {
+            return;
+        }
+        close(parked.fd);
+        if let Some(run) = self.runs[parked.run].as_mut() {
+            run.parked = false;
+            let data = RUN << 32 | parked.run as u64;
+            let _ = epoll_change(self.epoll, run.channel, EPOLLIN, data);
+        }
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        sandbox.parked = None;
+        if sandbox.pidfd >= 0 {
+            let _ = epoll_add(self.epoll, sandbox.control, CONTROL << 32 | which as u64);
+        }
+        self.hear_init(which);
+        self.forget_dead(which);
+    }
+
+    pub(super) fn started(&mut self, which: usize, message: &[u8], fds: &[Fd]) {
+        let Some(run) = self.runs[which].as_mut() else {
+            return;
+        };
+        let Some(started) = read_of::<Started>(message) else {
+            return;
+        };
+        if run.needs_samples()
+            && let Some(sandbox) = self.sandboxes[run.sandbox]
+        {
+            run.proc = open_proc(sandbox.init).unwrap_or(-1);
+            let path = Text::<120>::new()
+                .add(b"/proc/")
+                .number(sandbox.init as u64)
+                .add(b"/root");
+            let path = path.add(sandbox.disk.bytes());
+            run.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
+        }
+        if run.reason == REASON_NONE {
+            run.started(started.at);
+        }
+        if started.has_pidfd != 0 {
+            let _ = send(run.channel, message, &[], fds, false);
+        }
+    }
+
+    /// False if the host has no room for it now.
+    pub(super) fn exited(&mut self, which: usize, message: &[u8]) -> bool {
+        let Some(run) = self.runs[which] else {
+            return true;
+        };
+        let Some(mut exit) = read_of::<Exit>(message) else {
+            return true;
+        };
+        exit.reason = run.reason_of_end(exit.ended_at);
+        exit.sampled_cpu = run.seen.cpu;
+        exit.sampled_memory = run.seen.memory;
+        let raw = as_bytes(RAW.take());
+        let (len, reads) = run.groups.read(&run.reads, raw);
+        exit.reads = reads;
+        self.finish(which, bytes_of(&exit), &raw[..len])
+    }
+
+    /// Tells the host the last of a run and forgets it; false if the host has no room for it now.
+    pub(super) fn finish(&mut self, which: usize, message: &[u8], body: &[u8]) -> bool {
+        let Some(mut run) = self.runs[which] else {
+            return true;
+        };
+        if run.channel >= 0 {
+            if send(run.channel, message, body, &[], false) == Err(EAGAIN) {
+                return false;
+            }
+            epoll_remove(self.epoll, run.channel);
+        }
+        self.runs[which] = None;
+        run.close();
+        self.remove(run.groups);
+        true
+    }
+
+    pub(super) fn init_ended(&mut self, which: usize) {
+        self.hear_init(which); // what it said last
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        let _ = reap(sandbox.pidfd);
+        epoll_remove(self.epoll, sandbox.pidfd);
+        close(sandbox.pidfd);
+        if sandbox.channel >= 0 {
+            epoll_remove(self.epoll, sandbox.channel);
+            close(sandbox.channel);
+        }
+        let network = sandbox.network.take();
+        (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
+        self.release_network(network);
+        self.forget_dead(which);
+    }
+
+    /// Forgets a sandbox whose init is dead, once all that it has said is passed on.
+    pub(super) fn forget_dead(&mut self, which: usize) {
+        let done = |s: &Sandbox| s.pidfd < 0 && s.parked.is_none();
+        let Some(sandbox) = self.sandboxes[which].filter(done) else {
+            return;
+        };
+        epoll_remove(self.epoll, sandbox.control);
+        for run in 0..self.runs.high() {
+            if self.runs[run].is_some_and(|r| r.sandbox == which) {
+                // Killed with it; the reason, if any, is the run's own.
+                self.lost(which, run);
+            }
+            if self.sandboxes[which].is_some_and(|s| s.parked.is_some()) {
+                return;
+            }
+        }
+        close(sandbox.control);
+        self.sandboxes[which] = None;
+        self.sandboxes.trim();
+        self.runs.trim();
+    }
+
+    /// A run whose init has died without a word: all of it is dead, but how the program ended is not known.
+    pub(super) fn lost(&mut self, sandbox: usize, run: usize) {
+        let Some(reason) = self.runs[run].map(|run| run.reason) else {
+            return;
+        };
+        let failure = Failure {
+            kind: FAILED,
+            section: IN_STEP,
+            index: STEP_INIT_DIED,
+            errno: EPROTO as u32,
+        };
+        let exit = Exit {
+            kind: EXIT,
+            status: SIGKILL as u32,
+            ended_at: now(),
+            ..Exit::default()
+        };
+        let message = match reason {
+            REASON_NONE => bytes_of(&failure),
+            _ => bytes_of(&exit),
+        };
+        if !self.pass_on(sandbox, run, message, &[]) {
+            let mut bytes = [0; PARKED_MAX / 8];
+            let len = size_of::<Envelope>() + message.len();
+            as_bytes(&mut bytes)[size_of::<Envelope>()..len].copy_from_slice(message);
+            self.park(
+                sandbox,
+                Parked {
+                    bytes,
+                    len,
+                    run,
+                    fd: -1,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the host asks of a live sandbox or of a run: a program, a signal, the end.
+
+use super::*;
+
+impl Supervisor {
+    /// On a sandbox's own channel: a program to run, or the end.
+    pub(super) fn hear_sandbox(&mut self, which: usize) {
+        let Some(sandbox) = self.sandboxes[which] else {
+            return;
+        };
+        let mut fds = [-1; FDS_MAX];
+        let buffer = as_bytes(MESSAGE.take());
+        match receive(sandbox.channel, buffer, &mut fds, false) {
+            Err(EAGAIN) => {}
+            Ok((n, count)) if n > 0 && count > 0 => {
+                let result = self.exec(which, &mut buffer[..n], &fds[..count]);
+                fds[1..count].iter().for_each(|fd| close(*fd));
+                if let Err((section, index, errno)) = result {
+                    let failure = Failure {
+                        kind: FAILED,
+                        section,
+                        index,
+                        errno: errno as u32,
+                    };
+                    let _ = send(fds[0], bytes_of(&failure), &[], &[], false);
+                    close(fds[0]);
+                }
+            }
+            _ => {
+                // The host has closed it: everything in it ends.
+                for run in 0..self.runs.high() {
+                    if let Some(run) = self.runs[run].as_mut().filter(|run| run.sandbox == which) {
+                        run.ending(REASON_CALLER, now());
+                    }
+                }
+                // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
+                let _ = pidfd_kill(sandbox.pidfd);
+                epoll_remove(self.epoll, sandbox.channel);
+            }
+        }
+    }
+
+    pub(super) fn exec(
+        &mut self,
+        which: usize,
+        message: &mut [u8],
+        fds: &[Fd],
+    ) -> core::result::Result<(), Fault> {
+        let Some(sandbox) = self.sandboxes[which] else {
+            return Err((IN_STEP, STEP_INIT_DIED, EPROTO));
+        };
+        self.check_room(fds)?;
+        let slot =
+            (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
+        let slot = slot.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
+        let mut start = Start {
+            stdio: [-1; 3],
+            into_cgroup: -1,
+            enter: [-1; CGROUPS_MAX],
+        };
+        let plan = Plan::new(message, fds.last().copied()).map_err(step(STEP_PLAN))?;
+        let run = self.new_run(&plan, which, fds[0], &mut start);
+        let in_memfd = plan.head.in_memfd != 0;
+        plan.free();
+        let mut run = run?;
+        // Passed on: streams, groups, the plan's memfd.
+        let mut pass = [-1; FDS_MAX];
+        let streams = fds.len() - 1 - usize::from(in_memfd);
+        let mut count = streams.min(3);
+        pass[..count].copy_from_slice(&fds[1..1 + count]);
+        let mut enter = 0;
+        for fd in start.enter.iter().filter(|fd| **fd >= 0) {
+            pass[count] = *fd;
+            count += 1;
+            enter += 1;
+        }
+        if start.into_cgroup >= 0 {
+            pass[count] = start.into_cgroup;
+            count += 1;
+            enter = u32::MAX;
+        }
+        if in_memfd {
+            pass[count] = fds[fds.len() - 1];
+            count += 1;
+        }
+        let envelope = Envelope {
+            run: slot as u32,
+            enter,
+        };
+        // Watched first: once init is told, there is no way back.
+        let told = epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).and_then(|_| {
+            let pass = &pass[..count];
+            send(sandbox.control, bytes_of(&envelope), message, pass, false)
+        });
+        start.close();
+        if let Err(errno) = told {
+            epoll_remove(self.epoll, fds[0]);
+            run.groups.close();
+            self.remove(run.groups);
+            return Err((IN_STEP, STEP_SOCKETS, errno));
+        }
+        self.runs[slot] = Some(run);
+        Ok(())
+    }
+
+    /// On a run's channel: kill, a signal, or the host's loss of interest.
+    pub(super) fn hear_run(&mut self, which: usize) {
+        let Some(run) = self.runs[which] else { return };
+        let mut fds = [-1; FDS_MAX];
+        let mut buffer = [0; size_of::<Message>()];
+        match receive(run.channel, &mut buffer, &mut fds, false) {
+            Err(EAGAIN) => {}
+            Ok((n, count)) if n > 0 => {
+                fds[..count].iter().for_each(|fd| close(*fd));
+                match read_of::<Message>(&buffer[..n]) {
+                    _ if run.parked => {} // it has ended
+                    Some(Message { kind: KILL, arg }) => self.kill_run(which, arg),
+                    Some(message) => self.tell_init(which, &message),
+                    None => {}
+                }
+            }
+            _ => {
+                epoll_remove(self.epoll, run.channel);
+                close(run.channel);
+                if let Some(run) = self.runs[which].as_mut() {
+                    run.channel = -1;
+                }
+                if !run.parked {
+                    self.kill_run(which, REASON_CALLER);
+                }
+            }
+        }
+        if run.parked {
+            self.unpark(run.sandbox);
+        }
+    }
+
+    pub(super) fn tell_init(&self, which: usize, message: &Message) {
+        let Some(run) = self.runs[which] else { return };
+        if let Some(sandbox) = self.sandboxes[run.sandbox] {
+            let envelope = Envelope {
+                run: which as u32,
+                enter: 0,
+            };
+            let _ = send(
+                sandbox.control,
+                bytes_of(&envelope),
+                bytes_of(message),
+                &[],
+                false,
+            );
+        }
+    }
+
+    pub(super) fn kill_run(&mut self, which: usize, reason: u32) {
+        if let Some(run) = self.runs[which].as_mut() {
+            run.ending(reason, now());
+            self.tell_init(
+                which,
+                &Message {
+                    kind: KILL,
+                    arg: reason,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Starting a sandbox: from the host's request to the clone of its init.
+
+use super::*;
+
+impl Supervisor {
+    /// Starts a sandbox. `fds`: the channel, the standard streams that the flags name, the plan's memfd if it has one.
+    pub(super) fn start(&mut self, message: &mut [u8], fds: &[Fd]) {
+        let channel = fds[0];
+        let made = match Plan::new(message, fds.last().copied()) {
+            Ok(mut plan) => {
+                let made = self
+                    .check_room(fds)
+                    .and_then(|()| self.start_sandbox(&mut plan, channel, &fds[1..]));
+                plan.free();
+                made
+            }
+            Err(errno) => Err((IN_STEP, STEP_PLAN, errno)),
+        };
+        fds[1..].iter().for_each(|fd| close(*fd));
+        if let Err((section, index, errno)) = made {
+            let failure = Failure {
+                kind: FAILED,
+                section,
+                index,
+                errno: errno as u32,
+            };
+            let _ = send(channel, bytes_of(&failure), &[], &[], false);
+            close(channel);
+        }
+    }
+
+    pub(super) fn start_sandbox(
+        &mut self,
+        plan: &mut Plan,
+        channel: Fd,
+        fds: &[Fd],
+    ) -> core::result::Result<(), Fault> {
+        let flags = plan.head.flags;
+        let free =
+            (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
+        let slot = free.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
+        self.templates.enter(plan)?;
+        let mut trees = [-1; VOLUMES_MAX];
+        let volumes = self.templates.open_volumes(plan, &mut trees)?;
+        let result = self.start_init(plan, channel, fds, slot, &trees[..volumes]);
+        trees[..volumes].iter().for_each(|fd| close(*fd));
+        let (sandbox, run) = result?;
+        let data = slot as u64;
+        let watched = epoll_add(self.epoll, sandbox.pidfd, INIT << 32 | data)
+            .and_then(|_| epoll_add(self.epoll, sandbox.control, CONTROL << 32 | data))
+            .and_then(|_| {
+                epoll_add(
+                    self.epoll,
+                    channel,
+                    if run.is_some() { RUN } else { SANDBOX } << 32 | data,
+                )
+            });
+        if let Err(errno) = watched {
+            let _ = pidfd_kill(sandbox.pidfd);
+            let _ = reap(sandbox.pidfd);
+            close(sandbox.pidfd);
+            close(sandbox.control);
+            self.release_network(sandbox.network);
+            if let Some(mut run) = run {
+                run.groups.close();
+                self.remove(run.groups);
+            }
+            return Err((IN_STEP, STEP_EPOLL, errno));
+        }
+        debug_assert!(flags & ONE_SHOT != 0 || run.is_none());
+        self.sandboxes[slot] = Some(sandbox);
+        self.runs[slot] = run;
+        Ok(())
+    }
+
+    /// New descriptors get the lowest free numbers, so those of the latest message say how many are left.
+    pub(super) fn check_room(&self, latest: &[Fd]) -> core::result::Result<(), Fault> {
+        let highest = latest.iter().copied().max().unwrap_or(0);
+        if highest as u64 + SPARE_FDS >= self.open_files {
+            return Err((IN_STEP, STEP_SLOTS, EMFILE));
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_init(
+        &mut self,
+        plan: &mut Plan,
+        channel: Fd,
+        fds: &[Fd],
+        slot: usize,
+        trees: &[Fd],
+    ) -> core::result::Result<(Sandbox, Option<Run>), Fault> {
+        let flags = plan.head.flags;
+        let network = self.enter_network(flags).map_err(step(STEP_NETWORK))?;
+        let mut start = Start {
+            stdio: [-1; 3],
+            into_cgroup: -1,
+            enter: [-1; CGROUPS_MAX],
+        };
+        let mut run = None;
+        if flags & HAS_RUN != 0 {
+            run = Some(self.new_run(plan, slot, channel, &mut start)?);
+            streams(flags, fds, &mut start);
+        }
+        let made = self.clone_init(plan, slot, trees, &start);
+        // Streams are closed by the caller; what was opened for entering groups is ours.
+        start.stdio = [-1; 3];
+        start.close();
+        match made {
+            Ok((init, pidfd, control)) => {
+                if let Some(network) = network {
+                    self.networks[network].leased = true;
+                }
+                let disk = disk_path(plan);
+                Ok((
+                    Sandbox {
+                        init,
+                        pidfd,
+                        control,
+                        channel: if run.is_some() { -1 } else { channel },
+                        network,
+                        disk,
+                        parked: None,
+                    },
+                    run,
+                ))
+            }
+            Err(fault) => {
+                if let Some(mut run) = run {
+                    run.groups.close();
+                    self.remove(run.groups);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    pub(super) fn new_run(
+        &mut self,
+        plan: &Plan,
+        sandbox: usize,
+        channel: Fd,
+        start: &mut Start,
+    ) -> core::result::Result<Run, Fault> {
+        let name = self.next_name;
+        self.next_name += 1;
+        let groups = Groups::make(
+            &self.bases,
+            name,
+            plan,
+            &mut start.enter,
+            &mut start.into_cgroup,
+        )?;
+        Ok(Run::new(
+            sandbox,
+            channel,
+            &plan.head,
+            groups,
+            Reads::of(plan),
+            self.config.cpus,
+        ))
+    }
+
+    /// Clones init into new namespaces and writes its id maps: its pid, pidfd and our end of its socket.
+    pub(super) fn clone_init(
+        &mut self,
+        plan: &mut Plan,
+        run: usize,
+        trees: &[Fd],
+        start: &Start,
+    ) -> core::result::Result<(i32, Fd, Fd), Fault> {
+        let mut namespaces =
+            CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+        if plan.head.flags & NET_NEW != 0 {
+            namespaces |= CLONE_NEWNET;
+        }
+        let [ours, theirs] = socketpair().map_err(step(STEP_SOCKETS))?;
+        let mut pidfd = -1;
+        let init = match fork_into(namespaces, &mut pidfd) {
+            Ok(0) => become_init(plan, self.config.map, run as u32, theirs, trees, start),
+            Ok(pid) => pid as i32,
+            Err(errno) => {
+                close(ours);
+                close(theirs);
+                return Err((IN_STEP, STEP_CLONE, errno));
+            }
+        };
+        close(theirs);
+        if self.config.map != MAP_SINGLE {
+            let go = Message { kind: GO, arg: 0 };
+            let mapped = self
+                .map_ids(init, &plan.head)
+                .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
+            if let Err(errno) = mapped {
+                let _ = pidfd_kill(pidfd);
+                let _ = reap(pidfd);
+                close(pidfd);
+                close(ours);
+                return Err((IN_STEP, STEP_ID_MAP, errno));
+            }
+        }
+        Ok((init, pidfd, ours))
+    }
+
+    pub(super) fn map_ids(&self, init: i32, head: &Request) -> Result<()> {
+        for (file, id) in [(b"/uid_map", head.user), (b"/gid_map", head.group)] {
+            let (id, ids) = (u64::from(id), u64::from(self.config.ids));
+            let mut map = Text::<160>::new();
+            if self.config.map == MAP_ROOT {
+                map = map.add(b"0 1 ").number(ids).add(b"\n");
+            } else {
+                // The program's id is the caller's own, which is our 0; the others keep their order. One line for each
+                // extent of our own map, since none may span two.
+                if id > 0 {
+                    map = map.add(b"0 1 ").number(id.min(ids)).add(b"\n");
+                }
+                map = map.number(id).add(b" 0 1\n");
+                if id < ids {
+                    map = map
+                        .number(id + 1)
+                        .add(b" ")
+                        .number(id + 1)
+                        .add(b" ")
+                        .number(ids - id)
+                        .add(b"\n");
+                }
+            }
+            let path = Text::<40>::new()
+                .add(b"/proc/")
+                .number(init as u64)
+                .add(file);
+            let fd = openat(AT_FDCWD, path.text(), O_WRONLY, 0)?;
+            let written = write_all(fd, map.bytes());
+            close(fd);
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Goes to the network namespace that a sandbox with these flags is cloned from; gives the one that it leases.
+    pub(super) fn enter_network(&mut self, flags: u32) -> Result<Option<usize>> {
+        if flags & NET_HOST != 0 {
+            // There is no way back: the host keeps a supervisor for such sandboxes that never leaves.
+            return if self.network == -1 {
+                Ok(None)
+            } else {
+                Err(EPROTO)
+            };
+        }
+        if flags & NET_NEW != 0 {
+            return Ok(None);
+        }
+        let free = self.networks.iter().position(|n| n.fd >= 0 && !n.leased);
+        if let Some(free) = free {
+            if self.network != free as isize {
+                setns(self.networks[free].fd, CLONE_NEWNET)?;
+                self.network = free as isize;
+            }
+            return Ok(Some(free));
+        }
+        unshare(CLONE_NEWNET)?;
+        self.network = -2; // one that is not in the table, until it is
+        let slot = self.networks.iter().position(|n| n.fd < 0);
+        let Some(slot) = slot else { return Ok(None) };
+        let fd = openat(AT_FDCWD, s!("/proc/self/ns/net"), O_RDONLY, 0)?;
+        self.networks[slot] = Network { fd, leased: false };
+        self.network = slot as isize;
+        Ok(Some(slot))
+    }
+
+    pub(super) fn release_network(&mut self, network: Option<usize>) {
+        if let Some(network) = network {
+            self.networks[network].leased = false;
+        }
+    }
+}
+
+fn streams(flags: u32, fds: &[Fd], start: &mut Start) {
+    let mut next = fds.iter();
+    for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
+        if flags & flag != 0 {
+            start.stdio[i] = next.next().copied().unwrap_or(-1);
+        }
+    }
+}
+
+fn disk_path(plan: &Plan) -> Text<64> {
+    let found = plan
+        .steps(plan.head.setup)
+        .find(|(at, _)| at.op.code == S_DISK);
+    Text::new().add(
+        found
+            .and_then(|(_, payload)| text(payload).ok())
+            .map_or(b"", |path| path.bytes()),
+    )
+}
+
+/// In the new child: puts its descriptors where init expects them, closes all others, and goes on as init.
+fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], start: &Start) -> ! {
+    let place = |fd: Fd, at: Fd| {
+        if fd < 0 {
+            return -1;
+        }
+        match dup_to(fd, at, true) {
+            Ok(_) => at,
+            Err(_) => exit(1),
+        }
+    };
+    place(control, sandbox::CONTROL);
+    let mut placed = Start {
+        stdio: [-1; 3],
+        into_cgroup: -1,
+        enter: [-1; CGROUPS_MAX],
+    };
+    for (i, fd) in start.stdio.iter().enumerate() {
+        placed.stdio[i] = place(*fd, sandbox::FIRST_STDIO + i as Fd);
+    }
+    placed.into_cgroup = place(start.into_cgroup, sandbox::FIRST_CGROUP);
+    for (i, fd) in start.enter.iter().enumerate() {
+        placed.enter[i] = place(*fd, sandbox::FIRST_ENTER + i as Fd);
+    }
+    for (i, fd) in trees.iter().enumerate() {
+        place(*fd, sandbox::FIRST_VOLUME + i as Fd);
+    }
+    if close_range(sandbox::FIRST_VOLUME + trees.len() as Fd, u32::MAX).is_err() {
+        exit(1);
+    }
+    sandbox::main(plan, map, run, placed)
+}

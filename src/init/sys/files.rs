@@ -1,0 +1,172 @@
+//! Files and directories.
+
+use super::*;
+
+pub fn openat(dir: Fd, path: Str, flags: usize, mode: u32) -> Result<Fd> {
+    syscall!(nr::OPENAT, dir, path.ptr(), flags | O_CLOEXEC, mode).map(|fd| fd as Fd)
+}
+
+pub fn close(fd: Fd) {
+    if fd >= 0 {
+        let _ = syscall!(nr::CLOSE, fd);
+    }
+}
+
+pub fn close_range(first: Fd, last: u32) -> Result {
+    syscall!(nr_new::CLOSE_RANGE, first, last, 0)
+}
+
+pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result {
+    syscall!(nr::DUP3, fd, to, if cloexec { O_CLOEXEC } else { 0 })
+}
+
+pub fn read(fd: Fd, buffer: &mut [u8]) -> Result {
+    syscall!(nr::READ, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// Reads until the buffer is full or the file ends.
+pub fn read_all(fd: Fd, buffer: &mut [u8]) -> Result<&[u8]> {
+    let mut n = 0;
+    while n < buffer.len() {
+        match read(fd, &mut buffer[n..]) {
+            Ok(0) => break,
+            Ok(k) => n += k,
+            Err(EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(&buffer[..n])
+}
+
+pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match syscall!(nr::WRITE, fd, bytes.as_ptr(), bytes.len()) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+pub fn mkdirat(dir: Fd, path: Str, mode: u32) -> Result {
+    syscall!(nr::MKDIRAT, dir, path.ptr(), mode)
+}
+
+pub fn fchmod(fd: Fd, mode: u32) -> Result {
+    syscall!(nr::FCHMOD, fd, mode)
+}
+
+pub fn symlinkat(target: Str, dir: Fd, path: Str) -> Result {
+    syscall!(nr::SYMLINKAT, target.ptr(), dir, path.ptr())
+}
+
+pub fn unlinkat(dir: Fd, path: Str, flags: usize) -> Result {
+    syscall!(nr::UNLINKAT, dir, path.ptr(), flags)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Stat {
+    head: [u64; 18],
+}
+
+pub const S_IFMT: u32 = 0o170000;
+pub const S_IFREG: u32 = 0o100000;
+pub const S_IFDIR: u32 = 0o040000;
+pub const S_IFCHR: u32 = 0o020000;
+
+impl Stat {
+    /// `st_mode`.
+    pub fn mode(&self) -> u32 {
+        if cfg!(target_arch = "x86_64") {
+            self.head[3] as u32
+        } else {
+            self.head[2] as u32
+        }
+    }
+    /// `st_rdev`.
+    pub fn rdev(&self) -> u64 {
+        if cfg!(target_arch = "x86_64") {
+            self.head[5]
+        } else {
+            self.head[4]
+        }
+    }
+}
+
+pub fn fstat(fd: Fd) -> Result<Stat> {
+    let mut stat = Stat { head: [0; 18] };
+    syscall!(
+        nr::NEWFSTATAT,
+        fd,
+        s!("").ptr(),
+        &raw mut stat,
+        AT_EMPTY_PATH
+    )?;
+    Ok(stat)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct StatFs {
+    pub kind: u64,
+    pub block_size: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    other: [u64; 3],
+    pub flags: u64,
+    spare: [u64; 4],
+}
+
+pub fn fstatfs(fd: Fd) -> Result<StatFs> {
+    let mut out = StatFs::default();
+    syscall!(nr::FSTATFS, fd, &raw mut out)?;
+    Ok(out)
+}
+
+pub fn getdents(fd: Fd, buffer: &mut [u8]) -> Result {
+    syscall!(nr::GETDENTS64, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+pub fn fchdir(fd: Fd) -> Result {
+    syscall!(nr::FCHDIR, fd)
+}
+
+pub fn chdir(path: Str) -> Result {
+    syscall!(nr::CHDIR, path.ptr())
+}
+
+pub fn getcwd(buffer: &mut [u8]) -> Result {
+    syscall!(nr::GETCWD, buffer.as_mut_ptr(), buffer.len())
+}
+
+pub fn chroot(path: Str) -> Result {
+    syscall!(nr::CHROOT, path.ptr())
+}
+
+pub fn umask(mask: u32) {
+    let _ = syscall!(nr::UMASK, mask);
+}
+
+/// Maps `len` bytes of `fd` privately, for reading and writing.
+pub fn map_private<'a>(fd: Fd, len: usize) -> Result<&'a mut [u8]> {
+    let at = syscall!(
+        nr::MMAP,
+        0,
+        len,
+        3, /* READ|WRITE */
+        2, /* PRIVATE */
+        fd,
+        0
+    )?;
+    // SAFETY: the kernel just gave this fresh mapping of len bytes; the memfd behind it is sealed against shrinking.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
+}
+
+pub fn unmap(memory: &mut [u8]) {
+    let _ = syscall!(nr::MUNMAP, memory.as_mut_ptr(), memory.len());
+}

@@ -1,0 +1,257 @@
+//! Processes: their start, their end, and what they may.
+
+use super::*;
+
+pub const CLONE_VM: u64 = 0x100;
+pub const CLONE_VFORK: u64 = 0x4000;
+pub const CLONE_PIDFD: u64 = 0x1000;
+pub const CLONE_NEWNS: u64 = 0x20000;
+pub const CLONE_NEWCGROUP: u64 = 0x2000000;
+pub const CLONE_NEWUTS: u64 = 0x4000000;
+pub const CLONE_NEWIPC: u64 = 0x8000000;
+pub const CLONE_NEWUSER: u64 = 0x10000000;
+pub const CLONE_NEWPID: u64 = 0x20000000;
+pub const CLONE_NEWNET: u64 = 0x40000000;
+pub const CLONE_INTO_CGROUP: u64 = 0x200000000;
+
+#[repr(C)]
+#[derive(Default)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
+}
+
+/// Forks: a child with a copy of this memory, in new namespaces. `Ok(0)` in the child.
+pub fn fork_into(flags: u64, pidfd: &mut Fd) -> Result {
+    let args = CloneArgs {
+        flags: flags | CLONE_PIDFD,
+        pidfd: pidfd as *mut Fd as u64,
+        ..CloneArgs::default()
+    };
+    syscall!(nr_new::CLONE3, &raw const args, size_of::<CloneArgs>())
+}
+
+/// Runs `child(arg)` in a child that shares this memory while we wait for its exec or exit.
+///
+/// `stack` is the child's; `child` must not return.
+pub fn vfork_into(
+    args: &mut CloneArgs,
+    stack: &mut [u8],
+    child: extern "C" fn(usize) -> !,
+    arg: usize,
+) -> Result {
+    args.flags |= CLONE_VM | CLONE_VFORK;
+    args.stack = stack.as_mut_ptr() as u64 & !15;
+    args.stack_size = (stack.len() as u64 - 16) & !15;
+    let r: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: in the child the kernel has put rsp on `stack`; it calls `child(arg)`, which never returns, so nothing of
+    // the caller's frame is touched by it. In the parent this is an ordinary system call.
+    unsafe {
+        asm!("syscall",
+             "test rax, rax",
+             "jnz 2f",
+             "xor ebp, ebp",
+             "mov rdi, r13",
+             "call r12",
+             "ud2",
+             "2:",
+             inlateout("rax") nr_new::CLONE3 as isize => r, in("rdi") args as *mut CloneArgs, in("rsi") size_of::<CloneArgs>(),
+             in("r12") child, in("r13") arg, lateout("rcx") _, lateout("r11") _);
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above, with sp for rsp.
+    unsafe {
+        asm!("svc 0",
+             "cbnz x0, 2f",
+             "mov x29, xzr",
+             "mov x0, x20",
+             "blr x21",
+             "brk #1",
+             "2:",
+             in("x8") nr_new::CLONE3, inlateout("x0") args as *mut CloneArgs as isize => r, in("x1") size_of::<CloneArgs>(),
+             in("x20") arg, in("x21") child);
+    }
+    if r < 0 {
+        Err(-r as i32)
+    } else {
+        Ok(r as usize)
+    }
+}
+
+pub fn unshare(flags: u64) -> Result {
+    syscall!(nr::UNSHARE, flags)
+}
+
+pub fn setns(fd: Fd, kind: u64) -> Result {
+    syscall!(nr::SETNS, fd, kind)
+}
+
+/// Replaces the program.
+///
+/// # Safety
+/// `args` and `env` must point to arrays of pointers to NUL-terminated strings, ended by a null pointer.
+pub unsafe fn execve(path: *const u8, args: *const usize, env: *const usize) -> i32 {
+    match syscall!(nr::EXECVE, path, args, env) {
+        Ok(_) => 0,
+        Err(e) => e,
+    }
+}
+
+pub fn kill(pid: i32, signal: i32) -> Result {
+    syscall!(nr::KILL, pid, signal)
+}
+
+pub fn pidfd_kill(pidfd: Fd) -> Result {
+    syscall!(nr_new::PIDFD_SEND_SIGNAL, pidfd, SIGKILL, 0, 0)
+}
+
+/// Reaps the process behind `pidfd`, however it was cloned.
+pub fn reap(pidfd: Fd) -> Result {
+    const P_PIDFD: usize = 3;
+    const WEXITED: usize = 4;
+    const WALL: usize = 0x40000000;
+    syscall!(nr::WAITID, P_PIDFD, pidfd, 0, WEXITED | WALL, 0)
+}
+
+/// Reaps any child: its pid and wait status, or `None` if none has ended (with `block`: waits for one).
+pub fn wait_any(block: bool) -> Result<Option<(i32, u32)>> {
+    const WNOHANG: usize = 1;
+    const WALL: usize = 0x40000000;
+    let mut status = 0u32;
+    loop {
+        match syscall!(
+            nr::WAIT4,
+            -1isize,
+            &raw mut status,
+            WALL | if block { 0 } else { WNOHANG },
+            0
+        ) {
+            Ok(0) => return Ok(None),
+            Ok(pid) => return Ok(Some((pid as i32, status))),
+            Err(EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+pub fn setsid() -> Result {
+    syscall!(nr::SETSID)
+}
+
+pub fn drop_groups() -> Result {
+    syscall!(nr::SETGROUPS, 0, 0)
+}
+
+pub fn set_ids(user: u32, group: u32) -> Result {
+    syscall!(nr::SETRESGID, group, group, group)?;
+    syscall!(nr::SETRESUID, user, user, user)
+}
+
+pub fn sethostname(name: &[u8]) -> Result {
+    syscall!(nr::SETHOSTNAME, name.as_ptr(), name.len())
+}
+
+pub fn prctl(option: usize, a: usize, b: usize) -> Result {
+    syscall!(nr::PRCTL, option, a, b, 0, 0)
+}
+
+/// Empties the effective, permitted and inheritable sets.
+pub fn drop_capabilities() -> Result {
+    let head: [u32; 2] = [0x20080522, 0];
+    let data = [0u32; 6];
+    syscall!(nr::CAPSET, head.as_ptr(), data.as_ptr())
+}
+
+/// Joins a new, empty session keyring.
+pub fn new_session_keyring() -> Result {
+    syscall!(nr::KEYCTL, 1, 0)
+}
+
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result {
+    let limit = [soft, hard];
+    syscall!(nr::PRLIMIT64, 0, resource, limit.as_ptr(), 0)
+}
+
+/// Raises the limit on open descriptors as far as it goes; gives it.
+pub fn raise_open_files() -> u64 {
+    const RLIMIT_NOFILE: usize = 7;
+    let mut limit = [0u64; 2];
+    if syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, 0, limit.as_mut_ptr()).is_err() {
+        return u64::MAX;
+    }
+    limit[0] = limit[1];
+    let _ = syscall!(nr::PRLIMIT64, 0, RLIMIT_NOFILE, limit.as_ptr(), 0);
+    limit[1]
+}
+
+/// Installs a filter: `filter` is an array of `struct sock_filter`.
+pub fn seccomp(filter: &[u8]) -> Result {
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        filter: *const u8,
+    }
+    let program = Program {
+        len: (filter.len() / 8) as u16,
+        filter: filter.as_ptr(),
+    };
+    syscall!(nr::SECCOMP, 1, 0, &raw const program)
+}
+
+pub const RUSAGE_CHILDREN: isize = -1;
+
+/// The fields of `struct rusage` that we report.
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub max_rss: u64,
+    pub csw_voluntary: u64,
+    pub csw_forced: u64,
+}
+
+pub fn children_usage() -> Usage {
+    let mut raw = [0u64; 18];
+    let _ = syscall!(nr::GETRUSAGE, RUSAGE_CHILDREN, raw.as_mut_ptr());
+    Usage {
+        user_ns: raw[0] * 1_000_000_000 + raw[1] * 1000,
+        system_ns: raw[2] * 1_000_000_000 + raw[3] * 1000,
+        max_rss: raw[4] * 1024,
+        csw_voluntary: raw[16],
+        csw_forced: raw[17],
+    }
+}
+
+/// CLOCK_MONOTONIC, nanoseconds.
+pub fn now() -> u64 {
+    let mut time = [0u64; 2];
+    let _ = syscall!(nr::CLOCK_GETTIME, 1, time.as_mut_ptr());
+    time[0] * 1_000_000_000 + time[1]
+}
+
+pub const SIG_SETMASK: usize = 2;
+
+pub fn signal_mask(how: usize, mask: u64) {
+    let _ = syscall!(nr::RT_SIGPROCMASK, how, &raw const mask, 0, 8);
+}
+
+pub fn signalfd(mask: u64) -> Result<Fd> {
+    syscall!(
+        nr::SIGNALFD4,
+        -1isize,
+        &raw const mask,
+        8,
+        O_CLOEXEC | O_NONBLOCK
+    )
+    .map(|fd| fd as Fd)
+}
