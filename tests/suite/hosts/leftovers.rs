@@ -139,18 +139,19 @@ pub fn leftovers() {
         assert!(!spec.run().is_ok_and(|outcome| outcome.success()), "{what}");
         check(&what);
     }
-    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    // What a sandbox enforces is fixed when it starts.
+    let content = |spec: Spec| spec.enforce(Enforce::BestEffort);
+    let sandbox = Sandbox::start(&content(guest_spec(["-"]))).expect("starts");
     for spec in [
-        guest_spec(["daemon", "close", "30"]),
-        guest_spec(["hydra"])
+        content(guest_spec(["daemon", "close", "30"])),
+        content(guest_spec(["hydra"]))
             .wall_time(Duration::from_millis(100))
-            .pids(64)
-            .enforce(Enforce::BestEffort),
+            .pids(64),
     ] {
         sandbox.run(&spec).expect("runs");
     }
     let kept = sandbox
-        .spawn(&guest_spec(["ignore-term", "30"]))
+        .spawn(&content(guest_spec(["ignore-term", "30"])))
         .expect("starts");
     drop(sandbox);
     drop(kept);
