@@ -191,7 +191,9 @@ fn the_page_cache_is_no_memory_limit() {
         .run()
         .expect("the sandbox starts");
     if outcome.verdict == Verdict::MemoryLimit && kernel_kills_for_dirty_pages() {
-        skip!("this kernel's multi-gen LRU kills where it should wait for dirty pages to be written");
+        skip!(
+            "this kernel's multi-gen LRU kills where it should wait for dirty pages to be written"
+        );
     }
     assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
     assert_eq!(fields(&outcome)["read"], (256 * MIB).to_string());
