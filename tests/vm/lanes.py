@@ -9,6 +9,7 @@ Every lane is run, whatever fails; the table at the end counts and names what wa
 
 import argparse
 import re
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ def main() -> int:
     parser.add_argument("--run", action="store_true", help="run this command instead of the tests")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no machine is left running
     lanes = [Lane(kernel, shape) for kernel in options.kernel for shape in options.shape]
     if options.run:
         kernel, shape = options.kernel[0], options.shape[0]
