@@ -74,11 +74,11 @@ build_root() {
     echo vm >"$root/etc/hostname"
     echo '127.0.0.1 localhost vm' >"$root/etc/hosts"
     echo 5f0b1c0ade0000000000000000000001 >"$root/etc/machine-id"
-    install -m 755 "$here/agent.sh" "$root/usr/local/bin/agent"
-    install -m 644 "$here/agent.service" "$root/etc/systemd/system/agent.service"
-    printf '[Unit]\nRequires=basic.target agent.service\nAfter=basic.target\nAllowIsolate=yes\n' \
-        >"$root/etc/systemd/system/agent.target"
-    ln -sf agent.target "$root/etc/systemd/system/default.target"
+    install -m 755 "$here/job.sh" "$root/usr/local/bin/job"
+    install -m 644 "$here/job.service" "$root/etc/systemd/system/job.service"
+    printf '[Unit]\nRequires=basic.target job.service\nAfter=basic.target\nAllowIsolate=yes\n' \
+        >"$root/etc/systemd/system/job.target"
+    ln -sf job.target "$root/etc/systemd/system/default.target"
     # Each kernel brings its modules on a disk of their own.
     rm -rf "$root/usr/lib/modules"
     mkdir "$root/kernel-modules"
