@@ -252,6 +252,9 @@
 // Operations of writing to block devices.
 #define STOCKADE_USAGE_IO_WRITE_OPS 31
 
+// For how long of the wall-clock time it was paused by the caller, nanoseconds; the wall_time limit does not count it.
+#define STOCKADE_USAGE_PAUSED_TIME 32
+
 // The kernel holds it exactly.
 #define STOCKADE_ENFORCED 0
 
@@ -534,6 +537,16 @@ int stockade_process_signal(const stockade_process *process, int signal, stockad
 // Ends the program and everything it started; the verdict is STOCKADE_VERDICT_KILLED. No error if it has
 // ended.
 int stockade_process_kill(const stockade_process *process, stockade_error **error);
+
+// Stops the program and everything it started, until stockade_process_resume; returns when none of them runs any more.
+// Meanwhile wall_time does not go on, and they can be killed. With cgroup v2 the kernel freezes them (cgroup.freeze),
+// which they cannot notice; elsewhere they are stopped by SIGSTOP, in a live sandbox in which other programs run only
+// the program's process group. No error if it has ended or is paused; ETIMEDOUT if a process could not be frozen within
+// two seconds, since it waits in the kernel.
+int stockade_process_pause(const stockade_process *process, stockade_error **error);
+
+// Lets a paused program go on. No error if it has ended or is not paused.
+int stockade_process_resume(const stockade_process *process, stockade_error **error);
 
 // Ends the program, and everything it started, if it still runs, and frees the process.
 void stockade_process_free(stockade_process *process);

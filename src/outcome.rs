@@ -168,6 +168,9 @@ pub struct Usage {
     /// From the program's start to its end.
     #[serde(with = "units::duration_seconds")]
     pub wall_time: Duration,
+    /// For how long of that it was paused by the caller; the `wall_time` limit does not count it.
+    #[serde(with = "units::duration_seconds")]
+    pub paused_time: Duration,
     /// The most memory the sandbox held at one time, bytes (cgroup; sampled where there is none).
     pub memory_peak: Option<u64>,
     /// The part of the memory that was anonymous (heap, stacks, private mappings), bytes, when the supervisor saw the

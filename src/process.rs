@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 mod collected;
+mod control;
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///

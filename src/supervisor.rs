@@ -10,6 +10,7 @@ use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
 use crate::spec::{Network, Spec};
 use crate::wire::*;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
@@ -394,6 +395,31 @@ impl Channel {
             Err(e) if !is_gone(&e) => Err(Error::system("sending to the supervisor", e)),
             _ => Ok(()),
         }
+    }
+
+    /// Asks for something, and waits until it is done: the errno of the answer, 0 for done; `None` if the run is over.
+    pub fn ask(&self, kind: u32) -> Result<Option<i32>, Error> {
+        self.check_owner()?;
+        let (answer, theirs) = Channel::new()?;
+        let message = Message { kind, arg: 0 };
+        match send(self.fd(), bytes_of(&message), &[], &[theirs.as_raw_fd()]) {
+            Err(e) if is_gone(&e) => return Ok(None),
+            Err(e) => return Err(Error::system("sending to the supervisor", e)),
+            Ok(()) => drop(theirs),
+        }
+        // A child that another thread forks meanwhile may hold the socket open, so the run's own end counts too.
+        let mut ends = [
+            PollFd::new(answer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.as_fd(), PollFlags::empty()),
+        ];
+        while matches!(
+            poll(&mut ends, PollTimeout::NONE),
+            Err(nix::errno::Errno::EINTR)
+        ) {}
+        let received = answer.receive(false)?;
+        Ok(received
+            .and_then(|received| read_of::<Message>(&received.bytes))
+            .map(|message| message.arg as i32))
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

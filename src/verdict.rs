@@ -70,6 +70,7 @@ impl Judged {
 
     fn decide(&self, outcome: &Outcome, exit: &Exit) -> (Verdict, Option<&'static str>) {
         let usage = &outcome.usage;
+        let ran = usage.wall_time.saturating_sub(usage.paused_time);
         let signal = outcome.signal.unwrap_or(0);
         let killed = exit.reason;
         if signal == libc::SIGSYS {
@@ -87,7 +88,7 @@ impl Judged {
         if killed == REASON_CPU || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit) {
             return (Verdict::TimeLimit, Some("cpu_time"));
         }
-        if killed == REASON_WALL || self.wall_time.is_some_and(|limit| usage.wall_time > limit) {
+        if killed == REASON_WALL || self.wall_time.is_some_and(|limit| ran > limit) {
             return (Verdict::WallTimeLimit, Some("wall_time"));
         }
         if killed == REASON_OUTPUT || outcome.stdout_truncated || outcome.stderr_truncated {
@@ -132,7 +133,9 @@ fn fill_usage(
     if exit.started_at > 0 {
         usage.wall_time = ns(exit.ended_at.saturating_sub(exit.started_at));
     }
+    usage.paused_time = ns(exit.paused);
     usage.source(&["wall_time"], "CLOCK_MONOTONIC, from exec to exit");
+    usage.source(&["paused_time"], "CLOCK_MONOTONIC");
     usage.max_rss = exit.max_rss;
     usage.csw_voluntary = exit.csw_voluntary;
     usage.csw_forced = exit.csw_forced;

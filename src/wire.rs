@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0013;
+pub const VERSION: u32 = 0x5354_0014;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -21,6 +21,10 @@ pub const EXEC: u32 = 3;
 pub const KILL: u32 = 4;
 /// On a run's channel: send signal `arg` to the program.
 pub const SIGNAL: u32 = 5;
+/// On a run's channel, with a socket over which [`ANSWER`] comes: stop all its processes; let them go on. From the
+/// supervisor to init the same, where no cgroup can, and back from init when it is done.
+pub const PAUSE: u32 = 6;
+pub const RESUME: u32 = 7;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -33,6 +37,9 @@ pub const FAILED: u32 = 12;
 pub const OUTPUT: u32 = 13;
 /// The run is over; [`Exit`], then the raw contents of the cgroup files.
 pub const EXIT: u32 = 14;
+/// Over the socket that came with a request: it is done, or `arg` is the errno of why not. Its end without one means
+/// that the run is over.
+pub const ANSWER: u32 = 15;
 
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
@@ -385,6 +392,8 @@ pub struct Exit {
     /// Blocks of 512 bytes that the reaped processes had read from block devices and were to have written.
     pub blocks_read: u64,
     pub blocks_written: u64,
+    /// Nanoseconds between start and end in which it was paused.
+    pub paused: u64,
     /// How often the supervisor has looked; all that follows is unknown if it has not.
     pub looks: u64,
     /// The most that it has seen; 0 where it has not looked at that.

@@ -77,6 +77,7 @@ class Usage:
         cpu_user: the user part.
         cpu_system: the system part.
         wall_time: from the program's start to its end, seconds.
+        paused_time: for how long of that it was paused, seconds; the `wall_time` limit does not count it.
         memory_peak: the most memory the sandbox held at one time, bytes (cgroup; sampled where there is none).
         memory_anon: the part of the memory that was anonymous (heap, stacks), bytes, when the supervisor saw the most
             in use; None if the run was over before its first look, after 1 ms.
@@ -113,6 +114,7 @@ class Usage:
     cpu_user: float
     cpu_system: float
     wall_time: float
+    paused_time: float
     memory_peak: int | None
     memory_anon: int | None
     memory_file: int | None

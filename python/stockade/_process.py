@@ -149,6 +149,24 @@ class Process(Generic[AnyStr]):
         if self.poll() is None:
             self._native.kill()
 
+    def pause(self) -> None:
+        """Stop the program and everything it started, until `resume`; return when none of them runs any more.
+
+        Meanwhile `wall_time` does not go on, and they can be killed. With cgroup v2 the kernel freezes them
+        (cgroup.freeze), which they cannot notice; elsewhere they are stopped by SIGSTOP, in a live sandbox in which
+        other programs run only the program's process group. Does nothing if it has ended or is paused.
+
+        Raises:
+            SandboxError: a process could not be frozen within two seconds, since it waits in the kernel.
+        """
+        if self.poll() is None:
+            self._native.pause()
+
+    def resume(self) -> None:
+        """Let a paused program go on. Does nothing if it has ended or is not paused."""
+        if self.poll() is None:
+            self._native.resume()
+
     def fileno(self) -> int:
         """The descriptor that is readable whenever `poll` has something to do, for event loops."""
         return self._native.fileno()

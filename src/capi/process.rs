@@ -131,6 +131,28 @@ pub extern "C" fn stockade_process_kill(
     call(error, || required(process, "process")?.0.kill())
 }
 
+/// Stops the program and everything it started, until stockade_process_resume; returns when none of them runs any more.
+/// Meanwhile wall_time does not go on, and they can be killed. With cgroup v2 the kernel freezes them (cgroup.freeze),
+/// which they cannot notice; elsewhere they are stopped by SIGSTOP, in a live sandbox in which other programs run only
+/// the program's process group. No error if it has ended or is paused; ETIMEDOUT if a process could not be frozen within
+/// two seconds, since it waits in the kernel.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_process_pause(
+    process: Option<&stockade_process>,
+    error: Option<&mut MaybeUninit<*mut stockade_error>>,
+) -> c_int {
+    call(error, || required(process, "process")?.0.pause())
+}
+
+/// Lets a paused program go on. No error if it has ended or is not paused.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_process_resume(
+    process: Option<&stockade_process>,
+    error: Option<&mut MaybeUninit<*mut stockade_error>>,
+) -> c_int {
+    call(error, || required(process, "process")?.0.resume())
+}
+
 /// Ends the program, and everything it started, if it still runs, and frees the process.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_process_free(process: Option<Box<stockade_process>>) {

@@ -2,6 +2,7 @@
 
 use crate::mem::{Global, bytes_of};
 use crate::plan::{Decimal, Plan, pair, text};
+use crate::s;
 use crate::sample::{keyed, split};
 use crate::sandbox::as_bytes;
 use crate::sys::*;
@@ -96,6 +97,23 @@ impl Groups {
         let written = write_all(fd, text(value)?.bytes());
         close(fd);
         written
+    }
+
+    /// Has the kernel freeze the group, or thaw it: begun at once, done when [`Groups::frozen`] says so (cgroup v2).
+    pub fn freeze(&self, freeze: bool) -> Result<()> {
+        let fd = openat(self.dirs[0], s!("cgroup.freeze"), O_WRONLY, 0)?;
+        let written = write_all(fd, if freeze { b"1" } else { b"0" });
+        close(fd);
+        written
+    }
+
+    pub fn frozen(&self) -> bool {
+        let read = Read {
+            dir: 0,
+            at_end: false,
+            name: s!("cgroup.events"),
+        };
+        self.number(&read, b"frozen ").is_some_and(|n| n > 0)
     }
 
     /// Reads the plan's files into `buffer` as [`Exit`] wants them: how many bytes, how many files.

@@ -14,6 +14,9 @@ const START_PATIENCE: u64 = 10_000_000_000;
 /// Between two looks at a clock: at least and at most.
 const LOOK_MIN: u64 = 1_000_000;
 const LOOK_MAX: u64 = 20_000_000;
+/// Between two looks at whether all of a group is frozen, and how often at most.
+const FREEZE_LOOK: u64 = 500_000;
+const FREEZE_LOOKS: u32 = 4000;
 const OOM_LOOK_MAX: u64 = 1_000_000_000;
 /// A look at what memory is, where no limit hangs on it, comes after so large a part of the run's age.
 const LOOK_SHARE: u64 = 50;
@@ -55,6 +58,15 @@ pub struct Run {
     pub disk: Fd,
     pub seen: Seen,
     cpus: u64,
+    /// Since when it is paused; 0 if it is not.
+    paused_at: u64,
+    /// How long it was before that.
+    paused_for: u64,
+    /// Where to tell that the pause, or the end of it, that was asked for has come; -1 if none was.
+    pub answer: Fd,
+    /// Looks left at whether the kernel has done that; 0 where init will tell.
+    freeze_looks: u32,
+    freeze_look: u64,
     /// It has ended, and its sandbox's init waits for the host to read of that: no clock goes on.
     pub parked: bool,
 }
@@ -67,6 +79,8 @@ pub enum Due {
     Kill(u32),
     /// Init has not managed: kill init.
     KillInit,
+    /// What was asked for is done, or has failed with this errno.
+    Answer(i32),
 }
 
 impl Run {
@@ -109,6 +123,11 @@ impl Run {
             disk: -1,
             seen: Seen::NOTHING,
             cpus: u64::from(cpus.max(1)),
+            paused_at: 0,
+            paused_for: 0,
+            answer: -1,
+            freeze_looks: 0,
+            freeze_look: u64::MAX,
             parked: false,
         }
     }
@@ -145,7 +164,11 @@ impl Run {
         if self.parked {
             return u64::MAX;
         }
-        self.deadline.min(self.next_look).min(self.patience)
+        let clocks = match self.paused_at {
+            0 => self.deadline.min(self.next_look),
+            _ => u64::MAX,
+        };
+        clocks.min(self.patience).min(self.freeze_look)
     }
 
     pub fn check(&mut self, now: u64) -> Due {
@@ -153,7 +176,17 @@ impl Run {
             self.patience = now + PATIENCE;
             return Due::KillInit;
         }
-        if self.reason != REASON_NONE {
+        if now >= self.freeze_look {
+            self.freeze_looks -= 1;
+            if self.groups.frozen() == (self.paused_at > 0) {
+                return Due::Answer(0);
+            }
+            if self.freeze_looks == 0 {
+                return Due::Answer(ETIMEDOUT);
+            }
+            self.freeze_look = now + FREEZE_LOOK;
+        }
+        if self.reason != REASON_NONE || self.paused_at > 0 {
             return Due::Nothing;
         }
         if now >= self.deadline {
@@ -171,6 +204,50 @@ impl Run {
             self.plan_look(now);
         }
         Due::Nothing
+    }
+
+    /// Whether it can be paused or resumed: it has begun, is not being ended, and nothing of the kind is under way.
+    pub fn can_pause(&self) -> Result<()> {
+        match self {
+            Run { started_at: 0, .. } => Err(EAGAIN),
+            Run { answer: 0.., .. } => Err(EBUSY),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its processes are stopped from now on, or go on: so do its clocks. With `kernel` the kernel does that in its own
+    /// time, and is looked at.
+    pub fn pause(&mut self, pause: bool, kernel: bool, answer: Fd, now: u64) {
+        if pause && self.paused_at == 0 {
+            self.paused_at = now;
+        } else if !pause && self.paused_at > 0 {
+            let time = now - self.paused_at.min(now);
+            self.paused_for += time;
+            self.deadline = self.deadline.saturating_add(time);
+            self.paused_at = 0;
+            if self.reason == REASON_NONE {
+                self.plan_look(now);
+            }
+        }
+        self.answer = answer;
+        if kernel {
+            (self.freeze_looks, self.freeze_look) = (FREEZE_LOOKS, now);
+        }
+    }
+
+    /// Whoever asked is told.
+    pub fn answered(&mut self) -> Fd {
+        (self.freeze_looks, self.freeze_look) = (0, u64::MAX);
+        core::mem::replace(&mut self.answer, -1)
+    }
+
+    /// For how long it was paused until it ended at `at`.
+    pub fn paused(&self, at: u64) -> u64 {
+        let now = match self.paused_at {
+            0 => 0,
+            since => at.saturating_sub(since),
+        };
+        self.paused_for + now
     }
 
     /// The run is being ended: no clock but the one for init matters any more.
@@ -197,7 +274,12 @@ impl Run {
     /// the host read, has not ended it.
     pub fn reason_of_end(&self, at: u64) -> u32 {
         match self.reason {
-            REASON_WALL if at < self.started_at.saturating_add(self.wall_limit) => REASON_NONE,
+            REASON_WALL
+                if at.saturating_sub(self.paused(at))
+                    < self.started_at.saturating_add(self.wall_limit) =>
+            {
+                REASON_NONE
+            }
             reason => reason,
         }
     }
@@ -312,6 +394,7 @@ impl Run {
 
     pub fn close(&mut self) {
         close(self.channel);
+        close(self.answer);
         close(self.proc);
         close(self.disk);
         self.groups.close();

@@ -351,17 +351,12 @@ impl Init {
         };
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
-            KILL => {
-                let alone = self
-                    .programs
-                    .iter()
-                    .flatten()
-                    .all(|p| p.run == envelope.run || p.status.is_some());
-                if alone {
-                    let _ = kill(-1, SIGKILL);
-                } else if let Some(pid) = self.pid(envelope.run) {
-                    let _ = kill(-pid, SIGKILL);
-                    let _ = kill(pid, SIGKILL);
+            KILL => self.signal_all(envelope.run, SIGKILL),
+            PAUSE | RESUME => {
+                let stop = message.kind == PAUSE;
+                self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });
+                if self.pid(envelope.run).is_some() {
+                    self.tell(envelope.run, &message, &[], &[]);
                 }
             }
             SIGNAL => {
@@ -370,6 +365,22 @@ impl Init {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Sends a signal to all processes of a run, as far as they can be told from another's: everything if it is the only
+    /// one, else its process group.
+    fn signal_all(&self, run: u32, signal: i32) {
+        let alone = self
+            .programs
+            .iter()
+            .flatten()
+            .all(|p| p.run == run || p.status.is_some());
+        if alone {
+            let _ = kill(-1, signal);
+        } else if let Some(pid) = self.pid(run) {
+            let _ = kill(-pid, signal);
+            let _ = kill(pid, signal);
         }
     }
 

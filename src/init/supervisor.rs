@@ -237,6 +237,7 @@ impl Supervisor {
             match run.check(time) {
                 Due::Nothing => {}
                 Due::Kill(reason) => self.kill_run(which, reason),
+                Due::Answer(errno) => self.answer(which, errno),
                 Due::KillInit => {
                     // An init that waits for the host to read of another run cannot start this one.
                     let waits = |s: &Sandbox| s.parked.is_some();

@@ -105,6 +105,7 @@ pub const ENFILE: i32 = 23;
 pub const EMFILE: i32 = 24;
 pub const ENOSYS: i32 = 38;
 pub const EPROTO: i32 = 71;
+pub const ETIMEDOUT: i32 = 110;
 pub const ETOOMANYREFS: i32 = 109;
 
 pub const AT_FDCWD: Fd = -100;
@@ -131,6 +132,8 @@ pub const O_DIRECTORY: usize = 0o40000;
 pub const O_NOFOLLOW: usize = 0o100000;
 
 pub const SIGKILL: i32 = 9;
+pub const SIGCONT: i32 = 18;
+pub const SIGSTOP: i32 = 19;
 pub const SIGCHLD: i32 = 17;
 
 pub fn exit(status: i32) -> ! {

@@ -72,6 +72,7 @@ fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
         cpu_user = usage.cpu_user.as_secs_f64();
         cpu_system = usage.cpu_system.as_secs_f64();
         wall_time = usage.wall_time.as_secs_f64();
+        paused_time = usage.paused_time.as_secs_f64();
         throttled_time = usage.throttled_time.map(|t| t.as_secs_f64());
         cpu_pressure_some = usage.cpu_pressure_some.map(|t| t.as_secs_f64());
         cpu_pressure_full = usage.cpu_pressure_full.map(|t| t.as_secs_f64());

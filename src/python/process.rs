@@ -101,6 +101,16 @@ impl Process {
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         guard(|| Ok(py.detach(|| self.inner().kill())?))
     }
+
+    /// Stops the program and everything it started; returns when none of them runs.
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().pause())?))
+    }
+
+    /// Lets a paused program go on.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().resume())?))
+    }
 }
 
 /// A live sandbox: the handle behind `stockade.Sandbox`.

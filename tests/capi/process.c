@@ -1,6 +1,7 @@
 /* A program in the background: pipes, poll(2), waits, signals, the end. */
 #include "check.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -200,9 +201,46 @@ static void nothing(void)
     stockade_process_free(NULL);
 }
 
+/* Paused it does nothing, and is not said to have ended; resumed it goes on; paused it can be killed. */
+static void pauses(void)
+{
+    stockade_spec *spec = shell("while :; do echo tick; sleep 0.01; done");
+    stockade_process *process;
+    stockade_outcome *outcome = NULL;
+    uint64_t paused = 0;
+    char block[4096];
+    int out;
+    CHECK(stockade_spec_set_stdout(spec, STOCKADE_STDIO_PIPE) == 0);
+    process = spawn(spec);
+    out = stockade_process_take_stdout(process);
+    CHECK(read(out, block, sizeof block) > 0);
+    WORKS(stockade_process_pause(process, &failed));
+    CHECK(fcntl(out, F_SETFL, O_NONBLOCK) == 0);
+    while (read(out, block, sizeof block) > 0)
+        ;
+    usleep(200 * 1000);
+    CHECK(read(out, block, sizeof block) == -1);
+    WORKS(stockade_process_wait_timeout(process, 1, &outcome, &failed));
+    CHECK(outcome == NULL);
+    CHECK(fcntl(out, F_SETFL, 0) == 0);
+    WORKS(stockade_process_resume(process, &failed));
+    CHECK(read(out, block, sizeof block) > 0);
+    WORKS(stockade_process_pause(process, &failed));
+    WORKS(stockade_process_kill(process, &failed));
+    outcome = wait_for(process);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_KILLED);
+    CHECK(stockade_outcome_usage(outcome, STOCKADE_USAGE_PAUSED_TIME, &paused));
+    CHECK(paused >= 200u * 1000 * 1000);
+    WORKS(stockade_process_resume(process, &failed));
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+    close(out);
+}
+
 int main(void)
 {
     event_loop();
+    pauses();
     pipe_of_the_callers();
     wait_timeout();
     signals();

@@ -187,6 +187,31 @@ def test_terminate_and_kill(sleeper: Sleeper) -> None:
     assert process.outcome.verdict is Verdict.KILLED
 
 
+def test_pause_and_resume() -> None:
+    script = "while :; do echo tick; sleep 0.01; done"
+    with stockade.popen(["sh", "-c", script], stdout=PIPE, wall_time=60) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"tick\n"
+        process.pause()
+        os.set_blocking(process.stdout.fileno(), False)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(process.stdout.fileno(), 4096):
+                pass
+        time.sleep(0.2)
+        with pytest.raises(BlockingIOError):
+            os.read(process.stdout.fileno(), 4096)
+        assert process.poll() is None
+        os.set_blocking(process.stdout.fileno(), True)
+        process.resume()
+        assert os.read(process.stdout.fileno(), 5) == b"tick\n"
+        process.kill()
+    assert process.outcome is not None
+    assert process.outcome.verdict is Verdict.KILLED
+    assert process.outcome.usage.paused_time >= 0.2
+    process.pause()
+    process.resume()
+
+
 def test_a_signal_that_is_none_is_refused(sleeper: Sleeper) -> None:
     process = stockade.popen(sleeper.args)
     for number in (0, 65, -1):

@@ -13,6 +13,7 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
+mod pause;
 mod sandbox;
 mod scenarios;
 mod stuck;

@@ -72,9 +72,11 @@ pub const STOCKADE_USAGE_IO_PRESSURE_FULL: c_int = 29;
 pub const STOCKADE_USAGE_IO_READ_OPS: c_int = 30;
 /// Operations of writing to block devices.
 pub const STOCKADE_USAGE_IO_WRITE_OPS: c_int = 31;
+/// For how long of the wall-clock time it was paused by the caller, nanoseconds; the wall_time limit does not count it.
+pub const STOCKADE_USAGE_PAUSED_TIME: c_int = 32;
 
 /// The names of the figures, by their numbers: those of [`Usage`] and of its `sources`.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 33] = [
     "cpu_time",
     "cpu_user",
     "cpu_system",
@@ -107,6 +109,7 @@ const NAMES: [&str; 32] = [
     "io_pressure_full",
     "io_read_ops",
     "io_write_ops",
+    "paused_time",
 ];
 
 fn figure(usage: &Usage, figure: c_int) -> Option<u64> {
@@ -144,6 +147,7 @@ fn figure(usage: &Usage, figure: c_int) -> Option<u64> {
         STOCKADE_USAGE_IO_PRESSURE_FULL => usage.io_pressure_full.and_then(nanoseconds),
         STOCKADE_USAGE_IO_READ_OPS => usage.io_read_ops,
         STOCKADE_USAGE_IO_WRITE_OPS => usage.io_write_ops,
+        STOCKADE_USAGE_PAUSED_TIME => nanoseconds(usage.paused_time),
         _ => None,
     }
 }

@@ -42,6 +42,7 @@ impl Supervisor {
             Some(READY) => self.tell_owner(which, message),
             Some(FAILED) if self.runs[run].is_none() => self.tell_owner(which, message),
             Some(STARTED) => self.started(run, message, fds),
+            Some(PAUSE | RESUME) => self.answer(run, 0),
             Some(EXIT) => return self.exited(run, message),
             Some(FAILED) => return self.finish(run, message, &[]),
             Some(OUTPUT) => return self.collected(run, message, fds),
@@ -144,6 +145,7 @@ impl Supervisor {
             return true;
         };
         exit.reason = run.reason_of_end(exit.ended_at);
+        exit.paused = run.paused(exit.ended_at);
         run.seen.tell(&mut exit);
         let raw = as_bytes(RAW.take());
         let (len, reads) = run.groups.read(&run.reads, raw);

@@ -111,13 +111,22 @@ impl Supervisor {
         match receive(run.channel, &mut buffer, &mut fds, false) {
             Err(EAGAIN) => {}
             Ok((n, count)) if n > 0 => {
-                fds[..count].iter().for_each(|fd| close(*fd));
+                let mut passed = fds[..count].iter();
                 match read_of::<Message>(&buffer[..n]) {
                     _ if run.parked => {} // it has ended
                     Some(Message { kind: KILL, arg }) => self.kill_run(which, arg),
+                    Some(Message {
+                        kind: kind @ (PAUSE | RESUME),
+                        ..
+                    }) => {
+                        if let Some(answer) = passed.next() {
+                            self.pause(which, kind, *answer);
+                        }
+                    }
                     Some(message) => self.tell_init(which, &message),
                     None => {}
                 }
+                passed.for_each(|fd| close(*fd));
             }
             _ => {
                 epoll_remove(self.epoll, run.channel);
@@ -132,6 +141,34 @@ impl Supervisor {
         }
         if run.parked {
             self.unpark(run.sandbox);
+        }
+    }
+
+    /// Stops every process of a run, or lets them go on, and tells over `answer` when that is done.
+    ///
+    /// By the freezer of cgroup v2, where its group is one. That of v1 is not used: what it has frozen does not die of
+    /// SIGKILL, so if we were killed it would stay for ever. There, and without a cgroup, init stops them by SIGSTOP.
+    fn pause(&mut self, which: usize, kind: u32, answer: Fd) {
+        let Some(run) = self.runs[which].as_mut() else {
+            return close(answer);
+        };
+        if run.reason != REASON_NONE {
+            return close(answer);
+        }
+        if let Err(errno) = run.can_pause() {
+            return tell_answer(answer, errno);
+        }
+        let pause = kind == PAUSE;
+        let kernel = self.bases.version == CGROUP_V2 && run.groups.freeze(pause).is_ok();
+        run.pause(pause, kernel, answer, now());
+        if !kernel {
+            self.tell_init(which, &Message { kind, arg: 0 });
+        }
+    }
+
+    pub(super) fn answer(&mut self, which: usize, errno: i32) {
+        if let Some(run) = self.runs[which].as_mut() {
+            tell_answer(run.answered(), errno);
         }
     }
 
@@ -164,4 +201,13 @@ impl Supervisor {
             );
         }
     }
+}
+
+fn tell_answer(answer: Fd, errno: i32) {
+    let message = Message {
+        kind: ANSWER,
+        arg: errno as u32,
+    };
+    let _ = send(answer, bytes_of(&message), &[], &[], false);
+    close(answer);
 }

@@ -1,0 +1,126 @@
+//! A paused program does nothing and loses no time; it can be resumed, waited for and killed.
+
+use crate::support::{guest_spec, promise, slowness, start_clock};
+use std::time::Duration;
+use stockade::{Process, Sandbox, Spec, Stdio, Verdict};
+
+/// Several processes, one of them in a session of its own, that use all the CPU time they get.
+fn busy() -> Spec {
+    guest_spec(&["orphan-spin", "0.5"])
+}
+
+fn start(spec: &Spec) -> Process {
+    spec.spawn().expect("it starts")
+}
+
+fn settle() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn a_paused_program_uses_no_time_and_loses_none() {
+    let pause = Duration::from_millis(1500) * slowness();
+    let limit = Duration::from_millis(1200) * slowness();
+    let process = start(&busy().wall_time(limit));
+    process.pause().expect("it can be paused");
+    std::thread::sleep(pause);
+    assert_eq!(process.poll().unwrap(), None, "it goes on though paused");
+    process.resume().expect("it can be resumed");
+    let outcome = process.wait().unwrap();
+    assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    let usage = outcome.usage;
+    assert!(usage.paused_time >= pause, "{usage:?}");
+    assert!(
+        usage.wall_time >= pause + Duration::from_millis(450),
+        "{usage:?}"
+    );
+    assert!(usage.cpu_time >= Duration::from_millis(450), "{usage:?}");
+}
+
+#[test]
+fn nothing_happens_in_a_paused_sandbox() {
+    use std::io::Read;
+    let script = "while :; do echo tick; sleep 0.01; done & setsid sh -c 'while :; do echo tock; sleep 0.01; done' & wait";
+    let process = start(&Spec::new(["sh", "-c", script]).stdout(Stdio::Pipe));
+    let mut out = std::fs::File::from(process.take_stdout().unwrap());
+    let mut seen = [0; 5];
+    out.read_exact(&mut seen).unwrap();
+    for _ in 0..3 {
+        process.pause().unwrap();
+        nix::fcntl::fcntl(
+            &out,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )
+        .unwrap();
+        let mut rest = Vec::new();
+        let _ = out.read_to_end(&mut rest);
+        settle();
+        let late = out.read(&mut seen).map_err(|e| e.kind());
+        assert_eq!(
+            late,
+            Err(std::io::ErrorKind::WouldBlock),
+            "written while paused"
+        );
+        nix::fcntl::fcntl(
+            &out,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
+        )
+        .unwrap();
+        process.resume().unwrap();
+        out.read_exact(&mut seen).expect("it goes on");
+    }
+    process.pause().unwrap();
+    let clock = start_clock();
+    process.kill().unwrap();
+    assert_eq!(process.wait().unwrap().verdict, Verdict::Killed);
+    assert!(clock.elapsed() < promise());
+}
+
+#[test]
+fn a_paused_program_is_ended_with_its_handle_and_its_sandbox() {
+    let clock = start_clock();
+    let process = start(&busy());
+    process.pause().unwrap();
+    drop(process);
+    let sandbox = Sandbox::start(&busy()).unwrap();
+    let process = sandbox.spawn(&busy()).unwrap();
+    process.pause().unwrap();
+    sandbox.close().unwrap();
+    assert_ne!(process.wait().unwrap().verdict, Verdict::Ok);
+    assert!(clock.elapsed() < 2 * promise());
+}
+
+#[test]
+fn pausing_what_has_ended_or_is_paused_is_no_error() {
+    let process = start(&guest_spec(&["true"]));
+    process.wait().unwrap();
+    process.pause().unwrap();
+    process.resume().unwrap();
+    let process = start(&guest_spec(&["sleep", "20"]));
+    process.resume().unwrap();
+    for _ in 0..2 {
+        process.pause().unwrap();
+    }
+    for _ in 0..2 {
+        process.resume().unwrap();
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn pausing_works_from_many_threads_and_races_with_the_end() {
+    for _ in 0..20 {
+        let process = start(&guest_spec(&["spin", "0.02"]));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    process.pause().unwrap();
+                    process.resume().unwrap();
+                });
+            }
+        });
+        process.resume().unwrap();
+        assert_eq!(process.wait().unwrap().verdict, Verdict::Ok);
+    }
+}
