@@ -6,7 +6,7 @@ use stockade::{Process, Sandbox, Spec, Stdio, Verdict};
 
 /// Several processes, one of them in a session of its own, that use all the CPU time they get.
 fn busy() -> Spec {
-    guest_spec(&["orphan-spin", "0.5"])
+    guest_spec(["orphan-spin", "0.5"])
 }
 
 fn start(spec: &Spec) -> Process {
@@ -92,11 +92,11 @@ fn a_paused_program_is_ended_with_its_handle_and_its_sandbox() {
 
 #[test]
 fn pausing_what_has_ended_or_is_paused_is_no_error() {
-    let process = start(&guest_spec(&["true"]));
+    let process = start(&guest_spec(["true"]));
     process.wait().unwrap();
     process.pause().unwrap();
     process.resume().unwrap();
-    let process = start(&guest_spec(&["sleep", "20"]));
+    let process = start(&guest_spec(["sleep", "20"]));
     process.resume().unwrap();
     for _ in 0..2 {
         process.pause().unwrap();
@@ -111,7 +111,7 @@ fn pausing_what_has_ended_or_is_paused_is_no_error() {
 #[test]
 fn pausing_works_from_many_threads_and_races_with_the_end() {
     for _ in 0..20 {
-        let process = start(&guest_spec(&["spin", "0.02"]));
+        let process = start(&guest_spec(["spin", "0.02"]));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
