@@ -117,6 +117,33 @@
 // Run without such a limit and say so in the outcome's enforcement.
 #define STOCKADE_ENFORCE_BEST_EFFORT 1
 
+// 1 if the program is paused, else 0.
+#define STOCKADE_STATS_PAUSED 0
+
+// Since the program's start, nanoseconds.
+#define STOCKADE_STATS_WALL_TIME 1
+
+// For how long of that it was paused, nanoseconds.
+#define STOCKADE_STATS_PAUSED_TIME 2
+
+// CPU time until now, user and system, nanoseconds.
+#define STOCKADE_STATS_CPU_TIME 3
+
+// How long the CPU controller has held it back, nanoseconds.
+#define STOCKADE_STATS_THROTTLED_TIME 4
+
+// Memory in use now, bytes; as STOCKADE_USAGE_MEMORY_PEAK counts.
+#define STOCKADE_STATS_MEMORY_CURRENT 5
+
+// The most until now, bytes.
+#define STOCKADE_STATS_MEMORY_PEAK 6
+
+// Processes and threads now.
+#define STOCKADE_STATS_PIDS_CURRENT 7
+
+// The most at one time until now.
+#define STOCKADE_STATS_PIDS_PEAK 8
+
 // Exited with status 0 within every limit.
 #define STOCKADE_VERDICT_OK 0
 
@@ -291,6 +318,9 @@ typedef struct stockade_sandbox stockade_sandbox;
 // The return value of its setters need not be looked at: a spec with a setter that failed cannot be run, started or
 // written as JSON; all these then fail with the error of the first such setter, so that no limit is lost unseen.
 typedef struct stockade_spec stockade_spec;
+
+// What a program that still runs used at one moment: a value that does not change.
+typedef struct stockade_stats stockade_stats;
 
 #ifdef __cplusplus
 extern "C" {
@@ -550,6 +580,17 @@ int stockade_process_resume(const stockade_process *process, stockade_error **er
 
 // Ends the program, and everything it started, if it still runs, and frees the process.
 void stockade_process_free(stockade_process *process);
+
+// What the program and everything it started use now; stats is set to NULL, which is no error, if it has ended: then
+// the outcome says what it used. Takes about 50 microseconds with cgroups. Free the stats with stockade_stats_free.
+int stockade_process_stats(const stockade_process *process, stockade_stats **stats, stockade_error **error);
+
+// One figure by its STOCKADE_STATS_ number: true and the value if it is known; false (and value untouched) if nothing
+// on this host gives it, or if this library does not know the number. value may be NULL.
+bool stockade_stats_figure(const stockade_stats *stats, int figure, uint64_t *value);
+
+// Frees the stats.
+void stockade_stats_free(stockade_stats *stats);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

@@ -46,7 +46,7 @@ mod wire;
 pub use bytes::Bytes;
 pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
-pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Usage, Verdict};
+pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};
 pub use process::Process;
 pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};

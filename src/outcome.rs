@@ -248,6 +248,33 @@ impl Usage {
     }
 }
 
+/// What a program that still runs uses, it and everything it started. What nothing on this host gives is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Since the program's start.
+    #[serde(with = "units::duration_seconds")]
+    pub wall_time: Duration,
+    /// For how long of that it was paused.
+    #[serde(with = "units::duration_seconds")]
+    pub paused_time: Duration,
+    /// CPU time until now, user and system.
+    #[serde(with = "units::duration_seconds")]
+    pub cpu_time: Duration,
+    /// How long the CPU controller has held it back.
+    #[serde(with = "units::duration")]
+    pub throttled_time: Option<Duration>,
+    /// Memory in use now, bytes; as [`Usage::memory_peak`] counts.
+    pub memory_current: Option<u64>,
+    /// The most until now.
+    pub memory_peak: Option<u64>,
+    /// Processes and threads now.
+    pub pids_current: Option<u64>,
+    /// The most at one time until now.
+    pub pids_peak: Option<u64>,
+}
+
 /// What stands behind one limit or protection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforcement {

@@ -397,8 +397,8 @@ impl Channel {
         }
     }
 
-    /// Asks for something, and waits until it is done: the errno of the answer, 0 for done; `None` if the run is over.
-    pub fn ask(&self, kind: u32) -> Result<Option<i32>, Error> {
+    /// Asks for something, and waits until it is done: the answer; `None` if the run is over.
+    pub fn ask(&self, kind: u32) -> Result<Option<Received>, Error> {
         self.check_owner()?;
         let (answer, theirs) = Channel::new()?;
         let message = Message { kind, arg: 0 };
@@ -416,10 +416,7 @@ impl Channel {
             poll(&mut ends, PollTimeout::NONE),
             Err(nix::errno::Errno::EINTR)
         ) {}
-        let received = answer.receive(false)?;
-        Ok(received
-            .and_then(|received| read_of::<Message>(&received.bytes))
-            .map(|message| message.arg as i32))
+        answer.receive(false)
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

@@ -30,6 +30,11 @@ impl Judged {
         }
     }
 
+    /// The limit on memory.
+    pub fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
     /// Fills in everything that the report of the supervisor says.
     pub fn fill(
         &self,
@@ -117,7 +122,7 @@ impl Judged {
     }
 }
 
-fn fill_usage(
+pub(crate) fn fill_usage(
     usage: &mut Usage,
     exit: &Exit,
     reads: &[Option<&[u8]>],

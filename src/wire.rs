@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0014;
+pub const VERSION: u32 = 0x5354_0015;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -25,6 +25,8 @@ pub const SIGNAL: u32 = 5;
 /// supervisor to init the same, where no cgroup can, and back from init when it is done.
 pub const PAUSE: u32 = 6;
 pub const RESUME: u32 = 7;
+/// On a run's channel, with a socket over which [`Now`] comes: what it uses now.
+pub const STATS: u32 = 8;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -404,4 +406,18 @@ pub struct Exit {
     pub sampled_swap: u64,
     /// What the most memory was.
     pub split: Split,
+}
+
+/// Answer to [`STATS`]; the raw contents of the cgroup files follow, as with [`EXIT`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub kind: u32,
+    /// 1 if it is paused.
+    pub paused: u32,
+    /// In use now, by a look at its processes; [`UNKNOWN`] where a cgroup counts.
+    pub memory: u64,
+    pub pids: u64,
+    /// As if it ended now.
+    pub exit: Exit,
 }

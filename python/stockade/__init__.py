@@ -30,7 +30,7 @@ from stockade._errors import (
     UnsupportedError,
 )
 from stockade._options import Options
-from stockade._outcome import Enforcement, Outcome, OutputFile, Usage, Verdict
+from stockade._outcome import Enforcement, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
 from stockade._sandbox import Sandbox
@@ -55,6 +55,7 @@ __all__ = [
     "SetupError",
     "Spec",
     "StateError",
+    "Stats",
     "SupervisorError",
     "TimeoutExpired",
     "UnsupportedError",

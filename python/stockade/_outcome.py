@@ -146,6 +146,33 @@ class Usage:
     sources: dict[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What a program that still runs uses, it and everything it started. What nothing on this host gives is None.
+
+    Attributes:
+        paused: whether it is paused.
+        wall_time: since the program's start, seconds.
+        paused_time: for how long of that it was paused, seconds.
+        cpu_time: CPU time until now, user and system, seconds.
+        throttled_time: how long the CPU controller has held it back, seconds.
+        memory_current: memory in use now, bytes; as `Usage.memory_peak` counts.
+        memory_peak: the most until now, bytes.
+        pids_current: processes and threads now.
+        pids_peak: the most at one time until now.
+    """
+
+    paused: bool
+    wall_time: float
+    paused_time: float
+    cpu_time: float
+    throttled_time: float | None
+    memory_current: int | None
+    memory_peak: int | None
+    pids_current: int | None
+    pids_peak: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Enforcement:
     """What stands behind one limit or protection.

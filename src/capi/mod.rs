@@ -13,6 +13,7 @@ mod outcome;
 mod process;
 mod sandbox;
 mod spec;
+mod stats;
 mod stockade;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,10 @@ impl stockade_process {
     pub(super) fn raw(process: Process) -> *mut Self {
         Box::into_raw(Box::new(stockade_process(process)))
     }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.0
+    }
 }
 
 /// The program's process id on the host: true if it runs; false (and pid untouched) if it has ended or could not be

@@ -15,7 +15,7 @@ mod v2;
 
 use crate::error::Error;
 use crate::launch::above_stdio;
-use crate::outcome::{Enforcement, EnforcementStatus, Usage};
+use crate::outcome::{Enforcement, EnforcementStatus, Stats, Usage};
 use crate::spec::Spec;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
 const LOOK_MAX: Duration = Duration::from_millis(20);
 const LOOK_RARE: Duration = Duration::from_secs(1);
+
+/// Processes and threads now.
+const PIDS_CURRENT: &str = "pids.current";
 
 /// Which kind of cgroups is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,7 +424,7 @@ impl Cgroup {
 
     /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read. `limit`: on memory.
     pub fn fill_usage(&self, reads: &[Option<&[u8]>], limit: Option<u64>, usage: &mut Usage) {
-        for (read, content) in self.reads.iter().zip(reads) {
+        for (read, content) in self.reads.iter().zip(reads).filter(|(read, _)| read.at_end) {
             let Some(text) = content.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
                 continue;
             };
@@ -433,6 +436,22 @@ impl Cgroup {
         }
         if self.kind == Kind::V1 {
             v1::judge_kills(limit, usage);
+        }
+    }
+
+    /// The same of what is in use now: memory, and processes.
+    pub fn fill_stats(&self, reads: &[Option<&[u8]>], stats: &mut Stats) {
+        for (read, content) in self.reads.iter().zip(reads) {
+            let figure = match read.file {
+                v2::CURRENT | v1::CURRENT => &mut stats.memory_current,
+                PIDS_CURRENT => &mut stats.pids_current,
+                _ => continue,
+            };
+            let number =
+                content.and_then(|bytes| std::str::from_utf8(bytes).ok()?.trim().parse().ok());
+            if number.is_some() {
+                *figure = number;
+            }
         }
     }
 

@@ -41,11 +41,12 @@ const FAILURES_WITH_SWAP: &str = "memory.memsw.failcnt";
 const IO_BYTES: &str = "blkio.throttle.io_service_bytes";
 const IO_OPERATIONS: &str = "blkio.throttle.io_serviced";
 /// What the supervisor looks at while the program runs.
-pub(super) const LOOKS: [(&str, &str); 4] = [
+pub(super) const LOOKS: [(&str, &str); 5] = [
     ("memory", CURRENT),
     ("memory", STAT),
     ("memory", KERNEL),
     ("memory", MEMORY_SWAP),
+    ("pids", super::PIDS_CURRENT),
 ];
 pub(super) const CURRENT: &str = "memory.usage_in_bytes";
 pub(super) const STAT: &str = "memory.stat";

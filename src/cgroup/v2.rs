@@ -46,10 +46,11 @@ pub(super) const READS: [(&str, &str); 10] = [
     ("io", "io.stat"),
 ];
 /// What the supervisor looks at while the program runs.
-pub(super) const LOOKS: [(&str, &str); 3] = [
+pub(super) const LOOKS: [(&str, &str); 4] = [
     ("memory", CURRENT),
     ("memory", STAT),
     ("memory", SWAP_CURRENT),
+    ("pids", super::PIDS_CURRENT),
 ];
 
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {

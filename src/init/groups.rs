@@ -117,14 +117,15 @@ impl Groups {
     }
 
     /// Reads the plan's files into `buffer` as [`Exit`] wants them: how many bytes, how many files.
-    pub fn read(&self, plan_reads: &Reads, buffer: &mut [u8]) -> (usize, u32) {
+    /// Those that are not for the end only with `all`.
+    pub fn read(&self, plan_reads: &Reads, all: bool, buffer: &mut [u8]) -> (usize, u32) {
         let mut at = 0;
         for read in plan_reads.list() {
             if at + 4 > buffer.len() {
                 return (at, 0);
             }
             let (head, rest) = buffer[at..].split_at_mut(4);
-            let got = match read.at_end {
+            let got = match read.at_end || all {
                 true => self.read_file(&read, rest),
                 false => None,
             };

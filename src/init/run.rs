@@ -2,7 +2,7 @@
 
 use crate::groups::{Groups, Read, Reads};
 use crate::plan::Text;
-use crate::sample::{Seen, open_proc, sample};
+use crate::sample::{Seen, open_proc, reaped, sample};
 use crate::sys::*;
 use crate::wire::*;
 
@@ -58,6 +58,8 @@ pub struct Run {
     pub disk: Fd,
     pub seen: Seen,
     cpus: u64,
+    /// CPU time of what its sandbox's init had reaped before, which is other programs'.
+    cpu_before: u64,
     /// Since when it is paused; 0 if it is not.
     paused_at: u64,
     /// How long it was before that.
@@ -123,6 +125,7 @@ impl Run {
             disk: -1,
             seen: Seen::NOTHING,
             cpus: u64::from(cpus.max(1)),
+            cpu_before: 0,
             paused_at: 0,
             paused_for: 0,
             answer: -1,
@@ -147,6 +150,13 @@ impl Run {
             .add(disk.bytes());
         close(self.disk);
         self.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
+    }
+
+    /// Its sandbox has run other programs before, whose CPU time is not its own.
+    pub fn not_the_first(&mut self) {
+        if self.proc >= 0 {
+            self.cpu_before = reaped(self.proc);
+        }
     }
 
     /// The program was executed at `at`: its clocks start.
@@ -235,6 +245,15 @@ impl Run {
         }
     }
 
+    pub fn is_paused(&self) -> bool {
+        self.paused_at > 0
+    }
+
+    /// When its program was executed; 0 if it was not yet.
+    pub fn started_at(&self) -> u64 {
+        self.started_at
+    }
+
     /// Whoever asked is told.
     pub fn answered(&mut self) -> Fd {
         (self.freeze_looks, self.freeze_look) = (0, u64::MAX);
@@ -284,9 +303,10 @@ impl Run {
         }
     }
 
-    fn look(&mut self) {
+    /// Looks at what it uses: memory and processes now, [`UNKNOWN`] where its processes need not be looked at for that.
+    pub fn look(&mut self) -> (u64, u64) {
         self.seen.looks += 1;
-        self.look_at_processes();
+        let now = self.look_at_processes();
         if let Some(read) = self.read(self.cpu_read) {
             let len = self
                 .cpu_key
@@ -297,14 +317,15 @@ impl Run {
             self.seen.cpu = self.seen.cpu.max(units * self.cpu_unit);
         }
         self.look_at_memory();
+        now
     }
 
-    fn look_at_processes(&mut self) {
+    fn look_at_processes(&mut self) -> (u64, u64) {
         if self.proc < 0 {
-            return;
+            return (UNKNOWN, UNKNOWN);
         }
         let mut sum = sample(self.proc, false);
-        self.seen.cpu = self.seen.cpu.max(sum.cpu);
+        self.seen.cpu = self.seen.cpu.max(sum.cpu.saturating_sub(self.cpu_before));
         self.seen.pids = self.seen.pids.max(sum.pids);
         let disk = self.disk_used();
         let memory = sum.anon + sum.shmem + disk;
@@ -318,6 +339,7 @@ impl Run {
             self.seen.split.anon = sum.anon;
             self.seen.split.shmem = sum.shmem + disk;
         }
+        (memory, sum.pids)
     }
 
     fn look_at_memory(&mut self) {

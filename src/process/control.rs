@@ -1,8 +1,11 @@
-//! Stopping a program and all that it started, and letting them go on.
+//! Stopping a program and all that it started, letting them go on, and what they use meanwhile.
 
-use super::Process;
+use super::{Process, split_reads};
 use crate::error::Error;
-use crate::wire::{PAUSE, RESUME};
+use crate::outcome::{Stats, Usage};
+use crate::plan::read_of;
+use crate::verdict::fill_usage;
+use crate::wire::{Message, Now, PAUSE, RESUME, STATS, UNKNOWN};
 use std::io;
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ impl Process {
     /// Some process could not be frozen within two seconds, since it waits in the kernel without end; the others are, and
     /// it will be. The handle belongs to another process.
     pub fn pause(&self) -> Result<(), Error> {
-        self.ask(PAUSE, "pausing the program")
+        self.ask(PAUSE, "pausing the program").map(drop)
     }
 
     /// Lets a paused program go on. No error if it has ended or is not paused.
@@ -29,15 +32,77 @@ impl Process {
     /// # Errors
     /// As [`pause`](Process::pause).
     pub fn resume(&self) -> Result<(), Error> {
-        self.ask(RESUME, "resuming the program")
+        self.ask(RESUME, "resuming the program").map(drop)
     }
 
-    fn ask(&self, kind: u32, what: &str) -> Result<(), Error> {
+    /// What the program and everything it started use now; `None` if it has ended: then the outcome says what it used.
+    ///
+    /// Takes about 50 microseconds with cgroups. Without, the processes are looked at, which takes longer the more there
+    /// are, and CPU time is counted in ticks of 10 ms.
+    ///
+    /// # Errors
+    /// The handle belongs to another process.
+    pub fn stats(&self) -> Result<Option<Stats>, Error> {
+        let Some(bytes) = self.ask(STATS, "asking what the program uses")? else {
+            return Ok(None);
+        };
+        let Some(now) = read_of::<Now>(&bytes) else {
+            return Ok(None);
+        };
+        let reads = split_reads(&bytes[size_of::<Now>()..], now.exit.reads as usize);
+        let limit = self.lock().judged.memory();
+        let mut usage = Usage::default();
+        fill_usage(&mut usage, &now.exit, &reads, &self.host.cgroup, limit);
+        let known = |figure: u64| (figure != UNKNOWN).then_some(figure);
+        let mut stats = Stats {
+            paused: now.paused != 0,
+            wall_time: usage.wall_time,
+            paused_time: usage.paused_time,
+            cpu_time: usage.cpu_time,
+            throttled_time: usage.throttled_time,
+            memory_current: known(now.memory),
+            memory_peak: usage.memory_peak,
+            pids_current: known(now.pids),
+            pids_peak: usage.pids_peak,
+        };
+        self.host.cgroup.fill_stats(&reads, &mut stats);
+        Ok(Some(stats))
+    }
+
+    /// [`stats`](Process::stats) now and then after every `interval`, until the program has ended. Waits in between,
+    /// moving captured output along.
+    pub fn stats_every(
+        &self,
+        interval: Duration,
+    ) -> impl Iterator<Item = Result<Stats, Error>> + '_ {
+        let mut first = true;
+        std::iter::from_fn(move || {
+            if !std::mem::take(&mut first) {
+                match self.wait_timeout(interval) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => return None,
+                    Err(e) => return Some(Err(e)),
+                }
+            }
+            self.stats().transpose()
+        })
+    }
+
+    /// Asks the supervisor and waits for its answer: the bytes of it, `None` if the run is over.
+    fn ask(&self, kind: u32, what: &str) -> Result<Option<Vec<u8>>, Error> {
         loop {
-            match self.channel.ask(kind)? {
-                None | Some(0) => return Ok(()),
-                Some(libc::EAGAIN | libc::EBUSY) => std::thread::sleep(AGAIN),
-                Some(errno) => {
+            let Some(received) = self.channel.ask(kind)? else {
+                return Ok(None);
+            };
+            let answer = read_of::<Message>(&received.bytes);
+            let short = received.bytes.len() == size_of::<Message>();
+            match answer
+                .filter(|_| short)
+                .map_or(0, |answer| answer.arg as i32)
+            {
+                0 => return Ok(answer.map(|_| received.bytes)),
+                libc::EAGAIN | libc::EBUSY => std::thread::sleep(AGAIN),
+                errno => {
                     return Err(Error::system(what, io::Error::from_raw_os_error(errno)));
                 }
             }

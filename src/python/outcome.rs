@@ -2,7 +2,7 @@
 
 use crate::doctor::{Check, CheckStatus};
 use crate::error::Error;
-use crate::outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Usage};
+use crate::outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -98,4 +98,17 @@ fn enforcement(enforcement: &Enforcement) -> (&'static str, &str) {
         EnforcementStatus::NotEnforced => "not_enforced",
     };
     (status, &enforcement.by)
+}
+
+/// The fields of `stockade.Stats`.
+pub fn stats_to_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    set! { dict, stats: paused memory_current memory_peak pids_current pids_peak }
+    set! { dict:
+        wall_time = stats.wall_time.as_secs_f64();
+        paused_time = stats.paused_time.as_secs_f64();
+        cpu_time = stats.cpu_time.as_secs_f64();
+        throttled_time = stats.throttled_time.map(|t| t.as_secs_f64());
+    }
+    Ok(dict)
 }

@@ -102,6 +102,14 @@ impl Process {
         guard(|| Ok(py.detach(|| self.inner().kill())?))
     }
 
+    /// What it uses now: the fields of `stockade.Stats`; `None` if it has ended.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        guard(|| {
+            let stats = py.detach(|| self.inner().stats())?;
+            stats.map(|s| outcome::stats_to_dict(py, &s)).transpose()
+        })
+    }
+
     /// Stops the program and everything it started; returns when none of them runs.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
         guard(|| Ok(py.detach(|| self.inner().pause())?))

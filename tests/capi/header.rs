@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "stockade",
     "doctor",
     "error",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 13] = [
     "spec/limits",
     "sandbox",
     "process",
+    "stats",
     "outcome",
     "outcome/output",
     "outcome/usage",
@@ -94,7 +95,7 @@ fn has_the_version_of_the_package() {
 #[test]
 fn can_be_read_in_one_sitting() {
     let lines = fs::read_to_string(path()).unwrap().lines().count();
-    assert!(lines < 650, "{lines} lines");
+    assert!(lines < 750, "{lines} lines");
 }
 
 /// Included twice in one file and by two files of one program, in each language and standard it claims.

@@ -207,6 +207,7 @@ static void pauses(void)
     stockade_spec *spec = shell("while :; do echo tick; sleep 0.01; done");
     stockade_process *process;
     stockade_outcome *outcome = NULL;
+    stockade_stats *stats = NULL;
     uint64_t paused = 0;
     char block[4096];
     int out;
@@ -215,6 +216,11 @@ static void pauses(void)
     out = stockade_process_take_stdout(process);
     CHECK(read(out, block, sizeof block) > 0);
     WORKS(stockade_process_pause(process, &failed));
+    WORKS(stockade_process_stats(process, &stats, &failed));
+    CHECK(stockade_stats_figure(stats, STOCKADE_STATS_PAUSED, &paused) && paused == 1);
+    CHECK(stockade_stats_figure(stats, STOCKADE_STATS_WALL_TIME, NULL));
+    CHECK(!stockade_stats_figure(stats, 1000, NULL));
+    stockade_stats_free(stats);
     CHECK(fcntl(out, F_SETFL, O_NONBLOCK) == 0);
     while (read(out, block, sizeof block) > 0)
         ;
@@ -232,6 +238,8 @@ static void pauses(void)
     CHECK(stockade_outcome_usage(outcome, STOCKADE_USAGE_PAUSED_TIME, &paused));
     CHECK(paused >= 200u * 1000 * 1000);
     WORKS(stockade_process_resume(process, &failed));
+    WORKS(stockade_process_stats(process, &stats, &failed));
+    CHECK(stats == NULL);
     stockade_outcome_free(outcome);
     stockade_process_free(process);
     close(out);

@@ -212,6 +212,31 @@ def test_pause_and_resume() -> None:
     process.resume()
 
 
+def test_stats() -> None:
+    script = """if True:
+        import time
+        kept = bytearray(32 << 20)
+        while time.process_time() < 0.5:
+            pass
+        print(flush=True)
+        time.sleep(60)
+    """
+    with stockade.popen(["/usr/bin/python3", "-c", script], stdout=PIPE, pids=8) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        for n, stats in enumerate(process.stats_every(0.05)):
+            assert not stats.paused
+            assert 0.4 <= stats.cpu_time <= stats.wall_time + 0.1
+            assert stats.throttled_time is None or stats.throttled_time >= 0
+            assert stats.memory_current is None or stats.memory_current >= 32 << 20
+            assert stats.memory_peak is None or stats.memory_peak >= 32 << 20
+            assert stats.pids_current is None or stats.pids_current == 1
+            if n == 2:
+                process.kill()
+        assert n >= 2
+        assert process.stats() is None
+
+
 def test_a_signal_that_is_none_is_refused(sleeper: Sleeper) -> None:
     process = stockade.popen(sleeper.args)
     for number in (0, 65, -1):

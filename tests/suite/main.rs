@@ -2,6 +2,7 @@
 //! comes back is held against what is known. Every test runs as root and as a plain user; what a host lacks is
 //! skipped with its reason, and the last line of the run counts the skips.
 
+mod control;
 mod drift;
 mod ends;
 mod errors;
@@ -13,7 +14,7 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
-mod pause;
+
 mod sandbox;
 mod scenarios;
 mod stuck;

@@ -128,6 +128,12 @@ impl Supervisor {
         let Some(started) = read_of::<Started>(message) else {
             return;
         };
+        if let Some(sandbox) = self.sandboxes[run.sandbox].as_ref()
+            && sandbox.channel >= 0
+        {
+            run.open_procfs(sandbox.init, &sandbox.disk);
+            run.not_the_first();
+        }
         if run.reason == REASON_NONE {
             run.started(started.at);
         }
@@ -148,7 +154,7 @@ impl Supervisor {
         exit.paused = run.paused(exit.ended_at);
         run.seen.tell(&mut exit);
         let raw = as_bytes(RAW.take());
-        let (len, reads) = run.groups.read(&run.reads, raw);
+        let (len, reads) = run.groups.read(&run.reads, false, raw);
         exit.reads = reads;
         self.finish(which, bytes_of(&exit), &raw[..len])
     }

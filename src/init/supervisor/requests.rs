@@ -115,6 +115,11 @@ impl Supervisor {
                 match read_of::<Message>(&buffer[..n]) {
                     _ if run.parked => {} // it has ended
                     Some(Message { kind: KILL, arg }) => self.kill_run(which, arg),
+                    Some(Message { kind: STATS, .. }) => {
+                        if let Some(answer) = passed.next() {
+                            self.stats(which, *answer);
+                        }
+                    }
                     Some(Message {
                         kind: kind @ (PAUSE | RESUME),
                         ..
@@ -164,6 +169,40 @@ impl Supervisor {
         if !kernel {
             self.tell_init(which, &Message { kind, arg: 0 });
         }
+    }
+
+    /// Tells over `answer` what a run uses now.
+    fn stats(&mut self, which: usize, answer: Fd) {
+        let Some(run) = self.runs[which].as_mut().filter(|r| r.channel >= 0) else {
+            return close(answer);
+        };
+        if run.started_at() == 0 {
+            return tell_answer(answer, EAGAIN);
+        }
+        if let Some(sandbox) = self.sandboxes[run.sandbox].as_ref() {
+            run.open_procfs(sandbox.init, &sandbox.disk);
+        }
+        let (memory, pids) = run.look();
+        let time = now();
+        let mut exit = Exit {
+            started_at: run.started_at(),
+            ended_at: time,
+            paused: run.paused(time),
+            ..Exit::default()
+        };
+        run.seen.tell(&mut exit);
+        let raw = as_bytes(RAW.take());
+        let (len, reads) = run.groups.read(&run.reads, true, raw);
+        exit.reads = reads;
+        let message = Now {
+            kind: ANSWER,
+            paused: u32::from(run.is_paused()),
+            memory,
+            pids,
+            exit,
+        };
+        let _ = send(answer, bytes_of(&message), &raw[..len], &[], false);
+        close(answer);
     }
 
     pub(super) fn answer(&mut self, which: usize, errno: i32) {

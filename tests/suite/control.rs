@@ -1,4 +1,4 @@
-//! A paused program does nothing and loses no time; it can be resumed, waited for and killed.
+//! A paused program does nothing and loses no time; it can be resumed, waited for and killed. What runs can be measured.
 
 use crate::support::{guest_spec, promise, slowness, start_clock};
 use std::time::Duration;
@@ -123,4 +123,38 @@ fn pausing_works_from_many_threads_and_races_with_the_end() {
         process.resume().unwrap();
         assert_eq!(process.wait().unwrap().verdict, Verdict::Ok);
     }
+}
+
+#[test]
+fn what_a_running_program_uses() {
+    use std::io::{BufRead, BufReader};
+    let process = start(
+        &guest_spec(["alloc", "32m", "60"])
+            .pids(8)
+            .stdout(Stdio::Pipe),
+    );
+    let mut line = String::new();
+    BufReader::new(std::fs::File::from(process.take_stdout().unwrap()))
+        .read_line(&mut line)
+        .unwrap();
+    let mut last = Duration::ZERO;
+    for stats in process.stats_every(Duration::from_millis(20)).take(5) {
+        let stats = stats.unwrap();
+        assert!(!stats.paused && stats.wall_time > last, "{stats:?}");
+        assert!(stats.memory_current.unwrap() >= 32 << 20, "{stats:?}");
+        assert!(stats.memory_peak.unwrap() >= 32 << 20, "{stats:?}");
+        assert!(stats.memory_peak.unwrap() < 48 << 20, "{stats:?}");
+        assert_eq!(stats.pids_current, Some(1), "{stats:?}");
+        last = stats.wall_time;
+    }
+    process.pause().unwrap();
+    let stats = process.stats().unwrap().unwrap();
+    assert!(
+        stats.paused && stats.wall_time > stats.paused_time,
+        "{stats:?}"
+    );
+    process.kill().unwrap();
+    assert_eq!(process.wait().unwrap().verdict, Verdict::Killed);
+    assert_eq!(process.stats().unwrap(), None);
+    assert_eq!(process.stats_every(Duration::ZERO).count(), 0);
 }
