@@ -201,6 +201,57 @@
 // Files and directories there.
 #define STOCKADE_USAGE_INODES_USED 14
 
+// The part of the memory that was anonymous when the supervisor saw the most in use, bytes.
+#define STOCKADE_USAGE_MEMORY_ANON 15
+
+// The part that was page cache of files on disks, at the same time, bytes.
+#define STOCKADE_USAGE_MEMORY_FILE 16
+
+// The part that was shared memory and memory file systems, at the same time, bytes.
+#define STOCKADE_USAGE_MEMORY_SHMEM 17
+
+// The part that was the kernel's own for the sandbox, at the same time, bytes.
+#define STOCKADE_USAGE_MEMORY_KERNEL 18
+
+// The most swap in use at one time, bytes.
+#define STOCKADE_USAGE_SWAP_PEAK 19
+
+// How many processes of the sandbox the kernel's OOM killer ended, for whichever limit or want.
+#define STOCKADE_USAGE_OOM_KILLS 20
+
+// How often the memory limit was run into, mostly with page cache given back and no harm done.
+#define STOCKADE_USAGE_MEMORY_LIMIT_HITS 21
+
+// How often a fork or a new thread was refused for the pids limit.
+#define STOCKADE_USAGE_PIDS_LIMIT_HITS 22
+
+// In how many periods of 100 ms the CPU controller held the sandbox back.
+#define STOCKADE_USAGE_THROTTLED_PERIODS 23
+
+// How long some thread of the sandbox was ready to run and had no processor (PSI, here and below), nanoseconds.
+#define STOCKADE_USAGE_CPU_PRESSURE_SOME 24
+
+// How long that held for all threads that were not idle, nanoseconds.
+#define STOCKADE_USAGE_CPU_PRESSURE_FULL 25
+
+// How long some thread waited for memory, nanoseconds.
+#define STOCKADE_USAGE_MEMORY_PRESSURE_SOME 26
+
+// How long all did, nanoseconds.
+#define STOCKADE_USAGE_MEMORY_PRESSURE_FULL 27
+
+// How long some thread waited for block devices, nanoseconds.
+#define STOCKADE_USAGE_IO_PRESSURE_SOME 28
+
+// How long all did, nanoseconds.
+#define STOCKADE_USAGE_IO_PRESSURE_FULL 29
+
+// Operations of reading from block devices.
+#define STOCKADE_USAGE_IO_READ_OPS 30
+
+// Operations of writing to block devices.
+#define STOCKADE_USAGE_IO_WRITE_OPS 31
+
 // The kernel holds it exactly.
 #define STOCKADE_ENFORCED 0
 

@@ -62,17 +62,32 @@ pub(crate) fn add(
         );
     }
     for read in &layout.reads {
-        limits.text(L_READ, 0, u64::from(read.dir), 0, &[read.file.as_bytes()]);
+        limits.text(
+            L_READ,
+            0,
+            u64::from(read.dir),
+            u64::from(read.at_end),
+            &[read.file.as_bytes()],
+        );
     }
     if let Some(cpu) = &layout.cpu {
         head.cpu_read = u32::from(cpu.read) + 1;
         head.cpu_unit = cpu.unit_ns;
         head.cpu_key[..cpu.key.len()].copy_from_slice(cpu.key.as_bytes());
     }
-    head.memory_read = layout.memory.map_or(0, |read| u32::from(read) + 1);
-    head.oom_read = layout.oom.map_or(0, |read| u32::from(read) + 1);
+    let number = |read: Option<u8>| read.map_or(0, |read| u32::from(read) + 1);
+    head.memory_read = number(layout.memory);
+    head.stat_read = number(layout.stat);
+    head.kernel_read = number(layout.kernel);
+    head.swap_read = number(layout.swap);
+    head.swap_with_memory = u32::from(layout.swap_with_memory);
+    head.oom_read = number(layout.oom);
+    head.look_max = nanoseconds(Some(cgroup.look_max(spec.memory)));
     if cgroup.enforcement("memory").is_none() {
         head.memory = spec.memory.unwrap_or(0);
+    }
+    if cgroup.samples_processes() {
+        head.flags |= SAMPLE;
     }
     let mut rlimit =
         |resource: u32, value: u64| run.add(R_RLIMIT, resource as u16, value, value, &[]);

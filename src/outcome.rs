@@ -170,12 +170,29 @@ pub struct Usage {
     pub wall_time: Duration,
     /// The most memory the sandbox held at one time, bytes (cgroup; sampled where there is none).
     pub memory_peak: Option<u64>,
+    /// The part of the memory that was anonymous (heap, stacks, private mappings), bytes, when the supervisor saw the
+    /// most in use; `None` if the run was over before its first look, after 1 ms.
+    pub memory_anon: Option<u64>,
+    /// The part that was page cache of files on disks, at the same time.
+    pub memory_file: Option<u64>,
+    /// The part that was shared memory and memory file systems (tmpfs, memfd, `/work`), at the same time.
+    pub memory_shmem: Option<u64>,
+    /// The part that was the kernel's own for the sandbox (page tables, stacks, slabs), at the same time.
+    pub memory_kernel: Option<u64>,
+    /// The most swap in use at one time, bytes.
+    pub swap_peak: Option<u64>,
     /// The largest resident set of one process, bytes (`getrusage`).
     pub max_rss: u64,
     /// Whether the kernel's OOM killer ended a process of the sandbox for its memory limit.
     pub oom_killed: bool,
+    /// How many processes of the sandbox the kernel's OOM killer ended, for whichever limit or want.
+    pub oom_kills: Option<u64>,
+    /// How often the memory limit was run into, mostly with page cache given back and no harm done.
+    pub memory_limit_hits: Option<u64>,
     /// The most processes and threads at one time.
     pub pids_peak: Option<u64>,
+    /// How often a fork or a new thread was refused for the `pids` limit.
+    pub pids_limit_hits: Option<u64>,
     /// Voluntary context switches.
     pub csw_voluntary: u64,
     /// Forced context switches.
@@ -183,16 +200,49 @@ pub struct Usage {
     /// How long the CPU controller held the sandbox back.
     #[serde(with = "units::duration")]
     pub throttled_time: Option<Duration>,
+    /// In how many periods of 100 ms it did.
+    pub throttled_periods: Option<u64>,
+    /// How long some thread of the sandbox was ready to run and had no processor (PSI, here and below).
+    #[serde(with = "units::duration")]
+    pub cpu_pressure_some: Option<Duration>,
+    /// How long that held for all threads that were not idle: nothing got on. Since Linux 5.13.
+    #[serde(with = "units::duration")]
+    pub cpu_pressure_full: Option<Duration>,
+    /// How long some thread waited for memory: reclaim, refaults, swapping in.
+    #[serde(with = "units::duration")]
+    pub memory_pressure_some: Option<Duration>,
+    /// How long all did.
+    #[serde(with = "units::duration")]
+    pub memory_pressure_full: Option<Duration>,
+    /// How long some thread waited for block devices.
+    #[serde(with = "units::duration")]
+    pub io_pressure_some: Option<Duration>,
+    /// How long all did.
+    #[serde(with = "units::duration")]
+    pub io_pressure_full: Option<Duration>,
     /// Bytes read from block devices.
     pub io_read: Option<u64>,
-    /// Bytes written to block devices.
+    /// Bytes written to block devices; without an io controller, bytes that were to be written.
     pub io_write: Option<u64>,
+    /// Operations of reading from block devices.
+    pub io_read_ops: Option<u64>,
+    /// Operations of writing to them.
+    pub io_write_ops: Option<u64>,
     /// Bytes in the writable file system at the end.
     pub disk_used: Option<u64>,
     /// Files and directories there.
     pub inodes_used: Option<u64>,
-    /// Where figures come from: `"cpu_time": "cgroup v2 cpu.stat"`.
+    /// Where each figure that is known comes from: `"cpu_time": "cgroup v2 cpu.stat"`.
     pub sources: BTreeMap<String, String>,
+}
+
+impl Usage {
+    /// Notes where the figures `names` come from.
+    pub(crate) fn source(&mut self, names: &[&str], from: &str) {
+        for name in names {
+            self.sources.insert((*name).into(), from.into());
+        }
+    }
 }
 
 /// What stands behind one limit or protection.

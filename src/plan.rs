@@ -166,10 +166,15 @@ fn head(user: u32, group: u32) -> Request {
         wall_time: 0,
         cpu_time: 0,
         memory: 0,
+        look_max: 0,
         cpu_read: 0,
         cpu_unit: 0,
         oom_read: 0,
         memory_read: 0,
+        stat_read: 0,
+        kernel_read: 0,
+        swap_read: 0,
+        swap_with_memory: 0,
         cpu_key: [0; 16],
     }
 }

@@ -1,6 +1,7 @@
 //! From the numbers after the end to the verdict.
 
 use crate::cgroup::Cgroup;
+use crate::once::Once;
 use crate::outcome::{Outcome, Usage, Verdict};
 use crate::spec::Spec;
 use crate::wire::*;
@@ -34,7 +35,7 @@ impl Judged {
         reads: &[Option<&[u8]>],
         cgroup: &Cgroup,
     ) {
-        fill_usage(&mut outcome.usage, exit, reads, cgroup);
+        fill_usage(&mut outcome.usage, exit, reads, cgroup, self.memory);
         if let Some(limit) = self.memory.filter(|_| cgroup.samples_memory())
             && outcome.usage.oom_killed
         {
@@ -104,44 +105,113 @@ impl Judged {
     }
 }
 
-fn fill_usage(usage: &mut Usage, exit: &Exit, reads: &[Option<&[u8]>], cgroup: &Cgroup) {
+fn fill_usage(
+    usage: &mut Usage,
+    exit: &Exit,
+    reads: &[Option<&[u8]>],
+    cgroup: &Cgroup,
+    memory_limit: Option<u64>,
+) {
     let ns = Duration::from_nanos;
-    let mut source = |name: &str, from: &str| {
-        usage.sources.insert(name.into(), from.into());
-    };
+    let reaped = "getrusage(2) of the tree's reaped processes";
     usage.cpu_user = ns(exit.user_ns);
     usage.cpu_system = ns(exit.system_ns);
     usage.cpu_time = usage.cpu_user + usage.cpu_system;
-    source("cpu_time", "getrusage(2) of the tree's reaped processes");
-    usage.wall_time = ns(exit.ended_at.saturating_sub(exit.started_at));
-    source("wall_time", "CLOCK_MONOTONIC, from exec to exit");
+    usage.source(&["cpu_time", "cpu_user", "cpu_system"], reaped);
+    if exit.started_at > 0 {
+        usage.wall_time = ns(exit.ended_at.saturating_sub(exit.started_at));
+    }
+    usage.source(&["wall_time"], "CLOCK_MONOTONIC, from exec to exit");
     usage.max_rss = exit.max_rss;
-    source("max_rss", "getrusage(2)");
     usage.csw_voluntary = exit.csw_voluntary;
     usage.csw_forced = exit.csw_forced;
-    if exit.started_at == 0 {
-        usage.wall_time = Duration::ZERO;
-    }
-    if exit.sampled_memory > 0 {
-        usage.memory_peak = Some(exit.sampled_memory);
-        source(
-            "memory_peak",
-            "sampled by the supervisor, every 20 ms or more often",
-        );
+    usage.source(&["max_rss", "csw_voluntary", "csw_forced"], reaped);
+    usage.source(&["oom_killed"], "nothing: no cgroup counts memory");
+    if counts_blocks() {
+        usage.io_read = Some(exit.blocks_read.saturating_mul(512));
+        usage.io_write = Some(exit.blocks_written.saturating_mul(512));
+        let from = "getrusage(2) of the tree's reaped processes: blocks of 512 bytes";
+        usage.source(&["io_read", "io_write"], from);
     }
     if exit.disk_total > 0 {
         usage.disk_used = Some(exit.disk_total - exit.disk_free);
         // The root and its three directories are the sandbox's own.
         usage.inodes_used = Some((exit.inodes_total - exit.inodes_free).saturating_sub(4));
-        source("disk_used", "statfs(2) of the writable tmpfs");
+        let from = "statfs(2) of the writable tmpfs";
+        usage.source(&["disk_used", "inodes_used"], from);
     }
     let by_rusage = usage.cpu_time;
+    fill_sampled(usage, exit, cgroup, memory_limit);
     cgroup.fill_usage(reads, usage);
     if cgroup.kind() == crate::cgroup::Kind::None && ns(exit.sampled_cpu) > by_rusage {
         // Processes whose parent ignores SIGCHLD are missing from getrusage; the samples saw them.
         usage.cpu_time = ns(exit.sampled_cpu);
-        usage
-            .sources
-            .insert("cpu_time".into(), "sampled by the supervisor".into());
+        let from = format!(
+            "procfs of the sandbox, {}",
+            sampled(exit, usage, cgroup, None)
+        );
+        usage.source(&["cpu_time"], &from);
     }
+}
+
+/// What the supervisor has seen while the program ran.
+fn fill_sampled(usage: &mut Usage, exit: &Exit, cgroup: &Cgroup, memory_limit: Option<u64>) {
+    if exit.looks == 0 {
+        return;
+    }
+    let how = sampled(exit, usage, cgroup, memory_limit);
+    let (memory_from, swap_from) = cgroup.looks_at();
+    if exit.sampled_memory > 0 {
+        usage.memory_peak = Some(exit.sampled_memory);
+        let from = match cgroup.samples_memory() {
+            true => "cgroup v2 memory.current",
+            false => memory_from,
+        };
+        usage.source(&["memory_peak"], &format!("{from}, {how}"));
+    }
+    if exit.sampled_pids > 0 {
+        usage.pids_peak = Some(exit.sampled_pids);
+        usage.source(&["pids_peak"], &format!("procfs of the sandbox, {how}"));
+    }
+    let known = |n: u64| (n != UNKNOWN).then_some(n);
+    let split = exit.split;
+    for (name, figure, bytes) in [
+        ("memory_anon", &mut usage.memory_anon, split.anon),
+        ("memory_file", &mut usage.memory_file, split.file),
+        ("memory_shmem", &mut usage.memory_shmem, split.shmem),
+        ("memory_kernel", &mut usage.memory_kernel, split.kernel),
+    ] {
+        *figure = known(bytes);
+        if figure.is_some() {
+            let from = match (name, cgroup.kind()) {
+                ("memory_kernel", crate::cgroup::Kind::V1) => {
+                    "cgroup v1 memory.kmem.usage_in_bytes"
+                }
+                _ => memory_from,
+            };
+            usage.sources.insert(name.into(), format!("{from}, {how}"));
+        }
+    }
+    usage.swap_peak = known(exit.sampled_swap);
+    if usage.swap_peak.is_some() {
+        usage.source(&["swap_peak"], &format!("{swap_from}, {how}"));
+    }
+}
+
+/// How often the supervisor has looked.
+fn sampled(exit: &Exit, usage: &Usage, cgroup: &Cgroup, memory_limit: Option<u64>) -> String {
+    let gap = (usage.wall_time / 50)
+        .min(cgroup.look_max(memory_limit))
+        .max(Duration::from_millis(20));
+    format!(
+        "sampled {} times, at most {} ms apart",
+        exit.looks,
+        gap.as_millis()
+    )
+}
+
+/// Whether this kernel counts what each process reads and writes.
+fn counts_blocks() -> bool {
+    static COUNTS: Once<bool> = Once::new();
+    *COUNTS.get_or_init(|| std::path::Path::new("/proc/self/io").exists())
 }

@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0003;
+pub const VERSION: u32 = 0x5354_0013;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -120,6 +120,8 @@ pub struct Request {
     pub cpu_time: u64,
     /// Bytes for the supervisor to watch where no cgroup does, 0 for none.
     pub memory: u64,
+    /// The most nanoseconds between two looks at the memory in use.
+    pub look_max: u64,
     /// How to read the CPU clock: index of a read, plus 1; 0 for none.
     pub cpu_read: u32,
     /// Nanoseconds for one unit of it.
@@ -128,8 +130,16 @@ pub struct Request {
     /// which the supervisor ends the run; 0 where the kernel does that itself.
     pub oom_read: u32,
     /// Index of a read, plus 1, whose number is the memory in use, of which the most that is seen is reported; 0 where
-    /// nobody asks or the kernel knows the most itself.
+    /// nothing says.
     pub memory_read: u32,
+    /// Likewise of the file that says what the memory is, read whenever more is in use than was seen before.
+    pub stat_read: u32,
+    /// Likewise of the memory that the kernel holds, where that file does not say.
+    pub kernel_read: u32,
+    /// Likewise of the swap in use.
+    pub swap_read: u32,
+    /// 1 if `swap_read` counts memory as well.
+    pub swap_with_memory: u32,
     /// Key of the CPU clock's number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
 }
@@ -158,6 +168,8 @@ pub const STDERR_TO_STDOUT: u32 = 64;
 pub const NET_NEW: u32 = 128;
 /// The host's network namespace.
 pub const NET_HOST: u32 = 256;
+/// No cgroup counts: look at the processes.
+pub const SAMPLE: u32 = 1 << 16;
 
 /// One step of a plan; `len` bytes of payload follow, padded to 8.
 #[repr(C)]
@@ -225,7 +237,7 @@ pub const S_SOURCE: u16 = 30;
 pub const L_GROUP: u16 = 40;
 /// Write `value` to `file` of the group in base directory `a`; `b`: failing is an error. Payload: file, value.
 pub const L_WRITE: u16 = 41;
-/// Read `file` of the group in base directory `a` at the end.
+/// Read `file` of the group in base directory `a`: at the end if `b`, else only while the program runs.
 pub const L_READ: u16 = 42;
 
 // ---- run: done by init, and by the program's process before exec
@@ -321,6 +333,34 @@ pub const REASON_WALL: u32 = 3;
 pub const REASON_CPU: u32 = 4;
 pub const REASON_MEMORY: u32 = 5;
 
+/// A figure that nothing gives.
+pub const UNKNOWN: u64 = u64::MAX;
+
+/// What memory is, bytes of each kind, or [`UNKNOWN`]. No page counts in two.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub anon: u64,
+    pub file: u64,
+    pub shmem: u64,
+    pub kernel: u64,
+}
+
+impl Split {
+    pub const UNKNOWN: Split = Split {
+        anon: UNKNOWN,
+        file: UNKNOWN,
+        shmem: UNKNOWN,
+        kernel: UNKNOWN,
+    };
+}
+
+impl Default for Split {
+    fn default() -> Split {
+        Split::UNKNOWN
+    }
+}
+
 /// How a run ended. `reads` entries of (u32 length or u32::MAX, bytes) follow.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -342,7 +382,17 @@ pub struct Exit {
     pub disk_free: u64,
     pub inodes_total: u64,
     pub inodes_free: u64,
-    /// Sampled by the supervisor where no cgroup counts; 0 if not sampled.
+    /// Blocks of 512 bytes that the reaped processes had read from block devices and were to have written.
+    pub blocks_read: u64,
+    pub blocks_written: u64,
+    /// How often the supervisor has looked; all that follows is unknown if it has not.
+    pub looks: u64,
+    /// The most that it has seen; 0 where it has not looked at that.
     pub sampled_cpu: u64,
     pub sampled_memory: u64,
+    pub sampled_pids: u64,
+    /// [`UNKNOWN`] where nothing says.
+    pub sampled_swap: u64,
+    /// What the most memory was.
+    pub split: Split,
 }

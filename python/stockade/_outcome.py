@@ -78,17 +78,35 @@ class Usage:
         cpu_system: the system part.
         wall_time: from the program's start to its end, seconds.
         memory_peak: the most memory the sandbox held at one time, bytes (cgroup; sampled where there is none).
+        memory_anon: the part of the memory that was anonymous (heap, stacks), bytes, when the supervisor saw the most
+            in use; None if the run was over before its first look, after 1 ms.
+        memory_file: the part that was page cache of files on disks, at the same time.
+        memory_shmem: the part that was shared memory and memory file systems (tmpfs, `/work`), at the same time.
+        memory_kernel: the part that was the kernel's own for the sandbox, at the same time.
+        swap_peak: the most swap in use at one time, bytes.
         max_rss: the largest resident set of one process, bytes.
         oom_killed: whether the kernel's OOM killer ended a process of the sandbox for its memory limit.
+        oom_kills: how many processes of the sandbox the kernel's OOM killer ended, for whichever limit or want.
+        memory_limit_hits: how often the memory limit was run into, mostly with page cache given back and no harm done.
         pids_peak: the most processes and threads at one time.
+        pids_limit_hits: how often a fork or a new thread was refused for the `pids` limit.
         csw_voluntary: voluntary context switches.
         csw_forced: forced context switches.
         throttled_time: how long the CPU controller held the sandbox back, seconds.
+        throttled_periods: in how many periods of 100 ms it did.
+        cpu_pressure_some: how long some thread of the sandbox was ready to run and had no processor, seconds (PSI).
+        cpu_pressure_full: how long that held for all threads that were not idle. Since Linux 5.13.
+        memory_pressure_some: how long some thread waited for memory: reclaim, refaults, swapping in.
+        memory_pressure_full: how long all did.
+        io_pressure_some: how long some thread waited for block devices.
+        io_pressure_full: how long all did.
         io_read: bytes read from block devices.
-        io_write: bytes written to block devices.
+        io_write: bytes written to block devices; without an io controller, bytes that were to be written.
+        io_read_ops: operations of reading from block devices.
+        io_write_ops: operations of writing to them.
         disk_used: bytes in the writable file system at the end.
         inodes_used: files and directories there.
-        sources: where figures come from: {"cpu_time": "cgroup v2 cpu.stat"}.
+        sources: where each figure that is known comes from: {"cpu_time": "cgroup v2 cpu.stat"}.
     """
 
     cpu_time: float
@@ -96,14 +114,31 @@ class Usage:
     cpu_system: float
     wall_time: float
     memory_peak: int | None
+    memory_anon: int | None
+    memory_file: int | None
+    memory_shmem: int | None
+    memory_kernel: int | None
+    swap_peak: int | None
     max_rss: int
     oom_killed: bool
+    oom_kills: int | None
+    memory_limit_hits: int | None
     pids_peak: int | None
+    pids_limit_hits: int | None
     csw_voluntary: int
     csw_forced: int
     throttled_time: float | None
+    throttled_periods: int | None
+    cpu_pressure_some: float | None
+    cpu_pressure_full: float | None
+    memory_pressure_some: float | None
+    memory_pressure_full: float | None
+    io_pressure_some: float | None
+    io_pressure_full: float | None
     io_read: int | None
     io_write: int | None
+    io_read_ops: int | None
+    io_write_ops: int | None
     disk_used: int | None
     inodes_used: int | None
     sources: dict[str, str] = field(repr=False)

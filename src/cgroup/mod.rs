@@ -20,6 +20,11 @@ use crate::spec::Spec;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
+const LOOK_MAX: Duration = Duration::from_millis(20);
+const LOOK_RARE: Duration = Duration::from_secs(1);
 
 /// Which kind of cgroups is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +77,14 @@ pub(crate) struct Layout {
     pub enter_file: &'static str,
     pub reads: Vec<Read>,
     pub cpu: Option<CpuClock>,
-    /// Which of `reads` says how much memory is in use, if nothing says how much was.
+    /// Which of `reads` says how much memory is in use, which says what that is, and which how much of it is the
+    /// kernel's, if the former does not.
     pub memory: Option<u8>,
+    pub stat: Option<u8>,
+    pub kernel: Option<u8>,
+    /// Which says how much swap is in use, if nothing says how much was; and whether it counts memory as well.
+    pub swap: Option<u8>,
+    pub swap_with_memory: bool,
     /// Which of `reads` counts OOM kills behind `oom_kill`, if the kernel does not end the whole group itself.
     pub oom: Option<u8>,
 }
@@ -88,11 +99,12 @@ pub(crate) struct Write {
     pub required: bool,
 }
 
-/// A file to read at the end.
+/// A file to read: at the end, or only while the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub dir: u8,
     pub file: &'static str,
+    pub at_end: bool,
 }
 
 /// How the supervisor reads CPU time while the program runs: the number behind `key` (or the first of the file).
@@ -176,26 +188,38 @@ impl Cgroup {
         let (reads, swap) = match kind {
             Kind::None => (Vec::new(), None),
             Kind::V2 => {
-                let mut reads = cgroup.present(&v2::READS);
-                if reads.iter().any(|read| read.file == v2::PEAK) {
-                    reads.retain(|read| read.file != v2::CURRENT);
+                let mut reads = cgroup.present(&v2::READS, true);
+                let mut looks = cgroup.present(&v2::LOOKS, false);
+                if !reads.iter().any(|read| read.file == v2::PEAK) {
+                    looks
+                        .iter_mut()
+                        .filter(|read| read.file == v2::CURRENT)
+                        .for_each(|read| read.at_end = true);
                 }
+                if reads.iter().any(|read| read.file == v2::SWAP_PEAK) {
+                    looks.retain(|read| read.file != v2::SWAP_CURRENT);
+                }
+                reads.extend(looks);
                 (reads, v2::swap(&cgroup))
             }
-            Kind::V1 => (cgroup.present(&v1::READS), v1::swap(&cgroup)),
+            Kind::V1 => {
+                let mut reads = cgroup.present(&v1::READS, true);
+                reads.extend(cgroup.present(&v1::LOOKS, false));
+                (reads, v1::swap(&cgroup))
+            }
         };
         (cgroup.reads, cgroup.swap) = (reads, swap);
         Ok(cgroup)
     }
 
     /// Those of `files`, each of a controller (`""`: of every group), that this kernel has.
-    fn present(&self, files: &[(&str, &'static str)]) -> Vec<Read> {
+    fn present(&self, files: &[(&str, &'static str)], at_end: bool) -> Vec<Read> {
         let read = |&(controller, file)| {
             let dir = match controller {
                 "" => 0,
                 controller => self.dir(controller)?,
             };
-            self.has(dir, file).then_some(Read { dir, file })
+            self.has(dir, file).then_some(Read { dir, file, at_end })
         };
         files.iter().filter_map(read).collect()
     }
@@ -276,7 +300,9 @@ impl Cgroup {
             }
         }
         let (file, key, unit_ns) = clock;
-        let place = |file| self.reads.iter().position(|read| read.file == file);
+        let place = |file: &str| self.reads.iter().position(|read| read.file == file);
+        let either =
+            |files: [&str; 2]| files.iter().find_map(|file| place(file)).map(|at| at as u8);
         let oom = place(v1::OOM).filter(|_| spec.memory.is_some());
         Layout {
             writes,
@@ -288,7 +314,11 @@ impl Cgroup {
                 key,
                 unit_ns,
             }),
-            memory: place(v2::CURRENT).map(|at| at as u8),
+            memory: either([v2::CURRENT, v1::CURRENT]),
+            stat: either([v2::STAT, v1::STAT]),
+            kernel: either([v1::KERNEL, v1::KERNEL]),
+            swap: either([v2::SWAP_CURRENT, v1::MEMORY_SWAP]),
+            swap_with_memory: self.kind == Kind::V1,
             oom: oom.map(|at| at as u8),
         }
     }
@@ -357,7 +387,36 @@ impl Cgroup {
 
     /// Whether the most memory that was in use is only what was seen.
     pub fn samples_memory(&self) -> bool {
-        self.reads.iter().any(|read| read.file == v2::CURRENT)
+        let current = |read: &Read| read.file == v2::CURRENT && read.at_end;
+        self.reads.iter().any(current)
+    }
+
+    /// Whether nothing counts memory and processes, so that the processes themselves are looked at.
+    pub fn samples_processes(&self) -> bool {
+        self.dir("memory").is_none()
+    }
+
+    /// The longest time between two looks at memory. Where the most is known otherwise, they are for what it is, and
+    /// grow rare as the run gets old.
+    pub fn look_max(&self, limit: Option<u64>) -> Duration {
+        let needed = self.samples_memory() || (self.samples_processes() && limit.is_some());
+        match needed {
+            true => LOOK_MAX,
+            false => LOOK_RARE,
+        }
+    }
+
+    /// Where the looks at memory find what it is; swap likewise.
+    pub fn looks_at(&self) -> (&'static str, &'static str) {
+        match self.kind {
+            _ if self.samples_processes() => ("procfs and statfs(2) of the sandbox", ""),
+            Kind::None => ("", ""),
+            Kind::V2 => ("cgroup v2 memory.stat", "cgroup v2 memory.swap.current"),
+            Kind::V1 => (
+                "cgroup v1 memory.stat",
+                "cgroup v1 memory.memsw.usage_in_bytes, less memory",
+            ),
+        }
     }
 
     /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read.

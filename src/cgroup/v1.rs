@@ -22,14 +22,36 @@ pub(super) const OOM: &str = "memory.oom_control";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpuacct.usage", "", 1);
 /// What to read at the end: controller and file. `cpuacct.usage` stands before `cpuacct.stat`, which shares it out.
-pub(super) const READS: [(&str, &str); 6] = [
+pub(super) const READS: [(&str, &str); 11] = [
     ("cpuacct", "cpuacct.usage"),
     ("cpuacct", "cpuacct.stat"),
     ("memory", "memory.max_usage_in_bytes"),
     ("memory", OOM),
+    ("memory", SWAP_FAILURES),
+    ("memory", FAILURES),
     ("pids", "pids.peak"),
+    ("pids", "pids.events"),
     ("cpu", "cpu.stat"),
+    ("blkio", IO_BYTES),
+    ("blkio", IO_OPERATIONS),
 ];
+/// How often the limit was run into: with swap, which is charged first and whose limit is often the same, and without.
+const SWAP_FAILURES: &str = "memory.memsw.failcnt";
+const FAILURES: &str = "memory.failcnt";
+const IO_BYTES: &str = "blkio.throttle.io_service_bytes";
+const IO_OPERATIONS: &str = "blkio.throttle.io_serviced";
+/// What the supervisor looks at while the program runs.
+pub(super) const LOOKS: [(&str, &str); 4] = [
+    ("memory", CURRENT),
+    ("memory", STAT),
+    ("memory", KERNEL),
+    ("memory", MEMORY_SWAP),
+];
+pub(super) const CURRENT: &str = "memory.usage_in_bytes";
+pub(super) const STAT: &str = "memory.stat";
+pub(super) const KERNEL: &str = "memory.kmem.usage_in_bytes";
+/// Memory and swap together.
+pub(super) const MEMORY_SWAP: &str = "memory.memsw.usage_in_bytes";
 pub(super) const BANDWIDTH: &str = "cpu.cfs_quota_us";
 pub(super) const WEIGHT: &str = "cpu.shares";
 /// What v2 calls a weight of 100.
@@ -96,15 +118,11 @@ pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, St
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
-    let mut source = |name: &str| {
-        usage
-            .sources
-            .insert(name.into(), format!("cgroup v1 {file}"))
-    };
+    let from = format!("cgroup v1 {file}");
     match file {
         "cpuacct.usage" => {
             if let Ok(ns) = text.trim().parse() {
-                source("cpu_time");
+                usage.source(&["cpu_time"], &from);
                 usage.cpu_time = Duration::from_nanos(ns);
             }
         }
@@ -119,22 +137,67 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
                 };
                 usage.cpu_user = all.mul_f64(part);
                 usage.cpu_system = all - usage.cpu_user.min(all);
+                let from =
+                    format!("{from}, which counts ticks of 10 ms: its proportion of cpu_time");
+                usage.source(&["cpu_user", "cpu_system"], &from);
             }
         }
         "cpu.stat" => {
             usage.throttled_time = keyed(text, "throttled_time").map(Duration::from_nanos);
+            usage.throttled_periods = keyed(text, "nr_throttled");
+            usage.source(&["throttled_time", "throttled_periods"], &from);
         }
         "memory.max_usage_in_bytes" => {
-            source("memory_peak");
+            usage.source(&["memory_peak"], &from);
             usage.memory_peak = text.trim().parse().ok();
         }
-        OOM => usage.oom_killed = keyed(text, "oom_kill").is_some_and(|n| n > 0),
+        OOM => {
+            usage.oom_kills = keyed(text, "oom_kill");
+            usage.oom_killed = usage.oom_kills.is_some_and(|n| n > 0);
+            usage.source(&["oom_killed", "oom_kills"], &from);
+        }
+        SWAP_FAILURES => usage.memory_limit_hits = text.trim().parse().ok(),
+        FAILURES => {
+            let hits = text.trim().parse().unwrap_or(0);
+            let from = match usage.memory_limit_hits {
+                Some(_) => format!("{from} and {SWAP_FAILURES}"),
+                None => from,
+            };
+            usage.memory_limit_hits = Some(usage.memory_limit_hits.unwrap_or(0) + hits);
+            usage.source(&["memory_limit_hits"], &from);
+            // A kill without this group's own limit having been reached is for one further up, or for the whole host.
+            usage.oom_killed &= usage.memory_limit_hits.is_none_or(|n| n > 0);
+        }
+        "pids.events" => {
+            usage.source(&["pids_limit_hits"], &from);
+            usage.pids_limit_hits = keyed(text, "max");
+        }
+        IO_BYTES => {
+            (usage.io_read, usage.io_write) = (Some(io(text, "Read")), Some(io(text, "Write")));
+            usage.source(&["io_read", "io_write"], &from);
+        }
+        IO_OPERATIONS => {
+            usage.io_read_ops = Some(io(text, "Read"));
+            usage.io_write_ops = Some(io(text, "Write"));
+            usage.source(&["io_read_ops", "io_write_ops"], &from);
+        }
         "pids.peak" => {
-            source("pids_peak");
+            usage.source(&["pids_peak"], &from);
             usage.pids_peak = text.trim().parse().ok();
         }
         _ => {}
     }
+}
+
+/// The sum over all devices of one kind of line: `8:0 Read 4096`.
+fn io(text: &str, kind: &str) -> u64 {
+    let number = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        (words.next()? == kind)
+            .then(|| words.next()?.parse::<u64>().ok())
+            .flatten()
+    };
+    text.lines().filter_map(number).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -153,6 +216,34 @@ mod tests {
         assert_eq!(usage.cpu_system, Duration::from_millis(250));
         assert!(usage.oom_killed);
         assert_eq!(usage.memory_peak, Some(8192));
+    }
+
+    #[test]
+    fn a_kill_for_a_group_above_is_not_for_the_own_limit() {
+        for (with_swap, failures, own) in [
+            ("0\n", "3\n", true),
+            ("3\n", "0\n", true),
+            ("0\n", "0\n", false),
+        ] {
+            let mut usage = Usage::default();
+            fill(
+                OOM,
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+                &mut usage,
+            );
+            fill(SWAP_FAILURES, with_swap, &mut usage);
+            fill(FAILURES, failures, &mut usage);
+            assert_eq!((usage.oom_killed, usage.oom_kills), (own, Some(1)));
+        }
+    }
+
+    #[test]
+    fn io_of_all_devices() {
+        let mut usage = Usage::default();
+        let text =
+            "8:0 Read 4096\n8:0 Write 1\n8:0 Sync 1\n8:16 Read 4\n8:16 Write 2\nTotal 4103\n";
+        fill(IO_BYTES, text, &mut usage);
+        assert_eq!((usage.io_read, usage.io_write), (Some(4100), Some(3)));
     }
 
     #[test]

@@ -24,17 +24,32 @@ pub(super) const OOM_GROUP: &str = "memory.oom.group";
 pub(super) const PEAK: &str = "memory.peak";
 /// Before, the supervisor looks from time to time.
 pub(super) const CURRENT: &str = "memory.current";
+pub(super) const STAT: &str = "memory.stat";
+/// The same of swap, the peak since Linux 6.5.
+pub(super) const SWAP_PEAK: &str = "memory.swap.peak";
+pub(super) const SWAP_CURRENT: &str = "memory.swap.current";
 /// Where entering is done by writing.
 pub(super) const ENTER: &str = "cgroup.procs";
 /// File, key and unit in nanoseconds.
 pub(super) const CLOCK: (&str, &str, u32) = ("cpu.stat", "usage_usec", 1000);
 /// What to read at the end: controller and file.
-pub(super) const READS: [(&str, &str); 5] = [
+pub(super) const READS: [(&str, &str); 10] = [
     ("", "cpu.stat"),
+    ("", "cpu.pressure"),
+    ("", "memory.pressure"),
+    ("", "io.pressure"),
     ("memory", PEAK),
-    ("memory", CURRENT),
+    ("memory", SWAP_PEAK),
     ("memory", "memory.events"),
     ("pids", "pids.peak"),
+    ("pids", "pids.events"),
+    ("io", "io.stat"),
+];
+/// What the supervisor looks at while the program runs.
+pub(super) const LOOKS: [(&str, &str); 3] = [
+    ("memory", CURRENT),
+    ("memory", STAT),
+    ("memory", SWAP_CURRENT),
 ];
 
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
@@ -264,42 +279,102 @@ pub(super) fn quota(cpus: f64) -> u64 {
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
-    let mut source = |name: &str| {
-        usage
-            .sources
-            .insert(name.into(), format!("cgroup v2 {file}"))
-    };
+    let from = format!("cgroup v2 {file}");
     let micros = |key| keyed(text, key).map(Duration::from_micros);
     match file {
         "cpu.stat" => {
             if let (Some(all), Some(user)) = (micros("usage_usec"), micros("user_usec")) {
-                source("cpu_time");
+                usage.source(&["cpu_time", "cpu_user", "cpu_system"], &from);
                 // Each figure is cut to microseconds by itself: the two parts as given need not add up.
                 let system = all.saturating_sub(user);
                 (usage.cpu_time, usage.cpu_user, usage.cpu_system) = (all, user, system);
             }
             usage.throttled_time = micros("throttled_usec");
+            usage.throttled_periods = keyed(text, "nr_throttled");
+            if usage.throttled_time.is_some() {
+                usage.source(&["throttled_time", "throttled_periods"], &from);
+            }
+        }
+        "cpu.pressure" => {
+            usage.cpu_pressure_some = stall(text, "some");
+            usage.source(&["cpu_pressure_some"], &from);
+            // Linux 5.10 has no such line for processors.
+            usage.cpu_pressure_full = stall(text, "full");
+            if usage.cpu_pressure_full.is_some() {
+                usage.source(&["cpu_pressure_full"], &from);
+            }
+        }
+        "memory.pressure" => {
+            usage.memory_pressure_some = stall(text, "some");
+            usage.memory_pressure_full = stall(text, "full");
+            usage.source(&["memory_pressure_some", "memory_pressure_full"], &from);
+        }
+        "io.pressure" => {
+            usage.io_pressure_some = stall(text, "some");
+            usage.io_pressure_full = stall(text, "full");
+            usage.source(&["io_pressure_some", "io_pressure_full"], &from);
         }
         PEAK => {
-            source("memory_peak");
+            usage.source(&["memory_peak"], &from);
             usage.memory_peak = text.trim().parse().ok();
+        }
+        SWAP_PEAK => {
+            usage.source(&["swap_peak"], &from);
+            usage.swap_peak = text.trim().parse().ok();
         }
         CURRENT => {
             // At the end; the supervisor may have seen more before.
             usage.memory_peak = usage.memory_peak.max(text.trim().parse().ok());
-            source("memory_peak");
         }
         "memory.events" => {
+            let kills = keyed(text, "oom_kill");
             // A kill without this group's own limit having been reached is for one further up, or for the whole host.
-            let some = |key| keyed(text, key).is_some_and(|n| n > 0);
-            usage.oom_killed = some("oom") && some("oom_kill");
+            let own = keyed(text, "oom").is_some_and(|n| n > 0);
+            usage.oom_killed = own && kills.is_some_and(|n| n > 0);
+            usage.oom_kills = kills;
+            usage.memory_limit_hits = keyed(text, "max");
+            usage.source(&["oom_killed", "oom_kills", "memory_limit_hits"], &from);
         }
         "pids.peak" => {
-            source("pids_peak");
+            usage.source(&["pids_peak"], &from);
             usage.pids_peak = text.trim().parse().ok();
         }
+        "pids.events" => {
+            usage.source(&["pids_limit_hits"], &from);
+            usage.pids_limit_hits = keyed(text, "max");
+        }
+        "io.stat" => fill_io(text, &from, usage),
         _ => {}
     }
+}
+
+/// A line for each device that was used: `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0`.
+fn fill_io(text: &str, from: &str, usage: &mut Usage) {
+    let sum = |key: &str| -> u64 {
+        text.split_whitespace()
+            .filter_map(|word| {
+                word.strip_prefix(key)?
+                    .strip_prefix('=')?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .fold(0, u64::saturating_add)
+    };
+    usage.io_read = Some(sum("rbytes"));
+    usage.io_write = Some(sum("wbytes"));
+    usage.io_read_ops = Some(sum("rios"));
+    usage.io_write_ops = Some(sum("wios"));
+    usage.source(
+        &["io_read", "io_write", "io_read_ops", "io_write_ops"],
+        from,
+    );
+}
+
+/// The total of a line of a pressure file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=1234`, microseconds.
+fn stall(text: &str, key: &str) -> Option<Duration> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    let total = line.split_once("total=")?.1.trim().parse().ok()?;
+    Some(Duration::from_micros(total))
 }
 
 #[cfg(test)]
@@ -337,6 +412,30 @@ mod tests {
     }
 
     #[test]
+    fn pressure_events_and_io() {
+        let mut usage = Usage::default();
+        let some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500\n";
+        fill("cpu.pressure", some, &mut usage);
+        assert_eq!(
+            (usage.cpu_pressure_some, usage.cpu_pressure_full),
+            (Some(Duration::from_micros(1500)), None)
+        );
+        assert!(!usage.sources.contains_key("cpu_pressure_full"));
+        let full = format!("{some}full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n");
+        fill("io.pressure", &full, &mut usage);
+        assert_eq!(usage.io_pressure_full, Some(Duration::from_micros(7)));
+        fill("pids.events", "max 4\n", &mut usage);
+        assert_eq!(usage.pids_limit_hits, Some(4));
+        let io = "8:0 rbytes=4096 wbytes=1 rios=2 wios=1 dbytes=0 dios=0\n259:1 rbytes=1 wbytes=8 rios=1 wios=3\n";
+        fill("io.stat", io, &mut usage);
+        assert_eq!((usage.io_read, usage.io_write), (Some(4097), Some(9)));
+        assert_eq!((usage.io_read_ops, usage.io_write_ops), (Some(3), Some(4)));
+        let mut none = Usage::default();
+        fill("io.stat", "", &mut none);
+        assert_eq!(none.io_read, Some(0));
+    }
+
+    #[test]
     fn a_peak_that_was_seen_is_not_lost() {
         for (seen, at_the_end, peak) in [(None, "4096\n", 4096), (Some(8192), "4096\n", 8192)] {
             let mut usage = Usage {
@@ -364,6 +463,8 @@ mod tests {
             let mut usage = Usage::default();
             fill("memory.events", events, &mut usage);
             assert_eq!(usage.oom_killed, killed, "{events}");
+            assert_eq!(usage.oom_kills, keyed(events, "oom_kill"));
+            assert_eq!(usage.memory_limit_hits, keyed(events, "max"));
         }
     }
 }

@@ -1,11 +1,14 @@
 //! A run's cgroups: made, filled in, read and removed below the base directories that the host has prepared.
 
-use crate::mem::bytes_of;
+use crate::mem::{Global, bytes_of};
 use crate::plan::{Decimal, Plan, pair, text};
-use crate::s;
-use crate::sample::keyed;
+use crate::sample::{keyed, split};
+use crate::sandbox::as_bytes;
 use crate::sys::*;
 use crate::wire::*;
+
+/// A memory.stat, which has grown to 3 KB; static, as touching fresh stack costs page faults.
+static STAT: Global<[u64; 1024]> = Global::new([0; 1024]);
 
 /// The host's base directories.
 #[derive(Clone, Copy)]
@@ -103,15 +106,18 @@ impl Groups {
                 return (at, 0);
             }
             let (head, rest) = buffer[at..].split_at_mut(4);
-            let got = self.read_file(read, rest);
+            let got = match read.at_end {
+                true => self.read_file(&read, rest),
+                false => None,
+            };
             head.copy_from_slice(bytes_of(&got.map_or(u32::MAX, |n| n as u32)));
             at += 4 + got.unwrap_or(0);
         }
-        (at, plan_reads.count as u32)
+        (at, u32::from(plan_reads.count))
     }
 
     fn read_file(&self, read: &Read, buffer: &mut [u8]) -> Option<usize> {
-        let fd = openat(self.dirs[usize::from(read.dir)], read.text(), O_RDONLY, 0).ok()?;
+        let fd = openat(self.dirs[usize::from(read.dir)], read.name, O_RDONLY, 0).ok()?;
         let n = read_all(fd, buffer).map(|bytes| bytes.len()).ok();
         close(fd);
         n
@@ -122,6 +128,15 @@ impl Groups {
         let mut buffer = [0; 1024];
         let n = self.read_file(read, &mut buffer)?;
         Some(keyed(&buffer[..n], key))
+    }
+
+    /// What the memory is by the file of `read`.
+    pub fn split(&self, read: &Read) -> Split {
+        let buffer = as_bytes(STAT.take());
+        match self.read_file(read, buffer) {
+            Some(n) => split(&buffer[..n]),
+            None => Split::UNKNOWN,
+        }
     }
 
     pub fn close(&mut self) {
@@ -144,32 +159,28 @@ impl Groups {
     }
 }
 
-/// A file to read at the end.
+/// A file to read.
 #[derive(Clone, Copy)]
-pub struct Read {
+pub struct Read<'a> {
     dir: u8,
-    name: [u8; 47],
+    at_end: bool,
+    name: Str<'a>,
 }
 
-impl Read {
-    fn text(&self) -> Str<'_> {
-        Str::split(&self.name).map_or(s!(""), |(text, _)| text)
-    }
-}
-
-/// The files that a plan wants read.
+/// The files that a plan wants read: for each its directory, whether at the end, its name and NUL.
 #[derive(Clone, Copy)]
 pub struct Reads {
-    files: [Read; 16],
-    count: usize,
+    bytes: [u8; READS_SIZE],
+    len: u16,
+    count: u16,
 }
+
+const READS_SIZE: usize = 636;
 
 impl Reads {
     pub const NONE: Reads = Reads {
-        files: [Read {
-            dir: 0,
-            name: [0; 47],
-        }; 16],
+        bytes: [0; READS_SIZE],
+        len: 0,
         count: 0,
     };
 
@@ -179,17 +190,38 @@ impl Reads {
             .steps(plan.head.limits)
             .filter(|(at, _)| at.op.code == L_READ)
         {
-            if let (Some(read), Ok(name)) = (reads.files.get_mut(reads.count), text(payload)) {
-                read.dir = (at.op.a as usize % CGROUPS_MAX) as u8;
-                let n = name.bytes().len().min(46);
-                read.name[..n].copy_from_slice(&name.bytes()[..n]);
+            let from = usize::from(reads.len);
+            let Ok(name) = text(payload) else {
+                continue;
+            };
+            let end = from + 2 + name.bytes().len() + 1;
+            if let Some([dir, at_end, place @ .., _]) = reads.bytes.get_mut(from..end) {
+                *dir = (at.op.a as usize % CGROUPS_MAX) as u8;
+                *at_end = u8::from(at.op.b != 0);
+                place
+                    .iter_mut()
+                    .zip(name.bytes())
+                    .for_each(|(to, from)| *to = *from);
+                reads.len = end as u16;
                 reads.count += 1;
             }
         }
         reads
     }
 
-    pub fn list(&self) -> &[Read] {
-        &self.files[..self.count]
+    pub fn list(&self) -> impl Iterator<Item = Read<'_>> {
+        let mut rest = self.bytes.get(..usize::from(self.len)).unwrap_or(&[]);
+        core::iter::from_fn(move || {
+            let [dir, at_end, names @ ..] = rest else {
+                return None;
+            };
+            let (name, after) = Str::split(names)?;
+            rest = after;
+            Some(Read {
+                dir: *dir,
+                at_end: *at_end != 0,
+                name,
+            })
+        })
     }
 }

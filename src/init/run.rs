@@ -1,7 +1,8 @@
 //! One run of a program, as the supervisor sees it: its clocks and why it was ended.
 
 use crate::groups::{Groups, Read, Reads};
-use crate::sample::{Sample, sample};
+use crate::plan::Text;
+use crate::sample::{Seen, open_proc, sample};
 use crate::sys::*;
 use crate::wire::*;
 
@@ -14,6 +15,8 @@ const START_PATIENCE: u64 = 10_000_000_000;
 const LOOK_MIN: u64 = 1_000_000;
 const LOOK_MAX: u64 = 20_000_000;
 const OOM_LOOK_MAX: u64 = 1_000_000_000;
+/// A look at what memory is, where no limit hangs on it, comes after so large a part of the run's age.
+const LOOK_SHARE: u64 = 50;
 /// How fast memory can grow, bytes per nanosecond: decides when to look again.
 const MEMORY_PER_NS: u64 = 4;
 
@@ -34,6 +37,12 @@ pub struct Run {
     cpu_key: [u8; 16],
     oom_read: usize,
     memory_read: usize,
+    stat_read: usize,
+    kernel_read: usize,
+    swap_read: usize,
+    swap_with_memory: bool,
+    look_max: u64,
+    samples: bool,
     started_at: u64,
     /// Wall clock deadline; `u64::MAX` for none.
     deadline: u64,
@@ -44,7 +53,7 @@ pub struct Run {
     /// The sandbox's procfs and writable file system, for looking where no cgroup counts.
     pub proc: Fd,
     pub disk: Fd,
-    pub seen: Sample,
+    pub seen: Seen,
     cpus: u64,
     /// It has ended, and its sandbox's init waits for the host to read of that: no clock goes on.
     pub parked: bool,
@@ -83,6 +92,12 @@ impl Run {
             cpu_key: head.cpu_key,
             oom_read: head.oom_read as usize,
             memory_read: head.memory_read as usize,
+            stat_read: head.stat_read as usize,
+            kernel_read: head.kernel_read as usize,
+            swap_read: head.swap_read as usize,
+            swap_with_memory: head.swap_with_memory != 0,
+            look_max: head.look_max,
+            samples: head.flags & SAMPLE != 0,
             started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
@@ -92,15 +107,27 @@ impl Run {
             },
             proc: -1,
             disk: -1,
-            seen: Sample::default(),
+            seen: Seen::NOTHING,
             cpus: u64::from(cpus.max(1)),
             parked: false,
         }
     }
 
-    /// Whether its processes must be looked at, for want of a cgroup.
-    pub fn needs_samples(&self) -> bool {
-        self.memory_limit > 0 || (self.cpu_limit > 0 && self.cpu_read == 0)
+    /// Opens what looks at its processes need, where no cgroup counts: not before the first, which a short run never has.
+    pub fn open_procfs(&mut self, init: i32, disk: &Text<64>) {
+        let needed =
+            self.samples || self.memory_limit > 0 || (self.cpu_limit > 0 && self.cpu_read == 0);
+        if !needed || self.proc >= 0 {
+            return;
+        }
+        self.proc = open_proc(init).unwrap_or(-1);
+        let path = Text::<120>::new()
+            .add(b"/proc/")
+            .number(init as u64)
+            .add(b"/root")
+            .add(disk.bytes());
+        close(self.disk);
+        self.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
     }
 
     /// The program was executed at `at`: its clocks start.
@@ -110,10 +137,7 @@ impl Run {
             self.deadline = at.saturating_add(self.wall_limit);
         }
         self.started_at = at;
-        if self.cpu_limit > 0 || self.memory_limit > 0 || self.oom_read > 0 || self.memory_read > 0
-        {
-            self.plan_look(at);
-        }
+        self.plan_look(at);
     }
 
     /// When something is due next.
@@ -179,42 +203,77 @@ impl Run {
     }
 
     fn look(&mut self) {
-        let mut seen = Sample::default();
-        if self.proc >= 0 {
-            seen = sample(self.proc, false);
-            seen.memory += self.disk_used();
-            if self.memory_limit > 0 && seen.memory > self.memory_limit {
-                // Shared pages were counted more than once: look closely before judging.
-                seen.memory = sample(self.proc, true).memory + self.disk_used();
-            }
-        }
+        self.seen.looks += 1;
+        self.look_at_processes();
         if let Some(read) = self.read(self.cpu_read) {
             let len = self
                 .cpu_key
                 .iter()
                 .position(|b| *b == 0)
                 .unwrap_or(self.cpu_key.len());
-            let units = self.groups.number(read, &self.cpu_key[..len]).unwrap_or(0);
-            seen.cpu = units * self.cpu_unit;
+            let units = self.groups.number(&read, &self.cpu_key[..len]).unwrap_or(0);
+            self.seen.cpu = self.seen.cpu.max(units * self.cpu_unit);
         }
-        if let Some(read) = self.read(self.memory_read) {
-            seen.memory = self.groups.number(read, b"").unwrap_or(0);
+        self.look_at_memory();
+    }
+
+    fn look_at_processes(&mut self) {
+        if self.proc < 0 {
+            return;
         }
-        self.seen.cpu = self.seen.cpu.max(seen.cpu);
-        self.seen.memory = self.seen.memory.max(seen.memory);
+        let mut sum = sample(self.proc, false);
+        self.seen.cpu = self.seen.cpu.max(sum.cpu);
+        self.seen.pids = self.seen.pids.max(sum.pids);
+        let disk = self.disk_used();
+        let memory = sum.anon + sum.shmem + disk;
+        if self.memory_limit > 0 && memory > self.memory_limit {
+            // Shared pages were counted more than once: look closely before judging.
+            sum = sample(self.proc, true);
+        }
+        let memory = sum.anon + sum.shmem + disk;
+        if memory > self.seen.memory {
+            self.seen.memory = memory;
+            self.seen.split.anon = sum.anon;
+            self.seen.split.shmem = sum.shmem + disk;
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        let Some(memory) = self.number(self.memory_read) else {
+            return;
+        };
+        if memory > self.seen.memory {
+            let mut split = self
+                .read(self.stat_read)
+                .map_or(Split::UNKNOWN, |read| self.groups.split(&read));
+            if let Some(kernel) = self.number(self.kernel_read) {
+                split.kernel = kernel;
+            }
+            self.seen.memory = memory;
+            self.seen.split = split;
+        }
+        if let Some(swap) = self.number(self.swap_read) {
+            let memory = if self.swap_with_memory { memory } else { 0 };
+            self.seen.swap(swap.saturating_sub(memory));
+        }
     }
 
     /// Whether the kernel has ended a part of the run for want of memory.
     fn oom_killed(&self) -> bool {
         // With the space: another key of the file begins in the same way.
         self.read(self.oom_read)
-            .and_then(|read| self.groups.number(read, b"oom_kill "))
+            .and_then(|read| self.groups.number(&read, b"oom_kill "))
             .is_some_and(|n| n > 0)
     }
 
     /// A file by its number in the plan, which is one more than its place.
-    fn read(&self, number: usize) -> Option<&Read> {
-        self.reads.list().get(number.checked_sub(1)?)
+    fn read(&self, number: usize) -> Option<Read<'_>> {
+        self.reads.list().nth(number.checked_sub(1)?)
+    }
+
+    /// The first number of such a file.
+    fn number(&self, read: usize) -> Option<u64> {
+        self.groups.number(&self.read(read)?, b"")
     }
 
     fn disk_used(&self) -> u64 {
@@ -234,12 +293,19 @@ impl Run {
             let room = self.memory_limit.saturating_sub(self.seen.memory);
             wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
         }
-        if self.memory_read > 0 {
-            wait = wait.min(LOOK_MAX);
+        let age = now - self.started_at.min(now);
+        if self.memory_read > 0 || self.samples {
+            // After 1, 2, 4, 8 and 16 ms, then every 20 ms, then rarer.
+            let rare = (age / LOOK_SHARE).min(self.look_max).max(LOOK_MAX);
+            wait = wait.min(age.max(LOOK_MIN).min(rare));
         }
         if self.oom_read > 0 {
             // No limit is passed by a late look, so these grow rare.
-            wait = wait.min(((now - self.started_at.min(now)) / 2).clamp(LOOK_MAX, OOM_LOOK_MAX));
+            wait = wait.min((age / 2).clamp(LOOK_MAX, OOM_LOOK_MAX));
+        }
+        if wait == u64::MAX {
+            self.next_look = u64::MAX;
+            return;
         }
         self.next_look = now.saturating_add(wait.max(LOOK_MIN));
     }

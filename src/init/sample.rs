@@ -3,14 +3,58 @@
 use crate::plan::Text;
 use crate::s;
 use crate::sys::*;
+use crate::wire::*;
 
 /// One look.
 #[derive(Clone, Copy, Default)]
 pub struct Sample {
     /// CPU time of all processes and of those they have reaped, nanoseconds, to 10 ms each.
     pub cpu: u64,
-    /// Anonymous and shared memory that is mapped, bytes; a page in several processes counts in each.
+    /// Anonymous memory, bytes; a page in several processes counts in each.
+    pub anon: u64,
+    /// Shared memory that is mapped, likewise.
+    pub shmem: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// The most of everything that looks have seen.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    pub looks: u64,
+    pub cpu: u64,
     pub memory: u64,
+    pub pids: u64,
+    pub swap: u64,
+    /// What the most memory was.
+    pub split: Split,
+}
+
+impl Seen {
+    pub const NOTHING: Seen = Seen {
+        looks: 0,
+        cpu: 0,
+        memory: 0,
+        pids: 0,
+        swap: UNKNOWN,
+        split: Split::UNKNOWN,
+    };
+
+    pub fn swap(&mut self, bytes: u64) {
+        self.swap = match self.swap {
+            UNKNOWN => bytes,
+            before => before.max(bytes),
+        };
+    }
+
+    pub fn tell(&self, exit: &mut Exit) {
+        exit.looks = self.looks;
+        exit.sampled_cpu = self.cpu;
+        exit.sampled_memory = self.memory;
+        exit.sampled_pids = self.pids;
+        exit.sampled_swap = self.swap;
+        exit.split = self.split;
+    }
 }
 
 /// The procfs of the sandbox whose init is `pid`.
@@ -76,7 +120,9 @@ fn add(sum: &mut Sample, proc: Fd, pid: &[u8], exact: bool) {
         false => (b"/status", [b"RssAnon:", b"RssShmem:"]),
     };
     if let Some(text) = read_file(proc, pid, file, &mut buffer) {
-        sum.memory += keys.iter().map(|key| keyed(text, key) * 1024).sum::<u64>();
+        sum.anon += keyed(text, keys[0]) * 1024;
+        sum.shmem += keyed(text, keys[1]) * 1024;
+        sum.pids += keyed(text, b"Threads:");
     }
 }
 
@@ -103,7 +149,45 @@ pub fn keyed(text: &[u8], key: &[u8]) -> u64 {
     if key.is_empty() {
         return number(text);
     }
+    find(text, key).unwrap_or(0)
+}
+
+/// The number behind `key` at the start of a line.
+fn find(text: &[u8], key: &[u8]) -> Option<u64> {
     text.split(|b| *b == b'\n')
         .find(|line| line.starts_with(key))
-        .map_or(0, |line| number(&line[key.len()..]))
+        .map(|line| number(&line[key.len()..]))
+}
+
+/// What the memory is that a `memory.stat` tells of. In both versions' files shared memory is a part of the cache.
+pub fn split(text: &[u8]) -> Split {
+    let get = |key: &[u8]| find(text, key).unwrap_or(UNKNOWN);
+    let less = |all: u64, part: u64| match all {
+        UNKNOWN => UNKNOWN,
+        all => all.saturating_sub(if part == UNKNOWN { 0 } else { part }),
+    };
+    if let Some(anon) = find(text, b"total_rss ") {
+        let shmem = get(b"total_shmem ");
+        return Split {
+            anon,
+            file: less(get(b"total_cache "), shmem),
+            shmem,
+            kernel: UNKNOWN,
+        };
+    }
+    // Before Linux 5.18 there is no sum, and not all of its parts.
+    let parts: [&[u8]; 4] = [b"kernel_stack ", b"pagetables ", b"percpu ", b"slab "];
+    let kernel = find(text, b"kernel ").or_else(|| {
+        parts
+            .iter()
+            .filter_map(|key| find(text, key))
+            .fold(None, |sum, n| Some(n.saturating_add(sum.unwrap_or(0))))
+    });
+    let shmem = get(b"shmem ");
+    Split {
+        anon: get(b"anon "),
+        file: less(get(b"file "), shmem),
+        shmem,
+        kernel: kernel.unwrap_or(UNKNOWN),
+    }
 }

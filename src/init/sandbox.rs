@@ -298,6 +298,8 @@ impl Init {
             max_rss: used.max_rss,
             csw_voluntary: used.csw_voluntary - program.before.csw_voluntary,
             csw_forced: used.csw_forced - program.before.csw_forced,
+            blocks_read: used.blocks_read - program.before.blocks_read,
+            blocks_written: used.blocks_written - program.before.blocks_written,
             disk_total: disk.blocks * disk.block_size,
             disk_free: disk.blocks_free * disk.block_size,
             inodes_total: disk.files,

@@ -6,7 +6,6 @@ use crate::plan::{Plan, Text, text};
 use crate::program::Start;
 use crate::run::{Due, Run};
 use crate::s;
-use crate::sample::open_proc;
 use crate::sandbox::{self, Envelope, as_bytes};
 use crate::sys::*;
 use crate::table::Table;
@@ -232,6 +231,9 @@ impl Supervisor {
                 continue;
             }
             let sandbox = run.sandbox;
+            if let Some(sandbox) = self.sandboxes[sandbox].as_ref() {
+                run.open_procfs(sandbox.init, &sandbox.disk);
+            }
             match run.check(time) {
                 Due::Nothing => {}
                 Due::Kill(reason) => self.kill_run(which, reason),

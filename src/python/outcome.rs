@@ -63,8 +63,9 @@ pub fn to_dict<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, P
 fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     set! { dict, usage:
-        memory_peak max_rss oom_killed pids_peak csw_voluntary csw_forced io_read io_write disk_used inodes_used
-        sources
+        memory_peak memory_anon memory_file memory_shmem memory_kernel swap_peak max_rss
+        oom_killed oom_kills memory_limit_hits pids_peak pids_limit_hits csw_voluntary csw_forced throttled_periods
+        io_read io_write io_read_ops io_write_ops disk_used inodes_used sources
     }
     set! { dict:
         cpu_time = usage.cpu_time.as_secs_f64();
@@ -72,6 +73,12 @@ fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
         cpu_system = usage.cpu_system.as_secs_f64();
         wall_time = usage.wall_time.as_secs_f64();
         throttled_time = usage.throttled_time.map(|t| t.as_secs_f64());
+        cpu_pressure_some = usage.cpu_pressure_some.map(|t| t.as_secs_f64());
+        cpu_pressure_full = usage.cpu_pressure_full.map(|t| t.as_secs_f64());
+        memory_pressure_some = usage.memory_pressure_some.map(|t| t.as_secs_f64());
+        memory_pressure_full = usage.memory_pressure_full.map(|t| t.as_secs_f64());
+        io_pressure_some = usage.io_pressure_some.map(|t| t.as_secs_f64());
+        io_pressure_full = usage.io_pressure_full.map(|t| t.as_secs_f64());
     }
     Ok(dict)
 }

@@ -38,9 +38,43 @@ pub const STOCKADE_USAGE_IO_WRITE: c_int = 12;
 pub const STOCKADE_USAGE_DISK_USED: c_int = 13;
 /// Files and directories there.
 pub const STOCKADE_USAGE_INODES_USED: c_int = 14;
+/// The part of the memory that was anonymous when the supervisor saw the most in use, bytes.
+pub const STOCKADE_USAGE_MEMORY_ANON: c_int = 15;
+/// The part that was page cache of files on disks, at the same time, bytes.
+pub const STOCKADE_USAGE_MEMORY_FILE: c_int = 16;
+/// The part that was shared memory and memory file systems, at the same time, bytes.
+pub const STOCKADE_USAGE_MEMORY_SHMEM: c_int = 17;
+/// The part that was the kernel's own for the sandbox, at the same time, bytes.
+pub const STOCKADE_USAGE_MEMORY_KERNEL: c_int = 18;
+/// The most swap in use at one time, bytes.
+pub const STOCKADE_USAGE_SWAP_PEAK: c_int = 19;
+/// How many processes of the sandbox the kernel's OOM killer ended, for whichever limit or want.
+pub const STOCKADE_USAGE_OOM_KILLS: c_int = 20;
+/// How often the memory limit was run into, mostly with page cache given back and no harm done.
+pub const STOCKADE_USAGE_MEMORY_LIMIT_HITS: c_int = 21;
+/// How often a fork or a new thread was refused for the pids limit.
+pub const STOCKADE_USAGE_PIDS_LIMIT_HITS: c_int = 22;
+/// In how many periods of 100 ms the CPU controller held the sandbox back.
+pub const STOCKADE_USAGE_THROTTLED_PERIODS: c_int = 23;
+/// How long some thread of the sandbox was ready to run and had no processor (PSI, here and below), nanoseconds.
+pub const STOCKADE_USAGE_CPU_PRESSURE_SOME: c_int = 24;
+/// How long that held for all threads that were not idle, nanoseconds.
+pub const STOCKADE_USAGE_CPU_PRESSURE_FULL: c_int = 25;
+/// How long some thread waited for memory, nanoseconds.
+pub const STOCKADE_USAGE_MEMORY_PRESSURE_SOME: c_int = 26;
+/// How long all did, nanoseconds.
+pub const STOCKADE_USAGE_MEMORY_PRESSURE_FULL: c_int = 27;
+/// How long some thread waited for block devices, nanoseconds.
+pub const STOCKADE_USAGE_IO_PRESSURE_SOME: c_int = 28;
+/// How long all did, nanoseconds.
+pub const STOCKADE_USAGE_IO_PRESSURE_FULL: c_int = 29;
+/// Operations of reading from block devices.
+pub const STOCKADE_USAGE_IO_READ_OPS: c_int = 30;
+/// Operations of writing to block devices.
+pub const STOCKADE_USAGE_IO_WRITE_OPS: c_int = 31;
 
 /// The names of the figures, by their numbers: those of [`Usage`] and of its `sources`.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 32] = [
     "cpu_time",
     "cpu_user",
     "cpu_system",
@@ -56,6 +90,23 @@ const NAMES: [&str; 15] = [
     "io_write",
     "disk_used",
     "inodes_used",
+    "memory_anon",
+    "memory_file",
+    "memory_shmem",
+    "memory_kernel",
+    "swap_peak",
+    "oom_kills",
+    "memory_limit_hits",
+    "pids_limit_hits",
+    "throttled_periods",
+    "cpu_pressure_some",
+    "cpu_pressure_full",
+    "memory_pressure_some",
+    "memory_pressure_full",
+    "io_pressure_some",
+    "io_pressure_full",
+    "io_read_ops",
+    "io_write_ops",
 ];
 
 fn figure(usage: &Usage, figure: c_int) -> Option<u64> {
@@ -76,6 +127,23 @@ fn figure(usage: &Usage, figure: c_int) -> Option<u64> {
         STOCKADE_USAGE_IO_WRITE => usage.io_write,
         STOCKADE_USAGE_DISK_USED => usage.disk_used,
         STOCKADE_USAGE_INODES_USED => usage.inodes_used,
+        STOCKADE_USAGE_MEMORY_ANON => usage.memory_anon,
+        STOCKADE_USAGE_MEMORY_FILE => usage.memory_file,
+        STOCKADE_USAGE_MEMORY_SHMEM => usage.memory_shmem,
+        STOCKADE_USAGE_MEMORY_KERNEL => usage.memory_kernel,
+        STOCKADE_USAGE_SWAP_PEAK => usage.swap_peak,
+        STOCKADE_USAGE_OOM_KILLS => usage.oom_kills,
+        STOCKADE_USAGE_MEMORY_LIMIT_HITS => usage.memory_limit_hits,
+        STOCKADE_USAGE_PIDS_LIMIT_HITS => usage.pids_limit_hits,
+        STOCKADE_USAGE_THROTTLED_PERIODS => usage.throttled_periods,
+        STOCKADE_USAGE_CPU_PRESSURE_SOME => usage.cpu_pressure_some.and_then(nanoseconds),
+        STOCKADE_USAGE_CPU_PRESSURE_FULL => usage.cpu_pressure_full.and_then(nanoseconds),
+        STOCKADE_USAGE_MEMORY_PRESSURE_SOME => usage.memory_pressure_some.and_then(nanoseconds),
+        STOCKADE_USAGE_MEMORY_PRESSURE_FULL => usage.memory_pressure_full.and_then(nanoseconds),
+        STOCKADE_USAGE_IO_PRESSURE_SOME => usage.io_pressure_some.and_then(nanoseconds),
+        STOCKADE_USAGE_IO_PRESSURE_FULL => usage.io_pressure_full.and_then(nanoseconds),
+        STOCKADE_USAGE_IO_READ_OPS => usage.io_read_ops,
+        STOCKADE_USAGE_IO_WRITE_OPS => usage.io_write_ops,
         _ => None,
     }
 }
@@ -144,7 +212,12 @@ mod tests {
         for (number, name) in NAMES.iter().enumerate() {
             let expected = match *name {
                 "oom_killed" => 1,
-                name if name.starts_with("cpu_") || name.ends_with("_time") => 1_000_000_000,
+                name if name.starts_with("cpu_")
+                    || name.ends_with("_time")
+                    || name.contains("_pressure_") =>
+                {
+                    1_000_000_000
+                }
                 _ => 1,
             };
             let number = c_int::try_from(number).unwrap();
@@ -165,7 +238,24 @@ mod tests {
                 "io_read",
                 "io_write",
                 "disk_used",
-                "inodes_used"
+                "inodes_used",
+                "memory_anon",
+                "memory_file",
+                "memory_shmem",
+                "memory_kernel",
+                "swap_peak",
+                "oom_kills",
+                "memory_limit_hits",
+                "pids_limit_hits",
+                "throttled_periods",
+                "cpu_pressure_some",
+                "cpu_pressure_full",
+                "memory_pressure_some",
+                "memory_pressure_full",
+                "io_pressure_some",
+                "io_pressure_full",
+                "io_read_ops",
+                "io_write_ops"
             ]
         );
     }

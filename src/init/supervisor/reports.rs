@@ -127,17 +127,6 @@ impl Supervisor {
         let Some(started) = read_of::<Started>(message) else {
             return;
         };
-        if run.needs_samples()
-            && let Some(sandbox) = self.sandboxes[run.sandbox]
-        {
-            run.proc = open_proc(sandbox.init).unwrap_or(-1);
-            let path = Text::<120>::new()
-                .add(b"/proc/")
-                .number(sandbox.init as u64)
-                .add(b"/root");
-            let path = path.add(sandbox.disk.bytes());
-            run.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
-        }
         if run.reason == REASON_NONE {
             run.started(started.at);
         }
@@ -155,8 +144,7 @@ impl Supervisor {
             return true;
         };
         exit.reason = run.reason_of_end(exit.ended_at);
-        exit.sampled_cpu = run.seen.cpu;
-        exit.sampled_memory = run.seen.memory;
+        run.seen.tell(&mut exit);
         let raw = as_bytes(RAW.take());
         let (len, reads) = run.groups.read(&run.reads, raw);
         exit.reads = reads;

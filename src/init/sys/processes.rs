@@ -218,6 +218,9 @@ pub struct Usage {
     pub max_rss: u64,
     pub csw_voluntary: u64,
     pub csw_forced: u64,
+    /// Blocks of 512 bytes.
+    pub blocks_read: u64,
+    pub blocks_written: u64,
 }
 
 pub fn children_usage() -> Usage {
@@ -229,6 +232,8 @@ pub fn children_usage() -> Usage {
         max_rss: raw[4] * 1024,
         csw_voluntary: raw[16],
         csw_forced: raw[17],
+        blocks_read: raw[11],
+        blocks_written: raw[12],
     }
 }
 
