@@ -7,6 +7,9 @@ use crate::spec::Spec;
 use crate::wire::*;
 use std::time::Duration;
 
+const STARVED: &str = "the kernel's OOM killer ended a process of the program though its own memory limit was not reached: \
+                       the host, or a cgroup above, is out of memory";
+
 /// The limits that a run had, as far as its verdict depends on them.
 pub(crate) struct Judged {
     cpu_time: Option<Duration>,
@@ -60,6 +63,9 @@ impl Judged {
         let (verdict, limit) = self.decide(outcome, exit);
         outcome.verdict = verdict;
         outcome.limit = limit.map(String::from);
+        if verdict == Verdict::SandboxError {
+            outcome.message = Some(STARVED.into());
+        }
     }
 
     fn decide(&self, outcome: &Outcome, exit: &Exit) -> (Verdict, Option<&'static str>) {
@@ -68,6 +74,12 @@ impl Judged {
         let killed = exit.reason;
         if signal == libc::SIGSYS {
             return (Verdict::Violation, None);
+        }
+        let failed = signal != 0 || outcome.returncode != 0;
+        // Killed for a limit further up or for want of memory on the whole host: that is not the program's doing.
+        let starved = usage.oom_kills.is_some_and(|n| n > 0) && !usage.oom_killed;
+        if starved && failed && matches!(killed, REASON_NONE | REASON_MEMORY) {
+            return (Verdict::SandboxError, None);
         }
         if self.memory.is_some() && usage.oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
@@ -84,7 +96,6 @@ impl Judged {
         if self.file_size && signal == libc::SIGXFSZ {
             return (Verdict::DiskLimit, Some("file_size"));
         }
-        let failed = signal != 0 || outcome.returncode != 0;
         // A full file system alone is no offence; a program that failed with one is taken at its word.
         if self.disk && failed && exit.disk_total > 0 {
             if exit.disk_free == 0 {
@@ -142,7 +153,7 @@ fn fill_usage(
     }
     let by_rusage = usage.cpu_time;
     fill_sampled(usage, exit, cgroup, memory_limit);
-    cgroup.fill_usage(reads, usage);
+    cgroup.fill_usage(reads, memory_limit, usage);
     if cgroup.kind() == crate::cgroup::Kind::None && ns(exit.sampled_cpu) > by_rusage {
         // Processes whose parent ignores SIGCHLD are missing from getrusage; the samples saw them.
         usage.cpu_time = ns(exit.sampled_cpu);

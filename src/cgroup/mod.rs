@@ -419,8 +419,8 @@ impl Cgroup {
         }
     }
 
-    /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read.
-    pub fn fill_usage(&self, reads: &[Option<&[u8]>], usage: &mut Usage) {
+    /// Fills in what the files of [`Layout::reads`] say; `None` for one that could not be read. `limit`: on memory.
+    pub fn fill_usage(&self, reads: &[Option<&[u8]>], limit: Option<u64>, usage: &mut Usage) {
         for (read, content) in self.reads.iter().zip(reads) {
             let Some(text) = content.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
                 continue;
@@ -430,6 +430,9 @@ impl Cgroup {
                 Kind::V1 => v1::fill(read.file, text, usage),
                 Kind::V2 => v2::fill(read.file, text, usage),
             }
+        }
+        if self.kind == Kind::V1 {
+            v1::judge_kills(limit, usage);
         }
     }
 

@@ -62,7 +62,7 @@ impl Group {
         assert!(contents.iter().all(Option::is_some), "{:?}", layout.reads);
         let contents: Vec<Option<&[u8]>> = contents.iter().map(Option::as_deref).collect();
         let mut usage = Usage::default();
-        cgroup.fill_usage(&contents, &mut usage);
+        cgroup.fill_usage(&contents, spec().memory, &mut usage);
         usage
     }
 }

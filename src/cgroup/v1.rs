@@ -27,17 +27,17 @@ pub(super) const READS: [(&str, &str); 11] = [
     ("cpuacct", "cpuacct.stat"),
     ("memory", "memory.max_usage_in_bytes"),
     ("memory", OOM),
-    ("memory", SWAP_FAILURES),
     ("memory", FAILURES),
+    ("memory", FAILURES_WITH_SWAP),
     ("pids", "pids.peak"),
     ("pids", "pids.events"),
     ("cpu", "cpu.stat"),
     ("blkio", IO_BYTES),
     ("blkio", IO_OPERATIONS),
 ];
-/// How often the limit was run into: with swap, which is charged first and whose limit is often the same, and without.
-const SWAP_FAILURES: &str = "memory.memsw.failcnt";
+/// How often the limit was run into: that on memory and swap together is tried first, and counts by itself.
 const FAILURES: &str = "memory.failcnt";
+const FAILURES_WITH_SWAP: &str = "memory.memsw.failcnt";
 const IO_BYTES: &str = "blkio.throttle.io_service_bytes";
 const IO_OPERATIONS: &str = "blkio.throttle.io_serviced";
 /// What the supervisor looks at while the program runs.
@@ -156,17 +156,13 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
             usage.oom_killed = usage.oom_kills.is_some_and(|n| n > 0);
             usage.source(&["oom_killed", "oom_kills"], &from);
         }
-        SWAP_FAILURES => usage.memory_limit_hits = text.trim().parse().ok(),
-        FAILURES => {
-            let hits = text.trim().parse().unwrap_or(0);
-            let from = match usage.memory_limit_hits {
-                Some(_) => format!("{from} and {SWAP_FAILURES}"),
-                None => from,
-            };
-            usage.memory_limit_hits = Some(usage.memory_limit_hits.unwrap_or(0) + hits);
-            usage.source(&["memory_limit_hits"], &from);
-            // A kill without this group's own limit having been reached is for one further up, or for the whole host.
-            usage.oom_killed &= usage.memory_limit_hits.is_none_or(|n| n > 0);
+        FAILURES | FAILURES_WITH_SWAP => {
+            // Linux 6.18 counts no failures there, so that none may mean some.
+            if let Some(hits) = text.trim().parse().ok().filter(|n: &u64| *n > 0) {
+                usage.memory_limit_hits = Some(usage.memory_limit_hits.unwrap_or(0) + hits);
+                let both = "cgroup v1 memory.failcnt and memory.memsw.failcnt";
+                usage.source(&["memory_limit_hits"], both);
+            }
         }
         "pids.events" => {
             usage.source(&["pids_limit_hits"], &from);
@@ -187,6 +183,15 @@ pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {
         }
         _ => {}
     }
+}
+
+/// A kill without this group's own limit having been reached is for a group further up, or for the whole host.
+pub(super) fn judge_kills(limit: Option<u64>, usage: &mut Usage) {
+    // Each processor may hold that much of what is charged in reserve.
+    const BATCHES: u64 = 4 << 20;
+    let peak = usage.memory_peak.unwrap_or(0);
+    let full = limit.is_some_and(|limit| peak.saturating_add(BATCHES.min(limit / 4)) >= limit);
+    usage.oom_killed &= full || usage.memory_limit_hits.is_some();
 }
 
 /// The sum over all devices of one kind of line: `8:0 Read 4096`.
@@ -220,19 +225,13 @@ mod tests {
 
     #[test]
     fn a_kill_for_a_group_above_is_not_for_the_own_limit() {
-        for (with_swap, failures, own) in [
-            ("0\n", "3\n", true),
-            ("3\n", "0\n", true),
-            ("0\n", "0\n", false),
-        ] {
+        for (failures, peak, own) in [("3\n", 1, true), ("0\n", 64, true), ("0\n", 32, false)] {
             let mut usage = Usage::default();
-            fill(
-                OOM,
-                "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
-                &mut usage,
-            );
-            fill(SWAP_FAILURES, with_swap, &mut usage);
+            let oom = "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n";
+            fill(OOM, oom, &mut usage);
             fill(FAILURES, failures, &mut usage);
+            usage.memory_peak = Some(peak << 20);
+            judge_kills(Some(64 << 20), &mut usage);
             assert_eq!((usage.oom_killed, usage.oom_kills), (own, Some(1)));
         }
     }
