@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
 pub(crate) const OUTPUT_FILE_DEFAULT: u64 = 64 << 20;
 const OPEN_FILES_DEFAULT: u64 = 1024;
-const STACK_DEFAULT: u64 = 8 << 20;
+pub(crate) const STACK_DEFAULT: u64 = 8 << 20;
 /// Less and not even a shell starts.
 const MEMORY_MIN: u64 = 1 << 20;
 /// The kernel holds nothing finer than 1 ms in its period of 100 ms.

@@ -372,7 +372,9 @@ impl Process {
                     return;
                 };
                 let error = state.plan.explain(&failure);
-                if state.plan.is_exec_failure(&failure) {
+                if let Some(why) = state.judged.too_small(&failure, &error) {
+                    self.sandbox_error(state, &why);
+                } else if state.plan.is_exec_failure(&failure) {
                     let mut outcome = state.outcome();
                     outcome.verdict = Verdict::ExecFailed;
                     outcome.returncode = if failure.errno == libc::ENOENT as u32 {

@@ -1,6 +1,8 @@
 //! From the numbers after the end to the verdict.
 
 use crate::cgroup::Cgroup;
+use crate::error::Error;
+use crate::limits;
 use crate::once::Once;
 use crate::outcome::{Outcome, Usage, Verdict};
 use crate::spec::Spec;
@@ -17,7 +19,12 @@ pub(crate) struct Judged {
     file_size: bool,
     memory: Option<u64>,
     disk: bool,
+    /// Whether arguments and environment are no longer than the kernel takes.
+    args_fit: bool,
 }
+
+/// Below this a start can fail for the limit; above, a host that has no memory is likelier.
+const SMALL: u64 = 16 << 20;
 
 impl Judged {
     pub fn new(spec: &Spec) -> Judged {
@@ -27,12 +34,29 @@ impl Judged {
             file_size: spec.file_size.is_some(),
             memory: spec.memory,
             disk: true,
+            args_fit: args_fit(spec),
         }
     }
 
     /// The limit on memory.
     pub fn memory(&self) -> Option<u64> {
         self.memory
+    }
+
+    /// What to say of a start that failed because the memory limit leaves no room for it, if that is so. The kernel
+    /// says that arguments are too long when there is no memory for them.
+    pub fn too_small(&self, failure: &Failure, error: &Error) -> Option<String> {
+        let limit = self.memory.filter(|limit| *limit < SMALL)?;
+        let errno = failure.errno as i32;
+        let at_start = matches!(failure.section, IN_RUN | IN_STEP);
+        let short = errno == libc::ENOMEM || errno == libc::E2BIG && self.args_fit;
+        (at_start && short).then(|| {
+            format!(
+                "memory: the limit of {limit} bytes is too small for the program's start (its arguments, environment, \
+                 page tables and kernel stack count): {}",
+                error
+            )
+        })
     }
 
     /// Fills in everything that the report of the supervisor says.
@@ -120,6 +144,20 @@ impl Judged {
             _ => (Verdict::Signaled, None),
         }
     }
+}
+
+/// execve(2): 128 KiB each, and all with their pointers a quarter of the stack limit.
+fn args_fit(spec: &Spec) -> bool {
+    let args = spec.args.iter().map(|arg| arg.len() + 1);
+    let env = spec
+        .env
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2);
+    let stack = spec.stack.unwrap_or(limits::STACK_DEFAULT);
+    let (all, longest) = args.chain(env).fold((0, 0), |(all, longest), len| {
+        (all + len as u64 + 8, len.max(longest))
+    });
+    longest < 128 << 10 && all < (stack / 4).max(128 << 10)
 }
 
 pub(crate) fn fill_usage(

@@ -2,6 +2,7 @@
 //! comes back is held against what is known. Every test runs as root and as a plain user; what a host lacks is
 //! skipped with its reason, and the last line of the run counts the skips.
 
+mod accuracy;
 mod control;
 mod drift;
 mod ends;
