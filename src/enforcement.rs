@@ -178,8 +178,8 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
                 spec.cpuset_cpus.as_deref().unwrap_or_default()
             ),
         ),
-        "cpu_idle" => yields("SCHED_IDLE (sched(7))", spec),
-        "nice" => yields("setpriority(2)", spec),
+        "cpu_idle" => yields("SCHED_IDLE (sched(7))", host),
+        "nice" => yields("setpriority(2)", host),
         "oom_score_adj" => (
             Approximated,
             format!(
@@ -205,10 +205,10 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
 
 /// What lets others go first is held by the kernel, but counts only among the processes that share what the scheduler
 /// takes as one: a group with a CPU controller, else a session.
-fn yields(by: &str, spec: &Spec) -> (EnforcementStatus, String) {
+fn yields(by: &str, host: &Host) -> (EnforcementStatus, String) {
     let text = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
     let sessions = text.is_ok_and(|text| text.trim() == "1");
-    if crate::cgroup::Controllers::of(spec).cpu {
+    if host.cgroup.has_cpu() {
         let among = "among the run's own processes, whose group has a CPU controller";
         return (Approximated, format!("{by}, which counts {among}"));
     }

@@ -284,6 +284,11 @@ impl Cgroup {
             .map(|i| i as u8)
     }
 
+    /// Whether runs have groups of the CPU controller.
+    pub fn has_cpu(&self) -> bool {
+        self.dir("cpu").is_some()
+    }
+
     /// Whether the most memory that was in use is only what was seen.
     pub fn samples_memory(&self) -> bool {
         let current = |read: &Read| read.file == v2::CURRENT && read.at_end;

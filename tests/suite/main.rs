@@ -15,7 +15,7 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
-
+mod resources;
 mod sandbox;
 mod scenarios;
 mod stuck;
