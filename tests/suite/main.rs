@@ -15,11 +15,11 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
-
 mod sandbox;
 mod scenarios;
 mod stuck;
 mod support;
 mod threads;
+mod truth;
 mod verdicts;
 mod volumes;

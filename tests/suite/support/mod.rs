@@ -9,7 +9,7 @@ pub use host::{
     Host, ROLE_VARIABLE, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants,
     is_root, mount_count, open_descriptors, resident, wait_until,
 };
-pub use skips::note_skip;
+pub use skips::{note_skip, say_aloud};
 
 use std::time::Duration;
 use stockade::{EnforcementStatus, ErrorKind, Outcome};
