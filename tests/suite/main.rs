@@ -21,5 +21,6 @@ mod scenarios;
 mod stuck;
 mod support;
 mod threads;
+mod truth;
 mod verdicts;
 mod volumes;

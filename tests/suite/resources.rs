@@ -1,15 +1,12 @@
 //! Processors, devices, huge pages, and what the scheduler and the OOM killer are told.
 
-use crate::support::{enforced, fields, guest_spec, is_root, skip, slowness, status};
+use crate::support::{ON_DISK_SIZE, OnDisk, enforced, fields, guest_spec, skip, slowness, status};
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::time::Duration;
-use stockade::{
-    DeviceRate, Enforce, EnforcementStatus, ErrorKind, HugePages, Outcome, Spec, Verdict, Volume,
-};
+use stockade::{Enforce, EnforcementStatus, ErrorKind, Outcome, Spec, Verdict};
 
 const MIB: u64 = 1 << 20;
+const _: () = assert!(ON_DISK_SIZE as u64 == 4 * MIB);
 
 fn ok(spec: Spec) -> Outcome {
     let outcome = spec.run().expect("the sandbox starts");
@@ -113,46 +110,11 @@ fn an_idle_program_yields() {
     assert!(idle * 5 < busy, "{idle:?} beside {busy:?}");
 }
 
-/// A directory on a disk, the disk, and the volume that shows the directory.
-struct OnDisk(tempfile::TempDir, String);
-
-impl OnDisk {
-    fn find() -> Option<OnDisk> {
-        let dir = tempfile::tempdir_in("/var/tmp").ok()?;
-        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).ok()?;
-        let device = std::fs::metadata(dir.path()).ok()?.dev();
-        let number = format!("{}:{}", libc::major(device), libc::minor(device));
-        let there = Path::new("/sys/dev/block").join(&number).exists();
-        there.then_some(OnDisk(dir, number))
-    }
-
-    fn volume(&self) -> Volume {
-        Volume {
-            host: self.0.path().display().to_string(),
-            inside: "/disk".into(),
-            writable: true,
-        }
-    }
-
-    fn rate(&self, rate: u64) -> DeviceRate {
-        DeviceRate {
-            device: self.1.clone(),
-            rate,
-        }
-    }
-}
-
 #[test]
 fn a_disk_is_read_and_written_no_faster() {
     let Some(disk) = OnDisk::find() else {
         skip!("/var/tmp is on no block device");
     };
-    let file = disk.0.path().join("file");
-    std::fs::write(&file, vec![1; 4 * MIB as usize]).expect("it is written");
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).expect("chmod");
-    std::fs::File::open(&file)
-        .and_then(|f| f.sync_all())
-        .expect("sync");
     let run = |what, limit: &str, set: &dyn Fn(Spec) -> Spec| -> Option<Duration> {
         let args = ["direct", what, "/disk/file", "4m", "64k"];
         let spec = set(guest_spec(args).volume(disk.volume()));
@@ -211,47 +173,8 @@ fn a_share_of_the_devices() {
     }
 }
 
-/// A pool of huge pages, given back at the end: only on a machine that is the suite's own.
-struct Pool(String);
-
-const POOL: &str = "/proc/sys/vm/nr_hugepages";
-
-impl Pool {
-    fn make(pages: u32) -> Option<Pool> {
-        let before = std::fs::read_to_string(POOL).ok()?;
-        std::fs::write(POOL, pages.to_string()).ok()?;
-        let pool = Pool(before);
-        let now: u32 = std::fs::read_to_string(POOL).ok()?.trim().parse().ok()?;
-        (now >= pages).then_some(pool)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let _ = std::fs::write(POOL, self.0.trim());
-    }
-}
-
 #[test]
 fn huge_pages() {
-    let plain = ok(guest_spec(["huge", "2m"]));
-    assert_eq!(fields(&plain)["mmap"], "ENOMEM");
-    if std::env::var_os("STOCKADE_SUITE_OWN_MACHINE").is_none() || !is_root() {
-        skip!("it takes root and a machine of the suite's own, whose pool can be filled");
-    }
-    let Some(_pool) = Pool::make(8) else {
-        skip!("this kernel gives no pool of huge pages");
-    };
-    assert_eq!(fields(&ok(guest_spec(["huge", "2m"])))["mmap"], "ENOMEM");
-    let limit = HugePages {
-        size: 2 * MIB,
-        limit: 4 * MIB,
-    };
-    let spec = |size| guest_spec(["huge", size]).hugetlb(limit);
-    match spec("4m").run() {
-        Err(error) if error.kind() == ErrorKind::Unsupported => skip!("{error}"),
-        within => assert_eq!(fields(&within.expect("it starts"))["touched"], "all"),
-    }
-    let over = spec("8m").run().expect("it starts");
-    assert_eq!(over.signal, Some(libc::SIGBUS), "{over:?}");
+    let none = ok(guest_spec(["huge", "2m"]));
+    assert_eq!(fields(&none)["mmap"], "ENOMEM", "no limit, no huge pages");
 }
