@@ -195,7 +195,7 @@ limits! {
         enforced: |runs| {
             let idle = runs.outcome.usage.cpu_time;
             let busy = runs.beside.as_ref().expect("it ran").usage.cpu_time;
-            assert!(idle * 5 < busy, "{idle:?} beside {busy:?}");
+            assert!(idle * 3 < busy, "{idle:?} beside {busy:?}");
         },
         approximated: Some(|runs| runs.ended_as(Verdict::WallTimeLimit, "wall_time"))
     }
@@ -406,11 +406,14 @@ fn prove(row: &Row) {
 
 /// Runs the program that breaks the limit.
 fn run(row: &Row, enforce: Enforce) -> Result<Runs, Error> {
+    let program = (row.ask)(guest_spec(row.breaks)).enforce(enforce).spawn()?;
+    // Only then what it is to share with: a program that gets nothing would not even begin beside it.
+    program.pid();
     let beside = row
         .beside
         .map(|spec| spec().enforce(enforce).spawn())
         .transpose()?;
-    let outcome = (row.ask)(guest_spec(row.breaks)).enforce(enforce).run()?;
+    let outcome = program.wait()?;
     let beside = beside.map(|process| process.wait()).transpose()?;
     Ok(Runs { outcome, beside })
 }
