@@ -158,7 +158,7 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
         "memory" => (
             Approximated,
             format!(
-                "resident memory of the tree and its tmpfs, sampled by the supervisor: {why_not}"
+                "resident memory of the tree and its tmpfs, sampled by the supervisor at least every 20 ms: {why_not}"
             ),
         ),
         "pids" if kernel_at_least(5, 14) => (

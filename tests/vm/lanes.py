@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the Rust tests in virtual machines: one lane for each kernel and each place in the guest's cgroups.
 
-tests/vm/lanes.py --programs DIRECTORY [--kernel K]... [--shape S]... [-- TEST_ARGUMENT...]
+tests/vm/lanes.py --programs DIRECTORY [--truth DIRECTORY] [--kernel K]... [--shape S]... [-- TEST_ARGUMENT...]
 tests/vm/lanes.py --kernel K --shape S --run -- COMMAND [ARGUMENT...]
 
 Every lane is run, whatever fails; the table at the end counts and names what was skipped and what failed.
@@ -21,8 +21,10 @@ HERE = Path(__file__).resolve().parent
 # Emulation makes system calls 3 times as slow, and the start of a program 65 times: counts go down, bounds on time up.
 SLOW = {"STOCKADE_SUITE_RUNS": "100", "STOCKADE_SUITE_KILLS": "15", "STOCKADE_SUITE_SLOWNESS": "8"}
 LANE_SECONDS = 1800
-# The suite, and the unit tests.
+# The suite, and the unit tests; and what shows systemd in other states, with the command line.
 PROGRAMS = ("suite", "stockade")
+LADDER = "ladder"
+LADDER_PROGRAMS = ("ladder.py",)
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Lane:
     passed: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
+    truth: list[str] = field(default_factory=list)
     seconds: float = 0
     error: str = ""
 
@@ -46,8 +49,14 @@ class Lane:
             what, why = scenario.groups() if scenario else (name, why)
             self.skipped[what] = why
         self.passed -= self.skipped.keys()
-        if text.count("\ntest result: ") != len(PROGRAMS):
+        self.truth = re.findall(r"^truth: .*", text, re.MULTILINE)
+        if text.count("\ntest result: ") != len(self.programs):
             self.error = self.error or "a test program did not come to its end"
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What is run."""
+        return LADDER_PROGRAMS if self.shape == LADDER else PROGRAMS
 
     @property
     def good(self) -> bool:
@@ -68,19 +77,26 @@ def run_lane(lane: Lane, options: argparse.Namespace) -> None:
         said[stream] += data
         show(stream, data)
 
-    files = {name: options.programs / name for name in (*PROGRAMS, "guest")}
+    files = {name: options.programs / name for name in (*PROGRAMS, "stockade-cli", "guest")}
     files["tests/scenarios.json"] = HERE.parent / "scenarios.json"
+    files["ladder.py"] = HERE / "ladder.py"
     env = {"CARGO_MANIFEST_DIR": SENT, "STOCKADE_SUITE_GUEST": f"{SENT}/guest", **SLOW}
     start = time.monotonic()
     try:
         place = {"kernel": lane.kernel, "shape": lane.shape}
-        script = f'status=0; for p in {" ".join(PROGRAMS)}; do ./$p "$@" || status=1; done; exit $status'
+        script = f'status=0; for p in {" ".join(lane.programs)}; do ./$p "$@" || status=1; done; exit $status'
         command = ["sh", "-c", script, "-", *options.command]
         run(command, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
     except VmError as error:
         lane.error = str(error)
     lane.seconds = time.monotonic() - start
     lane.read(b"\n".join(said.values()).decode(errors="replace"))
+
+
+def keep_truth(directory: Path, lane: Lane) -> None:
+    """Keeps what the tests said of each limit, for truth.py."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{lane.shape}-{lane.kernel}").write_text("\n".join(lane.truth) + "\n")
 
 
 def report(lanes: list[Lane]) -> None:
@@ -95,6 +111,12 @@ def report(lanes: list[Lane]) -> None:
     for lane in lanes:
         for what in sorted(lane.failed):
             print(f"FAILED: {lane.kernel} {lane.shape}: {what}")
+        if lane.error:
+            print(f"FAILED: {lane.kernel} {lane.shape}: {lane.error.splitlines()[0]}")
+    # The last line counts what the lanes ran, a lane that did not come to its end as one failure.
+    passed, skipped = sum(len(lane.passed) for lane in lanes), sum(len(lane.skipped) for lane in lanes)
+    failed = sum(len(lane.failed) + bool(lane.error) for lane in lanes)
+    print(f"\nin {len(lanes)} lanes: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
 
 
 def main() -> int:
@@ -102,6 +124,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", required=True, help="Debian suite that the kernel is from")
     parser.add_argument("--shape", action="append", required=True, choices=sorted(SHAPES))
     parser.add_argument("--programs", type=Path, help="directory of what run.sh has built")
+    parser.add_argument("--truth", type=Path, help="directory to keep what was said of each limit in, for truth.py")
     parser.add_argument("--run", action="store_true", help="run this command instead of the tests")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
@@ -114,6 +137,8 @@ def main() -> int:
     for lane in lanes:
         print(f"\n==== {lane.kernel}, {lane.shape}", flush=True)
         run_lane(lane, options)
+        if options.truth and lane.truth:
+            keep_truth(options.truth, lane)
     report(lanes)
     return 0 if all(lane.good for lane in lanes) else 1
 
