@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """In a machine, as root: users whom systemd gives a scope, and users whom it gives none and what they are told.
 
-What the command line prints as a remedy is done, word for word, and must help. The output is that of a Rust test program.
+What the command line prints as a remedy is done, word for word, and must help. The output is that of Rust's tests.
 """
 
 import contextlib
@@ -84,6 +84,12 @@ def doctor(place: Path, uid: int) -> dict[str, str]:
     return check
 
 
+def says(text: str, *words: str) -> None:
+    """All of these are in it."""
+    for word in words:
+        assert word in text, text
+
+
 def in_scope(said: dict[str, Any]) -> None:
     """The kernel holds it, in a scope of systemd's."""
     assert said["pids"] == {"status": "enforced", "by": IN_SCOPE}, said
@@ -161,8 +167,7 @@ def without_a_message_bus_the_managers_own_socket_does() -> None:
 def a_manager_that_does_not_answer_is_named() -> None:
     with moved_away("/run/user/1000/bus", "/run/user/1000/systemd/private"):
         by = enforcement(session())["memory"]["by"]
-    for word in ("systemd: it does not answer", "`/run/user/1000/bus`", "`/run/user/1000/systemd/private`"):
-        assert word in by, by
+    says(by, "systemd: it does not answer", "`/run/user/1000/bus`", "`/run/user/1000/systemd/private`")
 
 
 @test
@@ -172,10 +177,10 @@ def without_a_manager_the_remedy_is_to_linger() -> None:
     assert said["memory"]["status"] == "approximated", said
     assert f"`/run/user/{OTHER}`, so no user manager runs" in said["memory"]["by"], said
     check = doctor(SERVICE, OTHER)
-    assert check["status"] == "degraded" and f"enable-linger {OTHER}" in check["detail"], check
+    assert check["status"] == "degraded", check
+    assert f"enable-linger {OTHER}" in check["detail"], check
     assert check["fix"] == "sudo loginctl enable-linger other", check
-    said = refusal(SERVICE, OTHER, "--cpus", "1")
-    assert ": nothing on this host can enforce it: " in said and "cgroup_parent" in said, said
+    says(refusal(SERVICE, OTHER, "--cpus", "1"), ": nothing on this host can enforce it: ", "cgroup_parent")
 
 
 @test
@@ -188,7 +193,7 @@ def a_delegated_group_is_no_use_to_who_stands_in_it() -> None:
             os.chown(path, OTHER, OTHER)
         by = enforcement(inner, OTHER)["memory"]["by"]
         remedy = f"mkdir {inner}/main && echo $$ > {inner}/main/cgroup.procs"
-        assert "DelegateSubgroup=main" in by and remedy in by, by
+        says(by, "DelegateSubgroup=main", remedy)
         # In the shell before it, as it says.
         run = f"{remedy} && {STOCKADE} run --json -q {' '.join(LIMITS)} -- /bin/true"
         status, out, err = start(["sh", "-c", run], inner, OTHER, {})
@@ -221,7 +226,8 @@ def controllers_that_are_not_delegated_are_named_and_the_drop_in_helps() -> None
     assert "Delegate=cpu cpuset io memory pids" in said["memory"]["by"], said
     check = doctor(SERVICE, OTHER)
     fix, word, _ = check["fix"].partition(", and log in again")
-    assert check["status"] == "degraded" and word, check
+    assert check["status"] == "degraded", check
+    assert word, check
     sh(fix.replace("sudo ", ""))
     new_login(OTHER)
     in_scope(enforcement(SERVICE, OTHER))
@@ -237,7 +243,7 @@ def a_threaded_group_is_refused_as_a_parent() -> None:
         (inner / "cgroup.type").write_text("threaded")
         for parent, kind in ((inner, "threaded"), (top, "domain threaded")):
             said = refusal(CGROUPS / "system.slice/job.service", 0, "--cgroup-parent", str(parent))
-            assert f"cgroup.type is `{kind}`" in said and "of type `domain`" in said, said
+            says(said, f"cgroup.type is `{kind}`", "of type `domain`")
 
 
 @test

@@ -21,7 +21,7 @@ cargo test --locked --features capi --lib --test suite --no-run --message-format
         strip -o "$out/${name%-*}" "$program"
     done
 # What the ladder's lane runs.
-cargo build --locked --bin stockade
+cargo build --locked --features capi --bin stockade
 strip -o "$out/stockade-cli" "${CARGO_TARGET_DIR:-target}/debug/stockade"
 mkdir "$out/guest"
 "${CC:-gcc}" -static -O2 -pthread -o "$out/guest/guest" "$here"/../guest/*.c

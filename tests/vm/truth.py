@@ -92,7 +92,9 @@ def write(directory: Path) -> None:
         cells = [dict(said).get(limit, "") for limit in differing]
         rows.append((order.index(place), by_age[-1], [HOSTS[place], ", ".join(by_age), step, *cells]))
     rows.sort(key=lambda row: (row[0], [int(part) for part in row[1].split(".")]))
-    text = table(["the caller is in", "Linux", "rung", *(f"`{limit}`" for limit in differing)], [row[2] for row in rows])
+    text = table(
+        ["the caller is in", "Linux", "rung", *(f"`{limit}`" for limit in differing)], [row[2] for row in rows]
+    )
     text += "\nThe same on all of them:\n\n"
     same = [[f"`{limit}`", values[limit].pop()] for limit in limits if limit not in differing]
     text += table(["limit", "held by"], same)
