@@ -41,6 +41,7 @@ SHAPES = {
 }
 ROOTS = ("root", "ladder")
 SWAP_MIB = 64
+HUGE_PAGES = 16
 AS_USER = "setpriv --reuid 1000 --regid 1000 --init-groups --inh-caps=-all --"
 SESSION = (
     "sh -c 'd=/sys/fs/cgroup/user.slice/user-1000.slice/session-1.scope;"
@@ -202,6 +203,7 @@ def _script(command: Sequence[str], shape: str, env: Mapping[str, str]) -> str:
 date -s @{time.time():.3f} >/dev/null
 perl -e 'open F, ">", "/dev/urandom"; syswrite F, "{os.urandom(32).hex()}"; ioctl F, 0x5207, 0'
 dd if=/dev/zero of=/swap bs=1M count={SWAP_MIB} status=none && chmod 600 /swap && mkswap -q /swap && swapon /swap
+echo {HUGE_PAGES} >/proc/sys/vm/nr_hugepages
 mkdir -p {SENT} && tar -x -C {SENT} <&3
 mkfifo /run/out /run/err
 cat /run/out >/run/port-out & a=$!
