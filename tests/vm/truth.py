@@ -54,7 +54,8 @@ def read(file: Path) -> Host:
 def cell(status: str, by: str) -> str:
     """What holds a limit, without the reason why it is not another."""
     by = re.split(r": |, (?:which|sampled) ", by)[0].removesuffix(", in a scope of systemd's")
-    by = re.sub(r"cgroup v[12] ([\w.]+)", r"`\1`", by)
+    by = re.sub(r"cgroup v[12] (\w+\.[\w.]+)", r"`\1`", by)
+    by = re.sub(r"^cgroup v[12] | to [\d,-]+$", "", by)
     return {"enforced": by, "approximated": f"≈ {by}"}.get(status, "refused")
 
 
