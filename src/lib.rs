@@ -41,6 +41,7 @@ mod seccomp;
 mod spec;
 mod supervisor;
 mod units;
+mod update;
 mod verdict;
 #[allow(dead_code)] // each side uses its half
 mod wire;
@@ -54,6 +55,7 @@ pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};
+pub use update::Update;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

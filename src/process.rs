@@ -11,6 +11,7 @@ use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
 use crate::supervisor::{self, Channel, Host, Key, Received};
+use crate::update::changeable;
 use crate::verdict::Judged;
 use crate::wire::*;
 use nix::errno::Errno;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 mod collected;
 mod control;
+mod update;
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///
@@ -33,6 +35,8 @@ pub struct Process {
     state: Mutex<State>,
     epoll: OnceLock<Epoll>,
     host: Arc<Host>,
+    /// Those that can be changed, as they are now. Held while they are.
+    limits: Mutex<Spec>,
 }
 
 struct State {
@@ -113,7 +117,7 @@ pub(crate) struct Live<'a> {
     pub host: &'a Arc<Host>,
 }
 
-/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for.
+/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
 pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
     let lease = lease(spec)?;
     let leased = lease.as_ref().map(|lease| Spec {
@@ -133,7 +137,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         None => supervisor::start(&Key::of(spec), &fds, |host| {
             limits::check(spec)?;
             enforcement::check(spec, host)?;
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
+            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, Some(handle))?;
             plan.head.flags |= flags;
             Ok(plan)
         })?,
@@ -141,7 +145,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             live.channel.check_owner()?;
             limits::check(spec)?;
             enforcement::check(spec, live.host)?;
-            let mut plan = Plan::program(spec, &live.host.cgroup)?;
+            let mut plan = Plan::program(spec, &live.host.cgroup, handle)?;
             plan.head.flags |= flags;
             let (channel, theirs) = Channel::new()?;
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
@@ -185,6 +189,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         state: Mutex::new(state),
         epoll: OnceLock::new(),
         host,
+        limits: Mutex::new(changeable(spec)),
     })
 }
 

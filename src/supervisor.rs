@@ -406,11 +406,10 @@ impl Channel {
     }
 
     /// Asks for something, and waits until it is done: the answer; `None` if the run is over.
-    pub fn ask(&self, kind: u32) -> Result<Option<Received>, Error> {
+    pub fn ask(&self, message: &[u8]) -> Result<Option<Received>, Error> {
         self.check_owner()?;
         let (answer, theirs) = Channel::new()?;
-        let message = Message { kind, arg: 0 };
-        match send(self.fd(), bytes_of(&message), &[], &[theirs.as_raw_fd()]) {
+        match send(self.fd(), message, &[], &[theirs.as_raw_fd()]) {
             Err(e) if is_gone(&e) => return Ok(None),
             Err(e) => return Err(Error::system("sending to the supervisor", e)),
             Ok(()) => drop(theirs),

@@ -29,7 +29,7 @@ from stockade._errors import (
     SupervisorError,
     UnsupportedError,
 )
-from stockade._options import Options
+from stockade._options import Limits, Options
 from stockade._outcome import Enforcement, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
@@ -45,6 +45,7 @@ __all__ = [
     "Error",
     "InternalError",
     "InvalidArgumentError",
+    "Limits",
     "Options",
     "Outcome",
     "OutputFile",

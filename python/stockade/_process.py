@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from stockade import _stockade
+    from stockade._options import Limits
     from stockade._text import Codec
 
 
@@ -184,6 +185,38 @@ class Process(Generic[AnyStr]):
         """Let a paused program go on. Does nothing if it has ended or is not paused."""
         if self.poll() is None:
             self._native.resume()
+
+    def update(self, **limits: Unpack[Limits]) -> None:
+        """Change limits of the running program, up or down. Does nothing if it has ended.
+
+        A limit that is not named stays as it is; one that is replaces that of the specification, with the same
+        meaning and range, and None takes it away, as if it had never been given. The outcome's verdict and
+        enforcement go by the limits at the end.
+
+        A limit below what is used already has its effect at once: `cpu_time` and `wall_time`, which count from the
+        start as ever, end the program; `memory` has the kernel take back what it can, and ends the program if that
+        is not enough; `output` ends it unless what is over is discarded; of `pids` no more can be added. The clocks of a
+        paused program go on with `resume`.
+
+        Args:
+            **limits: cpu_time, wall_time (or timeout), memory, swap, pids, cpus, cpu_weight, output.
+
+        Raises:
+            InvalidArgumentError: a value is out of range, or the option can only be given at the start.
+            UnsupportedError: nothing on this host holds the limit, unless enforce is "best-effort". So it is with
+                `cpus` and `cpu_weight` if the program was started without either, and with `pids` where no cgroup
+                holds it.
+
+        After an error nothing is changed.
+
+        >>> import stockade
+        >>> with stockade.popen(["sleep", "0.1"], memory="64m", wall_time=5) as process:
+        ...     process.update(memory="128m", wall_time=None)
+        >>> process.outcome.verdict
+        <Verdict.OK: 0>
+        """
+        if self.poll() is None:
+            self._native.update(**limits)
 
     def fileno(self) -> int:
         """The descriptor that is readable whenever `poll` has something to do, for event loops."""

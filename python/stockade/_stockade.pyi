@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, final
 
 from typing_extensions import Self, Unpack
 
-from stockade._options import Options, OsBytes
+from stockade._options import Limits, Options, OsBytes
 
 _Fields: TypeAlias = dict[str, Any]
 
@@ -139,6 +139,7 @@ class Process:
     def stats(self) -> _Fields | None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def update(self, **limits: Unpack[Limits]) -> None: ...
 
 @final
 class Sandbox:

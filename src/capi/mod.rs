@@ -17,3 +17,4 @@ mod stats;
 mod stockade;
 #[cfg(test)]
 mod tests;
+mod update;

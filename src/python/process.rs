@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::process;
 use crate::python::error::guard;
+use crate::python::options;
 use crate::python::outcome;
 use crate::python::spec::Spec;
 use crate::units;
@@ -113,6 +114,15 @@ impl Process {
     /// Stops the program and everything it started; returns when none of them runs.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
         guard(|| Ok(py.detach(|| self.inner().pause())?))
+    }
+
+    /// Changes the limits that are named.
+    #[pyo3(signature = (**limits))]
+    fn update(&self, py: Python<'_>, limits: Option<Bound<'_, PyDict>>) -> PyResult<()> {
+        guard(|| {
+            let update = options::update(limits)?;
+            Ok(py.detach(|| self.inner().update(&update))?)
+        })
     }
 
     /// Lets a paused program go on.

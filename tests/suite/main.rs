@@ -22,5 +22,6 @@ mod stuck;
 mod support;
 mod threads;
 mod truth;
+mod update;
 mod verdicts;
 mod volumes;
