@@ -125,8 +125,10 @@ impl Process {
             clocks: limits::clocks(new, cgroup, &cgroup.layout(new)),
         };
         let done = self.ask(bytes_of(&order), WHAT);
-        done.map_err(Unchanged::Failed)?
-            .map(drop)
-            .ok_or(Unchanged::Ended)
+        match done.map_err(Unchanged::Failed)? {
+            // What was written was in force at the end, and may have brought it about.
+            None if changes.is_empty() => Err(Unchanged::Ended),
+            _ => Ok(()),
+        }
     }
 }
