@@ -105,14 +105,7 @@ impl Cgroup {
             if !change.required {
                 continue;
             }
-            // Back in reverse, as the order of the values matters there too.
-            let mut left = Vec::new();
-            for done in changes[..at].iter().rev() {
-                let back = done.from.as_ref().map(|from| self.put(name, done, from));
-                if done.required && back != Some(Ok(())) && back != Some(Err(Errno::ENOENT)) {
-                    left.push(format!("{} is left at {}", done.file, done.to));
-                }
-            }
+            let left = self.unchange(name, &changes[..at]);
             return Err(match errno {
                 Errno::ENOENT | Errno::ENODEV => Unchanged::Ended,
                 Errno::EBUSY if self.holds_memory(&change.file) => Unchanged::MemoryInUse,
@@ -131,6 +124,19 @@ impl Cgroup {
             });
         }
         Ok(())
+    }
+
+    /// Takes back `changes`; what is left of them, in words.
+    pub fn unchange(&self, name: u64, changes: &[Change]) -> Vec<String> {
+        let mut left = Vec::new();
+        // In reverse, as the order of the values matters there too.
+        for done in changes.iter().rev() {
+            let back = done.from.as_ref().map(|from| self.put(name, done, from));
+            if done.required && back != Some(Ok(())) && back != Some(Err(Errno::ENOENT)) {
+                left.push(format!("{} is left at {}", done.file, done.to));
+            }
+        }
+        left
     }
 
     fn holds_memory(&self, file: &str) -> bool {

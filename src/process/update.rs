@@ -109,6 +109,7 @@ impl Process {
     fn put_in_force(&self, old: &Spec, new: &Spec) -> Result<(), Unchanged> {
         let cgroup = &self.host.cgroup;
         let changes = cgroup.changes(old, new);
+        let mut group = 0;
         if !changes.is_empty() {
             let question = Message {
                 kind: GROUP,
@@ -116,15 +117,18 @@ impl Process {
             };
             let answer = self.ask(bytes_of(&question), WHAT);
             let answer = answer.map_err(Unchanged::Failed)?;
-            let group = answer.and_then(|bytes| read_of::<wire::Group>(&bytes));
-            cgroup.change(group.ok_or(Unchanged::Ended)?.name, &changes)?;
+            let answer = answer.and_then(|bytes| read_of::<wire::Group>(&bytes));
+            group = answer.ok_or(Unchanged::Ended)?.name;
+            cgroup.change(group, &changes)?;
         }
         let order = wire::Update {
             kind: UPDATE,
             pad: 0,
             clocks: limits::clocks(new, cgroup, &cgroup.layout(new)),
         };
-        let done = self.ask(bytes_of(&order), WHAT);
+        let done = self.ask(bytes_of(&order), WHAT).inspect_err(|_| {
+            cgroup.unchange(group, &changes);
+        });
         match done.map_err(Unchanged::Failed)? {
             // What was written was in force at the end, and may have brought it about.
             None if changes.is_empty() => Err(Unchanged::Ended),
