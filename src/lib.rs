@@ -50,7 +50,7 @@ pub use bytes::Bytes;
 pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};
-pub use process::Process;
+pub use process::{Notification, Process};
 pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};

@@ -17,14 +17,18 @@ use crate::wire::*;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 mod collected;
 mod control;
+mod notifications;
 mod update;
+
+pub use notifications::Notification;
+use notifications::Waiting;
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///
@@ -37,6 +41,8 @@ pub struct Process {
     host: Arc<Host>,
     /// Those that can be changed, as they are now. Held while they are.
     limits: Mutex<Spec>,
+    /// Readable while there are notifications that nobody has taken; made with the first threshold.
+    waiting: OnceLock<Waiting>,
 }
 
 struct State {
@@ -54,6 +60,7 @@ struct State {
     told_overflow: bool,
     pipes: [Option<OwnedFd>; 3],
     ended: Option<Result<Outcome, Failed>>,
+    notifications: VecDeque<Notification>,
     /// Processors of its own, until it has ended.
     lease: Option<Lease>,
 }
@@ -182,6 +189,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         told_overflow: false,
         pipes,
         ended: None,
+        notifications: VecDeque::new(),
         lease,
     };
     Ok(Process {
@@ -190,6 +198,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         epoll: OnceLock::new(),
         host,
         limits: Mutex::new(changeable(spec)),
+        waiting: OnceLock::new(),
     })
 }
 
@@ -335,12 +344,22 @@ impl Process {
 
     /// Waits until there is something to do; whether a signal to the host cut that short.
     pub(crate) fn block(&self, timeout: Option<Duration>) -> bool {
+        self.block_with(timeout, None)
+    }
+
+    /// The same, or until `also` is readable.
+    pub(crate) fn block_with(
+        &self,
+        timeout: Option<Duration>,
+        also: Option<BorrowedFd<'_>>,
+    ) -> bool {
         let timeout = timeout.map_or(PollTimeout::NONE, |t| {
             PollTimeout::try_from(t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32)
                 .unwrap_or(PollTimeout::MAX)
         });
         let streams: Vec<_> = self.lock().streams.open_fds();
         let mut fds = vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        fds.extend(also.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for fd in &streams {
             // SAFETY: a stream is closed only at its end, under poll() of this process; a number that is closed or used
             // again meanwhile makes this wait end early at worst, after which everything is looked at anew.
@@ -415,6 +434,11 @@ impl Process {
                     self.sandbox_error(state, &error.to_string());
                 } else {
                     self.fail(state, &error);
+                }
+            }
+            NOTIFY => {
+                if let Some(threshold) = read_of::<Threshold>(&received.bytes) {
+                    self.notified(state, &threshold);
                 }
             }
             EXIT => {

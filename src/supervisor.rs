@@ -398,8 +398,13 @@ impl Channel {
 
     /// Sends a short message; an end that is gone is no error, as its end will be seen when receiving.
     pub fn tell(&self, kind: u32, arg: u32) -> Result<(), Error> {
+        self.say(bytes_of(&Message { kind, arg }))
+    }
+
+    /// The same with any message.
+    pub fn say(&self, message: &[u8]) -> Result<(), Error> {
         self.check_owner()?;
-        match send(self.fd(), bytes_of(&Message { kind, arg }), &[], &[]) {
+        match send(self.fd(), message, &[], &[]) {
             Err(e) if !is_gone(&e) => Err(Error::system("sending to the supervisor", e)),
             _ => Ok(()),
         }

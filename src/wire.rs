@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0016;
+pub const VERSION: u32 = 0x5354_0017;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -31,6 +31,8 @@ pub const STATS: u32 = 8;
 pub const GROUP: u32 = 9;
 /// On a run's channel, an [`Update`], with a socket over which [`ANSWER`] comes: other clocks in place of those it has.
 pub const UPDATE: u32 = 16;
+/// On a run's channel, a [`Threshold`]: tell once, by the same from the supervisor to the host, when so much is used.
+pub const NOTIFY: u32 = 17;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -172,6 +174,23 @@ pub struct Update {
     pub kind: u32,
     pub pad: u32,
     pub clocks: Clocks,
+}
+
+/// What a [`Threshold`] is of: nanoseconds of CPU time until now, bytes of memory now.
+pub const OF_CPU_TIME: u32 = 0;
+pub const OF_MEMORY: u32 = 1;
+pub const THRESHOLDS: usize = 2;
+
+/// [`NOTIFY`]. One of each kind at a time.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Threshold {
+    pub kind: u32,
+    pub of: u32,
+    /// 0 for none any more.
+    pub at: u64,
+    /// How much was used when that was seen.
+    pub used: u64,
 }
 
 /// Answer to [`GROUP`].

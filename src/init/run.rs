@@ -1,6 +1,7 @@
 //! One run of a program, as the supervisor sees it: its clocks and why it was ended.
 
 use crate::groups::{Groups, Read, Reads};
+use crate::mem::bytes_of;
 use crate::plan::Text;
 use crate::sample::{Seen, open_proc, reaped, sample};
 use crate::sys::*;
@@ -55,6 +56,8 @@ pub struct Run {
     pub seen: Seen,
     /// Memory in use at the last look.
     memory: u64,
+    /// What the host is to be told of, once; 0 for nothing.
+    thresholds: [u64; THRESHOLDS],
     cpus: u64,
     /// CPU time of what its sandbox's init had reaped before, which is other programs'.
     cpu_before: u64,
@@ -121,6 +124,7 @@ impl Run {
             disk: -1,
             seen: Seen::NOTHING,
             memory: 0,
+            thresholds: [0; THRESHOLDS],
             cpus: u64::from(cpus.max(1)),
             cpu_before: 0,
             over: false,
@@ -202,6 +206,7 @@ impl Run {
         }
         if now >= self.next_look {
             self.look();
+            self.notify();
             if self.clocks.cpu_time > 0 && self.seen.cpu >= self.clocks.cpu_time {
                 return Due::Kill(REASON_CPU);
             }
@@ -257,6 +262,35 @@ impl Run {
                 .saturating_add(self.paused_for),
         };
         self.next_look = now;
+    }
+
+    /// The host is to be told of another threshold than before. Looks at once, since it may be passed already.
+    pub fn threshold(&mut self, threshold: &Threshold, now: u64) {
+        if let Some(at) = self.thresholds.get_mut(threshold.of as usize) {
+            *at = threshold.at;
+        }
+        if self.started_at > 0 && !self.over && self.reason == REASON_NONE {
+            self.next_look = now;
+        }
+    }
+
+    /// Tells the host of the thresholds that are passed, each once. If it has no room for that now it is told later.
+    fn notify(&mut self) {
+        let used = [self.seen.cpu, self.memory];
+        for (of, (at, used)) in self.thresholds.iter_mut().zip(used).enumerate() {
+            if *at == 0 || used < *at {
+                continue;
+            }
+            let message = Threshold {
+                kind: NOTIFY,
+                of: of as u32,
+                at: *at,
+                used,
+            };
+            if send(self.channel, bytes_of(&message), &[], &[], false) != Err(EAGAIN) {
+                *at = 0;
+            }
+        }
     }
 
     pub fn is_paused(&self) -> bool {
@@ -344,7 +378,10 @@ impl Run {
         self.seen.pids = self.seen.pids.max(sum.pids);
         let disk = self.disk_used();
         let memory = sum.anon + sum.shmem + disk;
-        if self.clocks.memory > 0 && memory > self.clocks.memory {
+        let [_, threshold] = self.thresholds;
+        if (self.clocks.memory > 0 && memory > self.clocks.memory)
+            || (threshold > 0 && memory >= threshold)
+        {
             // Shared pages were counted more than once: look closely before judging.
             sum = sample(self.proc, true);
         }
@@ -412,6 +449,14 @@ impl Run {
         }
         if self.clocks.memory > 0 {
             let room = self.clocks.memory.saturating_sub(self.memory);
+            wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
+        }
+        let [cpu, memory] = self.thresholds;
+        if cpu > 0 {
+            wait = wait.min(cpu.saturating_sub(self.seen.cpu) / self.cpus);
+        }
+        if memory > 0 {
+            let room = memory.saturating_sub(self.memory);
             wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
         }
         let age = now - self.started_at.min(now);

@@ -131,6 +131,13 @@ impl Supervisor {
                             close(*answer);
                         }
                     }
+                    Some(Message { kind: NOTIFY, .. }) => {
+                        if let (Some(run), Some(threshold)) =
+                            (self.runs[which].as_mut(), read_of(&buffer[..n]))
+                        {
+                            run.threshold(&threshold, now());
+                        }
+                    }
                     Some(Message { kind: UPDATE, .. }) => {
                         if let (Some(answer), Some(update)) =
                             (passed.next(), read_of::<Update>(&buffer[..n]))
