@@ -147,6 +147,15 @@
 // In place of a limit, in an update: none, as if the specification had none.
 #define STOCKADE_UNLIMITED UINT64_MAX
 
+// None came in that time, or the program has ended and all are taken.
+#define STOCKADE_NOTIFICATION_NONE 0
+
+// Of CPU time: nanoseconds.
+#define STOCKADE_NOTIFICATION_CPU_TIME 1
+
+// Of memory: bytes.
+#define STOCKADE_NOTIFICATION_MEMORY 2
+
 // Exited with status 0 within every limit.
 #define STOCKADE_VERDICT_OK 0
 
@@ -683,6 +692,26 @@ int stockade_process_update(const stockade_process *process, const stockade_upda
 
 // Frees the update.
 void stockade_update_free(stockade_update *update);
+
+// Has the caller told once when the program and everything it started have used so much CPU time: nanoseconds, more
+// than 0, in place of the threshold before; STOCKADE_UNLIMITED to be told no more. A threshold that is passed already
+// is told at once. No error if the program has ended.
+int stockade_process_notify_cpu_time(const stockade_process *process, uint64_t nanoseconds, stockade_error **error);
+
+// The same when so many bytes of memory are in use. That is looked at every 20 ms at least, so use that is shorter may
+// pass unseen.
+int stockade_process_notify_memory(const stockade_process *process, uint64_t bytes, stockade_error **error);
+
+// Takes the next notification, in the order in which they came; waits for it at most that long, and without end if
+// that is UINT64_MAX. notification receives its STOCKADE_NOTIFICATION_ number; threshold what was asked for and used
+// what was used when that was seen, both nanoseconds or bytes, both may be NULL. None is lost if it is taken late. One
+// that comes makes the descriptor of stockade_process_fd readable until this or stockade_process_poll has looked.
+int stockade_process_next_notification(const stockade_process *process,
+                                       uint64_t nanoseconds,
+                                       int *notification,
+                                       uint64_t *threshold,
+                                       uint64_t *used,
+                                       stockade_error **error);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

@@ -30,7 +30,7 @@ from stockade._errors import (
     UnsupportedError,
 )
 from stockade._options import Limits, Options
-from stockade._outcome import Enforcement, Outcome, OutputFile, Stats, Usage, Verdict
+from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
 from stockade._sandbox import Sandbox
@@ -46,6 +46,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "Limits",
+    "Notification",
     "Options",
     "Outcome",
     "OutputFile",

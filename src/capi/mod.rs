@@ -9,6 +9,7 @@
 mod doctor;
 mod error;
 mod ffi;
+mod notification;
 mod outcome;
 mod process;
 mod sandbox;

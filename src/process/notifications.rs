@@ -98,7 +98,8 @@ impl Process {
                 return Ok(Some(notification));
             }
             if self.poll()?.is_some() {
-                return Ok(None);
+                // The last may have come with the end.
+                return self.take_notification();
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {

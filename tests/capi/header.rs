@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "stockade",
     "doctor",
     "error",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 15] = [
     "process",
     "stats",
     "update",
+    "notification",
     "outcome",
     "outcome/output",
     "outcome/usage",

@@ -303,9 +303,37 @@ static void updates(void)
     stockade_process_free(process);
 }
 
+/* The caller is told when so much is used, once. */
+static void notifications(void)
+{
+    stockade_process *process = spawn(shell("while :; do :; done"));
+    stockade_outcome *outcome;
+    uint64_t threshold = 1, used = 1;
+    int told = -1;
+    FAILS(stockade_process_notify_memory(process, 0, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "more than 0");
+    WORKS(stockade_process_next_notification(process, 0, &told, &threshold, &used, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_NONE && threshold == 0 && used == 0);
+    WORKS(stockade_process_notify_cpu_time(process, 100u * 1000 * 1000, &failed));
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, &threshold, &used, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_CPU_TIME && threshold == 100u * 1000 * 1000 && used >= threshold);
+    WORKS(stockade_process_notify_memory(process, 1, &failed));
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, NULL, NULL, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_MEMORY);
+    WORKS(stockade_process_notify_memory(process, STOCKADE_UNLIMITED, &failed));
+    WORKS(stockade_process_kill(process, &failed));
+    outcome = wait_for(process);
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, NULL, NULL, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_NONE);
+    FAILS(stockade_process_next_notification(NULL, 0, &told, NULL, NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT,
+          "`process` is NULL");
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
 int main(void)
 {
     event_loop();
+    notifications();
     updates();
     pauses();
     pipe_of_the_callers();
