@@ -240,8 +240,8 @@ class Process(Generic[AnyStr]):
 
         A limit below what is used already has its effect at once: `cpu_time` and `wall_time`, which count from the
         start as ever, end the program; `memory` has the kernel take back what it can, and ends the program if that
-        is not enough; `output` ends it unless what is over is discarded; of `pids` no more can be added. The clocks of a
-        paused program go on with `resume`.
+        is not enough; `output` ends it unless what is over is discarded; of `pids` no more can be added. The clocks of
+        a paused program go on with `resume`.
 
         Args:
             **limits: cpu_time, wall_time (or timeout), memory, swap, pids, cpus, cpu_weight, output.

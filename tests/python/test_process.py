@@ -277,6 +277,7 @@ def test_update() -> None:
     process.update(memory=1)
     with stockade.popen(["sleep", "60"]) as process:
         process.update(wall_time="100ms")
+    assert process.outcome is not None
     assert process.outcome.verdict is Verdict.WALL_TIME_LIMIT
 
 
