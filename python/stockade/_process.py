@@ -161,15 +161,15 @@ class Process(Generic[AnyStr]):
         return None if fields is None else Stats(**fields)
 
     def stats_every(self, interval: float) -> StatsEvery:
-        """`stats` now and then after every `interval` seconds, until the program has ended: for `for` and `async for`."""
+        """`stats` now and then after every `interval` seconds, until it has ended: for `for` and `async for`."""
         return StatsEvery(self, interval)
 
     def notify_cpu_time(self, threshold: Seconds | None) -> None:
         """Have a `Notification` come once when the program and everything it started have used so much CPU time.
 
-        It comes as soon as that is seen, which is looked for when it could be at the earliest; at once if so much is used
-        already. A threshold that is set takes the place of the one before, None of any. Does nothing if the program has
-        ended.
+        It comes as soon as that is seen, which is looked for when it could be at the earliest; at once if so much is
+        used already. A threshold that is set takes the place of the one before, None of any. Does nothing if the
+        program has ended.
 
         Args:
             threshold: seconds, or a str such as "500ms"; more than 0.
