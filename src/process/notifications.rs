@@ -5,9 +5,8 @@ use crate::error::Error;
 use crate::launch::above_stdio;
 use crate::plan::bytes_of;
 use crate::wire::{NOTIFY, OF_CPU_TIME, OF_MEMORY, Threshold};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A running program has used as much as was to be told: see [`Process::next_notification`].
@@ -33,8 +32,10 @@ pub enum Notification {
 pub(super) struct Waiting {
     /// Readable while there are some that nobody has taken.
     event: OwnedFd,
-    /// Readable then, and whenever there is something to hear from the supervisor.
-    any: Epoll,
+    /// Readable then, and whenever there is something to hear from the supervisor: for event loops in which other tasks
+    /// may hear it first.
+    #[cfg(feature = "python")]
+    any: nix::sys::epoll::Epoll,
 }
 
 impl Process {
@@ -134,7 +135,7 @@ impl Process {
 
     /// A descriptor that is readable when there may be one, whoever else has looked.
     #[cfg(feature = "python")]
-    pub(crate) fn notification_fd(&self) -> Result<BorrowedFd<'_>, Error> {
+    pub(crate) fn notification_fd(&self) -> Result<std::os::fd::BorrowedFd<'_>, Error> {
         Ok(self.waiting()?.any.0.as_fd())
     }
 
@@ -177,14 +178,22 @@ impl Process {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_flags(flags).map_err(|e| failed(e.into()))?;
         let event = above_stdio(OwnedFd::from(event)).map_err(failed)?;
-        let any = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| failed(e.into()))?;
-        let any = Epoll(above_stdio(any.0).map_err(failed)?);
-        for fd in [event.as_fd(), self.pollable()?] {
-            any.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
-                .map_err(|e| failed(e.into()))?;
-        }
+        let waiting = Waiting {
+            #[cfg(feature = "python")]
+            any: {
+                use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+                let any = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
+                let any = Epoll(above_stdio(any.map_err(|e| failed(e.into()))?.0).map_err(failed)?);
+                for fd in [event.as_fd(), self.pollable()?] {
+                    any.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+                        .map_err(|e| failed(e.into()))?;
+                }
+                any
+            },
+            event,
+        };
         // Another thread may have been first: then these go.
-        let _ = self.waiting.set(Waiting { event, any });
+        let _ = self.waiting.set(waiting);
         Ok(self.waiting.get().expect("set above"))
     }
 }
