@@ -32,7 +32,7 @@ impl Sandbox {
     pub fn start(spec: &Spec) -> Result<Self, Error> {
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
-            Plan::sandbox(spec, &host.ids, &host.cgroup, false)
+            Plan::sandbox(spec, &host.ids, &host.cgroup, None)
         })?;
         let answer = channel
             .receive(true)?

@@ -9,6 +9,7 @@
 mod doctor;
 mod error;
 mod ffi;
+mod notification;
 mod outcome;
 mod process;
 mod sandbox;
@@ -17,3 +18,4 @@ mod stats;
 mod stockade;
 #[cfg(test)]
 mod tests;
+mod update;

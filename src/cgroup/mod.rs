@@ -13,6 +13,7 @@ mod sweep;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod update;
 mod v1;
 mod v2;
 
@@ -27,9 +28,11 @@ use std::time::Duration;
 
 use io::IoWeight;
 pub(crate) use io::device;
+pub(crate) use layout::Layout;
 use layout::Read;
 #[cfg(test)]
-use layout::{Layout, Write};
+use layout::Write;
+pub(crate) use update::Unchanged;
 
 /// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
 const LOOK_MAX: Duration = Duration::from_millis(20);
