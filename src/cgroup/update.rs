@@ -199,6 +199,7 @@ mod tests {
             bases: vec![base],
             reads: Vec::new(),
             swap: Some(swap),
+            scope: false,
             io_weight: None,
             cpuset: None,
             why_not: None,
