@@ -200,6 +200,7 @@ mod tests {
             reads: Vec::new(),
             swap: Some(swap),
             io_weight: None,
+            scope: false,
             cpuset: None,
             why_not: None,
         };

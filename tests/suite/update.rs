@@ -75,7 +75,7 @@ fn cpu_time_up_down_and_lifted() {
 /// A limit that no single process could have had raised: RLIMIT_CPU would end it 2 seconds after the old one.
 #[test]
 fn cpu_time_is_raised_beyond_what_a_resource_limit_of_the_start_would_allow() {
-    let spec = waiting(&[GUEST, "spin", "3.5"]).cpu_time(Duration::from_secs(1));
+    let spec = waiting(&[GUEST, "spin", "3.5"]).cpu_time(ms(1000));
     let outcome = change(&spec, Update::new().cpu_time(Some(Duration::from_secs(25))));
     assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
 }
