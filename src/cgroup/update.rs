@@ -201,6 +201,7 @@ mod tests {
             swap: Some(swap),
             scope: false,
             io_weight: None,
+            scope: false,
             cpuset: None,
             why_not: None,
         };
