@@ -167,8 +167,10 @@ impl Cgroup {
             Err(Errno::ENOENT) => return Err(Errno::EOPNOTSUPP),
             file => file?,
         };
+        // An empty list of processors is a line all the same.
+        let text = if value.is_empty() { "\n" } else { value };
         std::fs::File::from(file)
-            .write_all(value.as_bytes())
+            .write_all(text.as_bytes())
             .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
     }
 }
@@ -201,7 +203,6 @@ mod tests {
             swap: Some(swap),
             scope: false,
             io_weight: None,
-            scope: false,
             cpuset: None,
             why_not: None,
         };

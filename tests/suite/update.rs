@@ -1,6 +1,8 @@
 //! Limits of a running program are raised, lowered and lifted, and those that it has at the end decide.
 
-use crate::support::{enforced, guest_spec, no_pids_limit, promise, skip, slowness, start_clock};
+use crate::support::{
+    enforced, fields, guest_spec, no_pids_limit, promise, skip, slowness, start_clock,
+};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -403,4 +405,37 @@ fn changes_from_many_threads_race_with_the_end() {
         let outcome = process.wait().unwrap();
         assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
     }
+}
+
+#[test]
+fn other_processors() {
+    let said = |update: Update| {
+        let mut spec = waiting(&[GUEST, "sched"]).cpuset_cpus("0");
+        spec.stdout = None;
+        let process = spec.spawn().unwrap();
+        let changed = process.update(&update);
+        let mut input = std::fs::File::from(process.take_stdin().unwrap());
+        input.write_all(b"go\n").unwrap();
+        (changed, process.wait().unwrap())
+    };
+    let all = (0..std::thread::available_parallelism().map_or(1, usize::from))
+        .map(|cpu| cpu.to_string())
+        .collect::<Vec<_>>()
+        .join(",");
+    let (changed, outcome) = said(Update::new().cpuset_cpus(None));
+    match enforced_by_cgroup(&outcome, changed.is_ok()) {
+        true => assert_eq!(fields(&outcome)["cpus"], all, "{outcome:?}"),
+        false => assert_eq!(fields(&outcome)["cpus"], "0", "{outcome:?}"),
+    }
+    let exclusive = Update::new().cpuset_cpus(Some("exclusive".into()));
+    let (refused, _) = said(exclusive);
+    assert!(refused.is_err());
+}
+
+/// Only a cgroup can have other processors while its processes run.
+fn enforced_by_cgroup(outcome: &Outcome, changed: bool) -> bool {
+    let held = outcome.enforcement.get("cpuset_cpus");
+    let cgroup = held.is_none_or(|held| held.by.starts_with("cgroup"));
+    assert_eq!(cgroup, changed, "{held:?}");
+    cgroup
 }
