@@ -161,10 +161,14 @@ impl Cgroup {
         let flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let open = |dir: &OwnedFd, path: &str, how| openat(dir, path, flags | how, Mode::empty());
         let base = &self.dirs[usize::from(change.dir)];
-        let group = open(base, &name.to_string(), OFlag::O_DIRECTORY)?;
+        let name = name.to_string();
+        let group = open(base, &name, OFlag::O_DIRECTORY)?;
         let file = match open(&group, &change.file, OFlag::O_WRONLY) {
-            // The group is there, its file is not: this kernel has none.
-            Err(Errno::ENOENT) => return Err(Errno::EOPNOTSUPP),
+            Err(Errno::ENOENT) => {
+                // If the group is still there, its file is not: this kernel has none.
+                open(base, &name, OFlag::O_DIRECTORY)?;
+                return Err(Errno::EOPNOTSUPP);
+            }
             file => file?,
         };
         // An empty list of processors is a line all the same.
