@@ -29,6 +29,7 @@ mod mounts;
 mod once;
 mod orphan;
 mod outcome;
+mod overlay;
 mod plan;
 mod process;
 #[cfg(feature = "python")]
@@ -49,7 +50,7 @@ pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};
 pub use process::Process;
 pub use sandbox::Sandbox;
-pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};
+pub use spec::{Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};
 
 /// The examples of the README are tests.

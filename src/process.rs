@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::launch::above_stdio;
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
+use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
 use crate::supervisor::{self, Channel, Host, Key, Received};
@@ -124,7 +125,8 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         None => supervisor::start(&Key::of(spec), &fds, |host| {
             limits::check(spec)?;
             enforcement::check(spec, host)?;
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, true)?;
+            let overlay = overlay::choose(spec, host)?;
+            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), true)?;
             plan.head.flags |= flags;
             Ok(plan)
         })?,

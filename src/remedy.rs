@@ -55,6 +55,10 @@ fn op_name(code: u16) -> &'static str {
         S_MASK => "masking",
         S_READ_ONLY => "making read-only",
         S_DISK => "opening",
+        S_OVERLAY => "making the writable root at",
+        S_ROOT => "entering the root",
+        S_PROBE => "replacing a directory of the lower layer at",
+        S_SERVE => "starting",
         L_GROUP => "making a cgroup in base directory",
         L_WRITE => "writing cgroup file",
         R_RLIMIT => "setting resource limit",
@@ -126,6 +130,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
+        STEP_SERVE => "starting fuse-overlayfs",
         _ => "an unknown step",
     }
 }

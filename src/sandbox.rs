@@ -3,6 +3,7 @@
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
+use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
 use crate::spec::Spec;
@@ -31,7 +32,8 @@ impl Sandbox {
     pub fn start(spec: &Spec) -> Result<Self, Error> {
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
-            Plan::sandbox(spec, &host.ids, &host.cgroup, false)
+            let overlay = overlay::choose(spec, host)?;
+            Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), false)
         })?;
         let answer = channel
             .receive(true)?
@@ -62,7 +64,7 @@ impl Sandbox {
 
     /// Runs a program in it and waits for its end.
     ///
-    /// The sandbox's own fields (`rootfs`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
+    /// The sandbox's own fields (`rootfs`, `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
     /// `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
     /// count for this run; memory and processes of overlapping runs are counted for each alone.
     ///
@@ -102,6 +104,8 @@ impl Sandbox {
         let own = &self.spec;
         let same = [
             ("rootfs", own.rootfs == spec.rootfs),
+            ("overlay", own.overlay == spec.overlay),
+            ("read_only", own.read_only == spec.read_only),
             ("volumes", own.volumes == spec.volumes),
             ("tmpfs", own.tmpfs == spec.tmpfs),
             ("network", own.network == spec.network),

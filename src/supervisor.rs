@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::launch::{self, above_stdio, sealed_memfd};
 use crate::orphan::Orphan;
+use crate::overlay::Probes;
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
 use crate::spec::{Network, Spec};
@@ -30,6 +31,7 @@ pub(crate) struct Host {
     pub ids_text: String,
     pub keeps_groups: bool,
     pub cgroup: Cgroup,
+    pub overlay: Probes,
     lost: AtomicBool,
     /// The process that started it.
     pid: u32,
@@ -136,6 +138,11 @@ pub(crate) fn start(
             Err(e) => return Err(Error::system("sending to the supervisor", e)),
         }
     }
+}
+
+/// Sends a plan without streams to a supervisor that is there.
+pub(crate) fn send_start(host: &Host, plan: &Plan, channel: &OwnedFd) -> io::Result<()> {
+    send_plan(host.socket.as_raw_fd(), START, plan, channel, &[], false)
 }
 
 pub(crate) fn is_gone(e: &io::Error) -> bool {
@@ -251,6 +258,7 @@ impl Host {
             ids_text,
             keeps_groups,
             cgroup,
+            overlay: Probes::default(),
             lost: AtomicBool::new(false),
             pid: std::process::id(),
         })

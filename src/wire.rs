@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0015;
+pub const VERSION: u32 = 0x5354_0020;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -192,13 +192,14 @@ pub struct Op {
 }
 
 // ---- template: done by the supervisor in a mount namespace that sandboxes then copy
-/// Directory `path`, mode `a`.
+/// Directory `path`, mode `a`; owned by `b`, an [`owner`] among the supervisor's ids, or 0 for its own.
 pub const T_DIR: u16 = 1;
 /// Symbolic link: `target`, `path`.
 pub const T_LINK: u16 = 2;
 /// File `path`, then its content; mode `a`.
 pub const T_FILE: u16 = 3;
-/// Bind `source` at `path`, with `flags` [`BIND_WRITABLE`] and so on.
+/// Bind `source` at `path`, with `flags` [`BIND_WRITABLE`] and so on. `a` and `b` tell one source from another that has
+/// come to its place.
 pub const T_BIND: u16 = 4;
 /// Bind the device node `source`, which must be a character device with number `a`, at `path`.
 pub const T_DEV: u16 = 5;
@@ -220,9 +221,9 @@ pub const S_PROC: u16 = 20;
 pub const S_TMPFS: u16 = 21;
 /// Directory `path` with mode `a`, and its parents; an existing one is kept.
 pub const S_DIR: u16 = 22;
-/// Directory `path` with mode `a` in a file system that was just made.
+/// Directory `path` with mode `a` in a file system that was just made; owned by `b`, an [`owner`], or 0 for init's.
 pub const S_MKDIR: u16 = 31;
-/// Bind `source` at `path`, both inside.
+/// Bind `source` at `path`, both inside; with `flags` 1 and what is mounted below.
 pub const S_BIND: u16 = 23;
 /// Attach the next volume at `path`; flags as for [`T_BIND`].
 pub const S_VOLUME: u16 = 24;
@@ -236,6 +237,38 @@ pub const S_MASK: u16 = 27;
 pub const S_READ_ONLY: u16 = 28;
 /// The writable file system whose use is reported: `path`.
 pub const S_DISK: u16 = 29;
+
+/// Mount a writable root at `path`, by the driver `flags`; options follow. Lower layers are the directories of
+/// [`LOWERS`], the upper one is [`UPPER`].
+pub const S_OVERLAY: u16 = 32;
+/// Make `path` the root from here on; with `flags` 1 read-only.
+pub const S_ROOT: u16 = 33;
+/// Try what an overlay at `path` must be able to: replace a directory of its lower layer, `probe`, by an empty one.
+pub const S_PROBE: u16 = 34;
+/// The program that serves a root of driver [`OVERLAY_FUSE`]: payload as of [`R_EXEC`]. Started by the supervisor.
+pub const S_SERVE: u16 = 35;
+
+/// Drivers of [`S_OVERLAY`].
+pub const OVERLAY_KERNEL: u16 = 1;
+pub const OVERLAY_FUSE: u16 = 2;
+pub const OVERLAY_COPY: u16 = 3;
+
+/// Where a sandbox with a writable root has things before [`S_ROOT`]: out of its programs' reach.
+pub const LOWERS: &str = "/lower";
+pub const UPPER: &str = "/box/upper";
+
+/// An owner in one number, for ids below 2^31.
+pub const fn owner(user: u32, group: u32) -> u64 {
+    1 << 63 | (user as u64) << 31 | group as u64
+}
+
+/// The ids in such a number; `None` for 0.
+pub const fn owner_ids(owner: u64) -> Option<(u32, u32)> {
+    match owner {
+        0 => None,
+        n => Some(((n >> 31) as u32, n as u32 & 0x7fff_ffff)),
+    }
+}
 
 // ---- volumes: opened by the supervisor in the host's mount namespace (section `setup`, code S_SOURCE, in order)
 /// Source of the next volume: `path`; flags as for [`T_BIND`].
@@ -305,6 +338,7 @@ pub const STEP_INIT_DIED: u32 = 20;
 pub const STEP_EPOLL: u32 = 21;
 pub const STEP_SESSION: u32 = 22;
 pub const STEP_INHERITED: u32 = 23;
+pub const STEP_SERVE: u32 = 24;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -15,6 +15,7 @@ mod program;
 mod run;
 mod sample;
 mod sandbox;
+mod serve;
 mod supervisor;
 mod sys;
 mod table;

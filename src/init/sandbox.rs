@@ -52,6 +52,8 @@ struct Init {
     flags: u32,
     signals: Fd,
     disk: Fd,
+    /// The ids of the sandbox's user.
+    user: (u32, u32),
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -61,6 +63,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         flags: plan.head.flags,
         signals: -1,
         disk: -1,
+        user: (plan.head.user, plan.head.group),
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {

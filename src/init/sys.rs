@@ -105,6 +105,7 @@ pub const ENFILE: i32 = 23;
 pub const EMFILE: i32 = 24;
 pub const ENOSYS: i32 = 38;
 pub const EPROTO: i32 = 71;
+pub const ENOTCONN: i32 = 107;
 pub const ETIMEDOUT: i32 = 110;
 pub const ETOOMANYREFS: i32 = 109;
 

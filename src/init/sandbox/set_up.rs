@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::attributes::restrict;
+use crate::serve;
 use crate::template::bind_attributes;
 
 type Done = core::result::Result<(), Fault>;
@@ -73,11 +74,16 @@ impl Init {
                 }
             }
             S_MKDIR => {
-                mkdirat(AT_FDCWD, text(payload)?, op.a as u32)?;
+                let path = text(payload)?;
+                mkdirat(AT_FDCWD, path, op.a as u32)?;
+                if let Some((user, group)) = owner_ids(op.b) {
+                    fchownat(AT_FDCWD, path, user, group)?;
+                }
             }
             S_BIND => {
                 let (source, target) = pair(payload)?;
-                mount(source, text(target)?, s!(""), MS_BIND, s!(""))?;
+                let below = if op.flags & 1 != 0 { MS_REC } else { 0 };
+                mount(source, text(target)?, s!(""), MS_BIND | below, s!(""))?;
             }
             S_VOLUME => {
                 let path = text(payload)?.bytes();
@@ -109,10 +115,45 @@ impl Init {
                 mount(path, path, s!(""), flags, s!(""))?;
             }
             S_DISK => self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?,
-            S_SOURCE => {}
+            S_OVERLAY => {
+                let (target, options) = pair(payload)?;
+                self.overlay(op.flags, target, text(options)?)?;
+            }
+            S_ROOT => {
+                let path = text(payload)?;
+                if op.flags & 1 != 0 {
+                    restrict(path.bytes(), MOUNT_ATTR_RDONLY, false)?;
+                }
+                chdir(path)?;
+                chroot(s!("."))?;
+            }
+            S_PROBE => {
+                let path = text(payload)?;
+                unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
+                mkdirat(AT_FDCWD, path, 0o700)?;
+            }
+            S_SOURCE | S_SERVE => {}
             _ => return Err(EPROTO),
         }
         Ok(())
+    }
+}
+
+impl Init {
+    fn overlay(&mut self, driver: u16, target: Str, options: Str) -> Result<()> {
+        match driver {
+            OVERLAY_KERNEL => {
+                // Lower layers are named from there.
+                chdir(s!("/lower"))?;
+                let flags = MS_NOSUID | MS_NODEV;
+                let kind = s!("overlay");
+                mount(kind, target, kind, flags, options)?;
+                chdir(s!("/"))?;
+                Ok(())
+            }
+            OVERLAY_FUSE => serve::mount_served(target, self.user.0, self.user.1),
+            _ => Err(EPROTO),
+        }
     }
 }
 

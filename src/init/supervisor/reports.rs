@@ -182,6 +182,7 @@ impl Supervisor {
             return;
         };
         let _ = reap(sandbox.pidfd);
+        sandbox.reap_server();
         epoll_remove(self.epoll, sandbox.pidfd);
         close(sandbox.pidfd);
         if sandbox.channel >= 0 {

@@ -34,7 +34,7 @@ impl Supervisor {
                     }
                 }
                 // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
-                let _ = pidfd_kill(sandbox.pidfd);
+                sandbox.kill();
                 epoll_remove(self.epoll, sandbox.channel);
             }
         }

@@ -57,6 +57,19 @@ pub fn fchmod(fd: Fd, mode: u32) -> Result {
     syscall!(nr::FCHMOD, fd, mode)
 }
 
+/// Changes the owner, of a link itself.
+pub fn fchownat(dir: Fd, path: Str, user: u32, group: u32) -> Result {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    syscall!(
+        nr::FCHOWNAT,
+        dir,
+        path.ptr(),
+        user,
+        group,
+        AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH
+    )
+}
+
 pub fn symlinkat(target: Str, dir: Fd, path: Str) -> Result {
     syscall!(nr::SYMLINKAT, target.ptr(), dir, path.ptr())
 }
