@@ -52,6 +52,8 @@ struct Init {
     flags: u32,
     signals: Fd,
     disk: Fd,
+    /// What is read to serve its root, where that is served.
+    device: Result<Fd>,
     /// The ids of the sandbox's user.
     user: (u32, u32),
     programs: [Option<Program>; PROGRAMS_MAX],
@@ -63,6 +65,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         flags: plan.head.flags,
         signals: -1,
         disk: -1,
+        device: Err(ENODEV),
         user: (plan.head.user, plan.head.group),
         programs: [const { None }; PROGRAMS_MAX],
     };

@@ -90,9 +90,17 @@ fn prepare(socket: Fd, (user, group): (u32, u32)) -> Result<()> {
     Ok(())
 }
 
-/// By init: mounts what will be served at `target`, and has it served.
-pub fn mount_served(target: Str, user: u32, group: u32) -> Result<()> {
-    let device = openat(AT_FDCWD, s!("/fuse"), O_RDWR, 0)?;
+/// By init, before it takes its ids, since the host's root may open what those may not: the device, if `plan` wants it.
+pub fn open_device(plan: &Plan) -> Result<Fd> {
+    match step_of(plan) {
+        Some(_) => openat(AT_FDCWD, s!("/fuse"), O_RDWR, 0),
+        None => Err(ENODEV),
+    }
+}
+
+/// By init: mounts what will be served at `target`, and has it served. Takes the device: only the program must hold it,
+/// so that its end is the end of waiting for it.
+pub fn mount_served(device: Fd, target: Str, (user, group): (u32, u32)) -> Result<()> {
     let options = Text::<120>::new()
         .add(b"fd=")
         .number(device as u64)
@@ -101,27 +109,21 @@ pub fn mount_served(target: Str, user: u32, group: u32) -> Result<()> {
         .add(b",group_id=")
         .number(u64::from(group));
     let flags = MS_NOSUID | MS_NODEV;
-    let kind = s!("fuse");
-    let told = mount(s!("fuse-overlayfs"), target, kind, flags, options.text()).and_then(|_| {
-        let users = openat(AT_FDCWD, s!("/proc/self/ns/user"), O_RDONLY, 0)?;
-        let mounts = openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0)?;
-        let message = Message {
-            kind: GO,
-            arg: 0,
-        };
-        let told = send(
-            SERVER,
-            bytes_of(&message),
-            &[],
-            &[device, users, mounts],
-            true,
-        );
-        close(users);
-        close(mounts);
-        told.map_err(|_| ENOTCONN) // it has ended
-    });
-    // Only it must hold the device, so that its end is the end of waiting for it.
+    let source = s!("fuse-overlayfs");
+    let told = mount(source, target, s!("fuse"), flags, options.text()).and_then(|_| tell(device));
     close(device);
     close(SERVER);
     told
+}
+
+/// Tells the program's process what to serve, and where.
+fn tell(device: Fd) -> Result<()> {
+    let users = openat(AT_FDCWD, s!("/proc/self/ns/user"), O_RDONLY, 0)?;
+    let mounts = openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0)?;
+    let go = Message { kind: GO, arg: 0 };
+    let fds = [device, users, mounts];
+    let told = send(SERVER, bytes_of(&go), &[], &fds, true);
+    close(users);
+    close(mounts);
+    told.map_err(|_| ENOTCONN) // it has ended
 }

@@ -32,6 +32,7 @@ impl Init {
             }
         }
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
+        self.device = serve::open_device(plan);
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
         let mut volume = FIRST_VOLUME;
@@ -151,7 +152,7 @@ impl Init {
                 chdir(s!("/"))?;
                 Ok(())
             }
-            OVERLAY_FUSE => serve::mount_served(target, self.user.0, self.user.1),
+            OVERLAY_FUSE => serve::mount_served(self.device?, target, self.user),
             _ => Err(EPROTO),
         }
     }
