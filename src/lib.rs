@@ -19,6 +19,7 @@ mod bytes;
 mod capi;
 mod capture;
 mod cgroup;
+mod changes;
 mod doctor;
 mod enforcement;
 mod error;
@@ -45,6 +46,7 @@ mod verdict;
 mod wire;
 
 pub use bytes::Bytes;
+pub use changes::{Change, ChangeKind};
 pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 mod lowers;
 
-pub(crate) use lowers::Lowers;
+pub(crate) use lowers::{Lowers, is_opaque, is_whiteout};
 
 /// The most lower directories: Docker's limit is 127 layers.
 pub(crate) const LOWERS_MAX: usize = 128;

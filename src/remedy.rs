@@ -130,6 +130,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
+        STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
         _ => "an unknown step",
     }

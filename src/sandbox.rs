@@ -12,6 +12,8 @@ use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod live;
+
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
 /// killed with them, or, if it has left its program's process group while other programs run, when the last of those ends.
 ///
@@ -21,6 +23,7 @@ pub struct Sandbox {
     channel: Channel,
     host: Arc<Host>,
     spec: Spec,
+    plan: Plan,
     closed: AtomicBool,
 }
 
@@ -44,6 +47,7 @@ impl Sandbox {
                 channel,
                 host,
                 spec: spec.clone(),
+                plan,
                 closed: AtomicBool::new(false),
             }),
             Some(failure) => Err(plan.explain(&failure)),
@@ -85,10 +89,7 @@ impl Sandbox {
 
     /// Starts a program; with `handle` its process id can be asked for.
     pub(crate) fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
-        self.channel.check_owner()?;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
-        }
+        self.check_open()?;
         self.check_fixed(spec)?;
         process::start(
             spec,
@@ -98,6 +99,14 @@ impl Sandbox {
                 host: &self.host,
             }),
         )
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.channel.check_owner()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
+        }
+        Ok(())
     }
 
     fn check_fixed(&self, spec: &Spec) -> Result<(), Error> {

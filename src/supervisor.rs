@@ -140,6 +140,12 @@ pub(crate) fn start(
     }
 }
 
+/// Sends a request without a plan, with the socket for its answer.
+pub(crate) fn send_message(socket: RawFd, kind: u32, answer: &OwnedFd) -> io::Result<()> {
+    let message = Message { kind, arg: 0 };
+    send(socket, bytes_of(&message), &[], &[answer.as_raw_fd()])
+}
+
 /// Sends a plan without streams to a supervisor that is there.
 pub(crate) fn send_start(host: &Host, plan: &Plan, channel: &OwnedFd) -> io::Result<()> {
     send_plan(host.socket.as_raw_fd(), START, plan, channel, &[], false)
@@ -415,16 +421,21 @@ impl Channel {
             Err(e) => return Err(Error::system("sending to the supervisor", e)),
             Ok(()) => drop(theirs),
         }
-        // A child that another thread forks meanwhile may hold the socket open, so the run's own end counts too.
+        answer.receive_or_end(self)
+    }
+
+    /// Waits for the one message of this channel, or the end of `whole`, which is what it was asked of.
+    pub fn receive_or_end(&self, whole: &Channel) -> Result<Option<Received>, Error> {
+        // A child that another thread forks meanwhile may hold the socket open, so the other's own end counts too.
         let mut ends = [
-            PollFd::new(answer.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.as_fd(), PollFlags::empty()),
+            PollFd::new(self.as_fd(), PollFlags::POLLIN),
+            PollFd::new(whole.as_fd(), PollFlags::empty()),
         ];
         while matches!(
             poll(&mut ends, PollTimeout::NONE),
             Err(nix::errno::Errno::EINTR)
         ) {}
-        answer.receive(false)
+        self.receive(false)
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

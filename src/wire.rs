@@ -43,6 +43,13 @@ pub const EXIT: u32 = 14;
 /// that the run is over.
 pub const ANSWER: u32 = 15;
 
+// ---- messages, host to init, passed on by the supervisor; on a sandbox's channel, with a socket over which ANSWER comes
+/// Begin anew: what programs run is killed, and what they have written is gone. A [`Request`] with the sandbox's plan;
+/// to init a [`Message`], with the socket to what will serve its root if `arg` is 1.
+pub const RESET: u32 = 30;
+/// A [`Message`]: the upper layer of the writable root, as a descriptor.
+pub const UPPER_LAYER: u32 = 31;
+
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
 pub const GO: u32 = 20;
@@ -255,6 +262,7 @@ pub const OVERLAY_COPY: u16 = 3;
 
 /// Where a sandbox with a writable root has things before [`S_ROOT`]: out of its programs' reach.
 pub const LOWERS: &str = "/lower";
+/// The upper layer's directory.
 pub const UPPER: &str = "/box/upper";
 
 /// An owner in one number, for ids below 2^31.
@@ -339,6 +347,7 @@ pub const STEP_EPOLL: u32 = 21;
 pub const STEP_SESSION: u32 = 22;
 pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
+pub const STEP_RESET: u32 = 25;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

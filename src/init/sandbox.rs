@@ -8,6 +8,7 @@ use crate::s;
 use crate::sys::*;
 use crate::wire::*;
 
+mod live;
 mod set_up;
 
 /// Programs at one time in one sandbox.
@@ -52,10 +53,11 @@ struct Init {
     flags: u32,
     signals: Fd,
     disk: Fd,
-    /// What is read to serve its root, where that is served.
-    device: Result<Fd>,
-    /// The ids of the sandbox's user.
-    user: (u32, u32),
+    /// The trees of the host's directories that wait to be attached.
+    volumes: [Fd; VOLUMES_MAX],
+    /// With a writable root: the root that it was made in, and its upper layer; else -1.
+    outer: Fd,
+    upper: Fd,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -65,8 +67,9 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         flags: plan.head.flags,
         signals: -1,
         disk: -1,
-        device: Err(ENODEV),
-        user: (plan.head.user, plan.head.group),
+        volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        outer: -1,
+        upper: -1,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
@@ -121,7 +124,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             more = init.reap(plan);
         }
         if ready[0].revents != 0 {
-            init.obey();
+            init.obey(plan);
         }
     }
 }
@@ -255,6 +258,12 @@ impl Init {
                 self.note(pid, status);
             }
         }
+        self.finish_ended(plan);
+        true
+    }
+
+    /// Tells of every program that has ended.
+    fn finish_ended(&mut self, plan: &Plan) {
         for slot in 0..PROGRAMS_MAX {
             if let Some(program) = self.programs[slot].take_if(|p| p.status.is_some()) {
                 let _ = kill(-program.pid, SIGKILL);
@@ -267,7 +276,6 @@ impl Init {
         if self.flags & ONE_SHOT != 0 {
             exit(0);
         }
-        true
     }
 
     fn note(&mut self, pid: i32, status: u32) {
@@ -339,7 +347,7 @@ impl Init {
     }
 
     /// Does what the supervisor says.
-    fn obey(&mut self) {
+    fn obey(&mut self, plan: &Plan) {
         let buffer = as_bytes(MESSAGE.take());
         let mut fds = [-1; FDS_MAX];
         let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else {
@@ -358,6 +366,7 @@ impl Init {
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
             KILL => self.signal_all(envelope.run, SIGKILL),
+            RESET | UPPER_LAYER => self.answer(message, &fds[..count], plan),
             PAUSE | RESUME => {
                 let stop = message.kind == PAUSE;
                 self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });

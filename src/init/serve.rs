@@ -2,7 +2,7 @@
 //! the sandbox's programs neither see nor reach it; it lives in the sandbox's user and mount namespace, and so can
 //! reach nothing but the layers. The supervisor ends it with the sandbox.
 
-use crate::mem::bytes_of;
+use crate::mem::{bytes_of, read_of};
 use crate::plan::{Plan, Text};
 use crate::program::exec_tables;
 use crate::s;
@@ -56,19 +56,32 @@ fn serve(socket: Fd, ids: (u32, u32), tables: &mut [u8]) -> i32 {
 }
 
 fn prepare(socket: Fd, (user, group): (u32, u32)) -> Result<()> {
+    const SOCKET: Fd = DEVICE + 1;
     dup_to(socket, DEVICE, true)?;
-    close_range(DEVICE + 1, u32::MAX)?;
+    dup_to(DEVICE, SOCKET, true)?;
+    close_range(SOCKET + 1, u32::MAX)?;
     let mut fds = [-1; FDS_MAX];
     let mut message = [0; size_of::<Message>()];
-    let (_, count) = receive(DEVICE, &mut message, &mut fds, true)?;
-    if count != 3 {
+    let (_, count) = receive(SOCKET, &mut message, &mut fds, true)?;
+    if count != 2 {
         return Err(EPROTO); // init is dead
     }
-    let [device, users, mounts] = [fds[0], fds[1], fds[2]];
-    setns(users, CLONE_NEWUSER)?;
-    setns(mounts, CLONE_NEWNS)?;
-    dup_to(device, DEVICE, false)?;
-    close_range(DEVICE + 1, u32::MAX)?;
+    // Still with the supervisor's user, since the host's root may open what the sandbox's may not.
+    let mounted = setns(fds[0], CLONE_NEWUSER)
+        .and_then(|_| setns(fds[1], CLONE_NEWNS))
+        .and_then(|_| openat(AT_FDCWD, s!("/fuse"), O_RDWR, 0))
+        .and_then(|device| {
+            dup_to(device, DEVICE, false)?;
+            close(device);
+            mount_device(user, group)
+        });
+    let answer = Message {
+        kind: ANSWER,
+        arg: mounted.err().unwrap_or(0) as u32,
+    };
+    send(SOCKET, bytes_of(&answer), &[], &[], true)?;
+    mounted?;
+    close_range(SOCKET, u32::MAX)?;
     // It acts for the sandbox's programs, with what init could do in its namespace but mount, trace and the like; the
     // kernel has checked their rights before it asks.
     const PR_SET_SECUREBITS: usize = 28;
@@ -90,40 +103,34 @@ fn prepare(socket: Fd, (user, group): (u32, u32)) -> Result<()> {
     Ok(())
 }
 
-/// By init, before it takes its ids, since the host's root may open what those may not: the device, if `plan` wants it.
-pub fn open_device(plan: &Plan) -> Result<Fd> {
-    match step_of(plan) {
-        Some(_) => openat(AT_FDCWD, s!("/fuse"), O_RDWR, 0),
-        None => Err(ENODEV),
-    }
-}
-
-/// By init: mounts what will be served at `target`, and has it served. Takes the device: only the program must hold it,
-/// so that its end is the end of waiting for it.
-pub fn mount_served(device: Fd, target: Str, (user, group): (u32, u32)) -> Result<()> {
+fn mount_device(user: u32, group: u32) -> Result<()> {
     let options = Text::<120>::new()
         .add(b"fd=")
-        .number(device as u64)
+        .number(DEVICE as u64)
         .add(b",rootmode=40000,allow_other,default_permissions,user_id=")
         .number(u64::from(user))
         .add(b",group_id=")
         .number(u64::from(group));
+    let (source, kind) = (s!("fuse-overlayfs"), s!("fuse"));
     let flags = MS_NOSUID | MS_NODEV;
-    let source = s!("fuse-overlayfs");
-    let told = mount(source, target, s!("fuse"), flags, options.text()).and_then(|_| tell(device));
-    close(device);
-    close(SERVER);
-    told
+    mount(source, s!("/root"), kind, flags, options.text()).map(|_| ())
 }
 
-/// Tells the program's process what to serve, and where.
-fn tell(device: Fd) -> Result<()> {
+/// By init: has the root mounted, and served from then on.
+pub fn begin() -> Result<()> {
     let users = openat(AT_FDCWD, s!("/proc/self/ns/user"), O_RDONLY, 0)?;
     let mounts = openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0)?;
     let go = Message { kind: GO, arg: 0 };
-    let fds = [device, users, mounts];
-    let told = send(SERVER, bytes_of(&go), &[], &fds, true);
+    let told = send(SERVER, bytes_of(&go), &[], &[users, mounts], true);
     close(users);
     close(mounts);
-    told.map_err(|_| ENOTCONN) // it has ended
+    let mut answer = [0; size_of::<Message>()];
+    let heard = told.and_then(|()| receive(SERVER, &mut answer, &mut [-1; FDS_MAX], true));
+    close(SERVER);
+    let (length, _) = heard.map_err(|_| ENOTCONN)?; // it has ended
+    match read_of::<Message>(&answer[..length]) {
+        Some(Message { arg: 0, .. }) => Ok(()),
+        Some(Message { arg, .. }) => Err(arg as i32),
+        None => Err(ENOTCONN),
+    }
 }

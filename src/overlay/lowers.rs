@@ -38,11 +38,11 @@ impl Lowers {
     }
 
     /// What the joined tree has at `path`, which is relative; its top for an empty one.
-    pub fn find(&self, path: &str) -> Option<Metadata> {
+    pub fn find(&self, path: impl AsRef<Path>) -> Option<Metadata> {
         let mut current = self.directories.clone();
         let mut found = current.first()?.metadata().ok();
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            (found, current) = step(&current, name.as_ref());
+        for name in path.as_ref() {
+            (found, current) = step(&current, name);
             found.as_ref()?;
         }
         found
