@@ -14,9 +14,6 @@ mod lowers;
 
 pub(crate) use lowers::{Lowers, is_opaque, is_whiteout};
 
-/// The most lower directories: Docker's limit is 127 layers.
-pub(crate) const LOWERS_MAX: usize = 128;
-
 /// What joins the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
@@ -57,10 +54,12 @@ fn lower_directories(spec: &Spec) -> Result<Option<&[String]>, Error> {
         Rootfs::Layers(layers) if layers.is_empty() => {
             Err(Error::invalid("rootfs: a list of no directories"))
         }
-        Rootfs::Layers(layers) if layers.len() > LOWERS_MAX => Err(Error::invalid(format!(
-            "rootfs: {} directories are more than {LOWERS_MAX}",
-            layers.len()
-        ))),
+        Rootfs::Layers(layers) if layers.len() > LOWERS_MAX as usize => {
+            Err(Error::invalid(format!(
+                "rootfs: {} directories are more than {LOWERS_MAX}",
+                layers.len()
+            )))
+        }
         Rootfs::Layers(layers) => Ok(Some(layers)),
         Rootfs::Directory(dir) if spec.overlay.is_some() => Ok(Some(std::slice::from_ref(dir))),
         Rootfs::Host if spec.overlay.is_some() => Err(Error::invalid(
@@ -160,7 +159,7 @@ fn try_driver(host: &Host, driver: Driver) -> Option<Result<(), String>> {
         Ok(root) => root,
         Err(e) => return Some(Err(e.to_string())),
     };
-    let plan = Plan::probe(&root);
+    let plan = Plan::probe(&root, host.host_network);
     let (channel, theirs) = match Channel::new() {
         Ok(pair) => pair,
         Err(e) => return Some(Err(e.to_string())),

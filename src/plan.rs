@@ -107,10 +107,14 @@ impl Plan {
     }
 
     /// The plan of a sandbox that is only to come up, with id 1000 inside.
-    pub fn probe(root: &mounts::Root) -> Plan {
+    pub fn probe(root: &mounts::Root, host_network: bool) -> Plan {
         let user = crate::ids::USER_DEFAULT;
+        let mut head = head(user, user);
+        if host_network {
+            head.flags |= NET_HOST;
+        }
         let sections = [root.template.bytes(), root.setup.bytes(), &[], &[]];
-        assemble(head(user, user), sections)
+        assemble(head, sections)
     }
 
     /// The plan of one more program in a live sandbox.

@@ -167,7 +167,9 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (Some(R_CWD), libc::ENOENT) => "there is no such directory inside the sandbox",
         (Some(S_VOLUME), libc::ENOENT) => "the mount point is not there and cannot be made",
         (Some(S_VOLUME), libc::ELOOP | libc::ENOTDIR) => "the path leads through a symbolic link",
-        (Some(S_OVERLAY), libc::EACCES) => "the caller may not open /dev/fuse (chmod 666 /dev/fuse, or a udev rule)",
+        (Some(S_OVERLAY), libc::EACCES) => {
+            "the caller may not open /dev/fuse (chmod 666 /dev/fuse, or a udev rule)"
+        }
         (Some(S_OVERLAY | S_BIND), libc::ENOTCONN) => {
             "fuse-overlayfs has ended: does it run on this host (`fuse-overlayfs --version`)?"
         }
@@ -185,7 +187,9 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (Some(S_OVERLAY), libc::ENOSPC) => {
             "the root file system is larger than the sandbox's `disk` or `inodes` limit"
         }
-        (Some(T_DEV), libc::ENOENT) => "there is no such device: FUSE needs /dev/fuse (modprobe fuse)",
+        (Some(T_DEV), libc::ENOENT) => {
+            "there is no such device: FUSE needs /dev/fuse (modprobe fuse)"
+        }
         (Some(S_SOURCE), libc::EACCES) => "the caller may not open it",
         (Some(L_WRITE | L_GROUP), _) => {
             "the cgroup hierarchy changed since the supervisor started, or the kernel refuses this value"

@@ -32,6 +32,8 @@ pub(crate) struct Host {
     pub keeps_groups: bool,
     pub cgroup: Cgroup,
     pub overlay: Probes,
+    /// Whether its sandboxes have the host's network.
+    pub host_network: bool,
     lost: AtomicBool,
     /// The process that started it.
     pid: u32,
@@ -265,6 +267,7 @@ impl Host {
             keeps_groups,
             cgroup,
             overlay: Probes::default(),
+            host_network: key.host_network,
             lost: AtomicBool::new(false),
             pid: std::process::id(),
         })

@@ -50,6 +50,10 @@ pub const RESET: u32 = 30;
 /// A [`Message`]: the upper layer of the writable root, as a descriptor.
 pub const UPPER_LAYER: u32 = 31;
 
+// ---- messages, init to supervisor
+/// Descriptors: the sandbox's procfs and its writable file system.
+pub const FILES: u32 = 21;
+
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
 pub const GO: u32 = 20;
@@ -259,6 +263,9 @@ pub const S_SERVE: u16 = 35;
 pub const OVERLAY_KERNEL: u16 = 1;
 pub const OVERLAY_FUSE: u16 = 2;
 pub const OVERLAY_COPY: u16 = 3;
+
+/// The most lower directories: Docker's limit is 127 layers.
+pub const LOWERS_MAX: u64 = 128;
 
 /// Where a sandbox with a writable root has things before [`S_ROOT`]: out of its programs' reach.
 pub const LOWERS: &str = "/lower";

@@ -7,7 +7,13 @@ use crate::sys::*;
 
 /// Opens `path` component by component with `flags`; `..` is refused.
 pub fn open(path: &[u8], flags: usize) -> Result<Fd> {
-    let (dir, name) = parent(path, false)?;
+    open_below(AT_FDCWD, s!("/"), path, flags)
+}
+
+/// The same with the directory `top` in `dir` as the root.
+pub fn open_below(dir: Fd, top: Str, path: &[u8], flags: usize) -> Result<Fd> {
+    let top = openat(dir, top, O_PATH | O_DIRECTORY, 0)?;
+    let (dir, name) = parent_below(top, path, false)?;
     let result = match name {
         None => openat(dir, s!("."), flags | O_NOFOLLOW, 0),
         Some(name) => openat(dir, name.text(), flags | O_NOFOLLOW, 0),
@@ -59,7 +65,12 @@ type Name = Text<256>;
 
 /// The directory that `path` lies in, made if `make`, and the last component (`None` for the root itself).
 fn parent(path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
-    let mut dir = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+    let top = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+    parent_below(top, path, make)
+}
+
+/// The same from `dir`, which is closed.
+fn parent_below(mut dir: Fd, path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
     let mut parts = path
         .split(|b| *b == b'/')
         .filter(|part| !part.is_empty() && *part != b".")

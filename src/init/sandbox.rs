@@ -5,6 +5,7 @@ use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
 use crate::program::{Start, spawn};
 use crate::s;
+use crate::serve;
 use crate::sys::*;
 use crate::wire::*;
 
@@ -55,6 +56,8 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
+    /// The socket to what serves its root.
+    server: Fd,
     /// With a writable root: the root that it was made in, and its upper layer; else -1.
     outer: Fd,
     upper: Fd,
@@ -68,6 +71,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        server: serve::SERVER,
         outer: -1,
         upper: -1,
         programs: [const { None }; PROGRAMS_MAX],
@@ -86,6 +90,8 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         );
         exit(1);
     }
+    close(serve::SERVER);
+    init.show_files(plan, run);
     if plan.head.flags & HAS_RUN != 0 {
         init.start(plan, run, start);
     } else {
@@ -143,6 +149,22 @@ impl Init {
         let both = Both(Envelope { run, enter: 0 }, *message);
         if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
             exit(1); // the supervisor is gone
+        }
+    }
+
+    /// The supervisor looks at the sandbox's processes and disk where no cgroup counts; through a root that is served
+    /// it has no way to them, so that it is given them.
+    fn show_files(&self, plan: &Plan, run: u32) {
+        if !serve::is_wanted(plan) {
+            return;
+        }
+        if let Ok(proc) = openat(AT_FDCWD, s!("/proc"), O_RDONLY | O_DIRECTORY, 0) {
+            let shown = Message {
+                kind: FILES,
+                arg: 0,
+            };
+            self.tell(run, &shown, &[], &[proc, self.disk]);
+            close(proc);
         }
     }
 
@@ -329,7 +351,7 @@ impl Init {
             .steps(plan.head.run)
             .filter(|(at, _)| at.op.code == R_OUTPUT);
         for (index, (_, payload)) in outputs.enumerate() {
-            let opened = text(payload).and_then(|path| open_regular(path.bytes()));
+            let opened = text(payload).and_then(|path| self.open_regular(path.bytes()));
             let message = Collected {
                 kind: OUTPUT,
                 index: index as u32,
@@ -344,6 +366,29 @@ impl Init {
                 Err(_) => self.tell(run, &message, &[], &[]),
             }
         }
+    }
+
+    fn open_regular(&self, path: &[u8]) -> Result<Fd> {
+        const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
+        const HOW: usize = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+        let fd = regular(files::open(path, HOW)?)?;
+        if fstatfs(fd)?.kind != FUSE_SUPER_MAGIC || self.outer < 0 {
+            return Ok(fd);
+        }
+        // What serves the root ends with the sandbox, and the host reads later: it is given the file itself, from the
+        // highest layer that has it. As it is there, no layer hides it.
+        if let Ok(upper) = files::open_below(self.upper, s!("."), path, HOW) {
+            close(fd);
+            return regular(upper);
+        }
+        for lower in 0..LOWERS_MAX {
+            let name = Text::<32>::new().add(b"lower/").number(lower);
+            if let Ok(lower) = files::open_below(self.outer, name.text(), path, HOW) {
+                close(fd);
+                return regular(lower);
+            }
+        }
+        Ok(fd) // a volume that is served by someone else
     }
 
     /// Does what the supervisor says.
@@ -458,8 +503,8 @@ impl Init {
     }
 }
 
-fn open_regular(path: &[u8]) -> Result<Fd> {
-    let fd = files::open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)?;
+/// `fd`, if it is a regular file.
+fn regular(fd: Fd) -> Result<Fd> {
     match fstat(fd) {
         Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(fd),
         _ => {

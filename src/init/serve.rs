@@ -21,6 +21,10 @@ fn step_of(plan: &Plan) -> Option<crate::plan::Step> {
         .find(|at| at.op.code == S_SERVE)
 }
 
+pub fn is_wanted(plan: &Plan) -> bool {
+    step_of(plan).is_some()
+}
+
 /// Clones it, if `plan` asks for one: its pidfd, and init's end of the socket; else -1 and -1.
 pub fn start(plan: &mut Plan) -> Result<(Fd, Fd)> {
     let Some(step) = step_of(plan) else {
@@ -116,17 +120,16 @@ fn mount_device(user: u32, group: u32) -> Result<()> {
     mount(source, s!("/root"), kind, flags, options.text()).map(|_| ())
 }
 
-/// By init: has the root mounted, and served from then on.
-pub fn begin() -> Result<()> {
+/// By init, to the other end of `server`: has the root mounted, and served from then on.
+pub fn begin(server: Fd) -> Result<()> {
     let users = openat(AT_FDCWD, s!("/proc/self/ns/user"), O_RDONLY, 0)?;
     let mounts = openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0)?;
     let go = Message { kind: GO, arg: 0 };
-    let told = send(SERVER, bytes_of(&go), &[], &[users, mounts], true);
+    let told = send(server, bytes_of(&go), &[], &[users, mounts], true);
     close(users);
     close(mounts);
     let mut answer = [0; size_of::<Message>()];
-    let heard = told.and_then(|()| receive(SERVER, &mut answer, &mut [-1; FDS_MAX], true));
-    close(SERVER);
+    let heard = told.and_then(|()| receive(server, &mut answer, &mut [-1; FDS_MAX], true));
     let (length, _) = heard.map_err(|_| ENOTCONN)?; // it has ended
     match read_of::<Message>(&answer[..length]) {
         Some(Message { arg: 0, .. }) => Ok(()),

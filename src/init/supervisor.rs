@@ -43,6 +43,8 @@ struct Sandbox {
     network: Option<usize>,
     /// What serves its root; -1 if nothing does.
     server: Fd,
+    /// Its procfs and its writable file system, if its init has shown them; else -1.
+    files: [Fd; 2],
     disk: Text<64>,
     /// What its init has said and the host has no room for: init is not listened to until the host has read. It waits
     /// for the host then, as we must not.
@@ -69,6 +71,11 @@ impl Sandbox {
         if self.server >= 0 {
             let _ = pidfd_kill(self.server);
         }
+    }
+
+    fn close_files(&mut self) {
+        self.files.iter().for_each(|fd| close(*fd));
+        self.files = [-1; 2];
     }
 
     /// Waits for the end of what serves its root.
@@ -259,7 +266,7 @@ impl Supervisor {
             }
             let sandbox = run.sandbox;
             if let Some(sandbox) = self.sandboxes[sandbox].as_ref() {
-                run.open_procfs(sandbox.init, &sandbox.disk);
+                run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
             }
             match run.check(time) {
                 Due::Nothing => {}

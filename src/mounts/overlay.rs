@@ -259,8 +259,9 @@ impl Root {
             }
             Driver::Fuse => {
                 let lowers: Vec<String> = names.map(|name| format!("{LOWERS}/{name}")).collect();
+                // Without its cache of writes a program is told at once that the disk is full.
                 let options = format!(
-                    "lowerdir={},upperdir={UPPER},workdir=/box/driver",
+                    "writeback=0,lowerdir={},upperdir={UPPER},workdir=/box/driver",
                     lowers.join(":")
                 );
                 let args: Vec<&[u8]> = vec![

@@ -55,8 +55,8 @@ impl Sandbox {
                 "overlay=copy: a copy has no layer of its own that would hold the changes; use overlay=kernel or fuse",
             ));
         }
-        let sent = self
-            .ask(|theirs| supervisor::send_message(self.channel.fd(), UPPER_LAYER, theirs))?;
+        let sent =
+            self.ask(|theirs| supervisor::send_message(self.channel.fd(), UPPER_LAYER, theirs))?;
         sent.ok_or_else(|| {
             Error::new(
                 ErrorKind::Resource,

@@ -15,6 +15,7 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
+mod overlay;
 
 mod sandbox;
 mod scenarios;

@@ -1,7 +1,6 @@
 //! What the host asks of a live sandbox with a writable root: its upper layer, and to begin anew.
 
 use super::*;
-use crate::serve;
 
 impl Init {
     /// Does it, and says how it went over the socket that came with it.
@@ -41,9 +40,7 @@ impl Init {
         }
         self.finish_ended(plan);
         let step = |errno| (IN_STEP, STEP_RESET, errno);
-        if server >= 0 {
-            dup_to(server, serve::SERVER, true).map_err(step)?;
-        }
+        self.server = server;
         let volumes = plan.steps(plan.head.setup);
         let volumes = volumes.filter(|(at, _)| at.op.code == S_VOLUME);
         for (place, (_, payload)) in self.volumes.iter_mut().zip(volumes) {
@@ -65,6 +62,8 @@ impl Init {
             .and_then(|_| umount(s!("/root"), MNT_DETACH))
             .and_then(|_| umount(s!("/box"), MNT_DETACH))
             .map_err(step)?;
-        self.set_up_steps(plan)
+        self.set_up_steps(plan)?;
+        self.show_files(plan, 0);
+        Ok(())
     }
 }

@@ -167,7 +167,7 @@ impl Init {
                 chdir(s!("/"))?;
                 Ok(())
             }
-            OVERLAY_FUSE => serve::begin(),
+            OVERLAY_FUSE => serve::begin(self.server),
             OVERLAY_COPY => {
                 let upper = s!("/box/upper");
                 copy::layers(options.bytes(), upper)?;

@@ -220,7 +220,7 @@ impl Supervisor {
             return tell_answer(answer, EAGAIN);
         }
         if let Some(sandbox) = self.sandboxes[run.sandbox].as_ref() {
-            run.open_procfs(sandbox.init, &sandbox.disk);
+            run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
         }
         let (memory, pids) = run.look();
         let time = now();

@@ -131,6 +131,7 @@ impl Supervisor {
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         server,
+                        files: [-1; 2],
                         disk,
                         parked: None,
                     },
