@@ -475,6 +475,50 @@ int stockade_spec_set_cpus(stockade_spec *spec, double cpus);
 // Sets its share of the processors while others want them too, relative to theirs: 1 to 10,000. What has none has 100.
 int stockade_spec_set_cpu_weight(stockade_spec *spec, uint64_t weight);
 
+// Has it run only when nobody else wants a processor (cpu.idle; SCHED_IDLE, sched(7), where no cgroup can), unless
+// idle is 0. Excludes a CPU weight. Default: 0.
+int stockade_spec_set_cpu_idle(stockade_spec *spec, int idle);
+
+// Sets the processors that it may use: a list such as "0-2,4" (cpuset(7)), or "exclusive": as many as
+// stockade_spec_set_cpus says, rounded up (1 without), that no other run of this process which asks for the same has at
+// that time, each of a core of its own. Where there are not enough it shares them, and its enforcement says so.
+// Default: all.
+int stockade_spec_set_cpuset_cpus(stockade_spec *spec, const char *list);
+
+// Sets its nice value (setpriority(2)), 0 to 19: what it yields to the others of its own group and session. Default: the
+// caller's.
+int stockade_spec_set_nice(stockade_spec *spec, int nice);
+
+// Sets how much sooner than others the kernel ends the sandbox when the whole host is out of memory (oom_score_adj,
+// proc(5)): the caller's own value up to 1000. Default: the caller's.
+int stockade_spec_set_oom_score_adj(stockade_spec *spec, int score);
+
+// Sets whether the kernel ends the whole run when its memory limit, which must be set too, is used up
+// (memory.oom.group), or only the process that it chooses: then a program that survives and ends well is
+// STOCKADE_VERDICT_OK. It is the former unless group is 0. Default: 1.
+int stockade_spec_set_oom_group(stockade_spec *spec, int group);
+
+// Adds a limit on the bytes read from a block device in a second. The device is its path, or its number as "8:0"; a
+// partition stands for its disk. Default: none.
+int stockade_spec_add_io_read_bps(stockade_spec *spec, const char *device, uint64_t rate);
+
+// Likewise on the bytes written.
+int stockade_spec_add_io_write_bps(stockade_spec *spec, const char *device, uint64_t rate);
+
+// Likewise on the operations of reading.
+int stockade_spec_add_io_read_iops(stockade_spec *spec, const char *device, uint64_t rate);
+
+// Likewise on the operations of writing.
+int stockade_spec_add_io_write_iops(stockade_spec *spec, const char *device, uint64_t rate);
+
+// Sets its share of the block devices while others want them too, relative to theirs: 1 to 10,000. What has none has
+// 100.
+int stockade_spec_set_io_weight(stockade_spec *spec, uint64_t weight);
+
+// Adds a limit on the huge pages of one size, both in bytes (hugetlb.2MB.max). The memory limit does not count them.
+// Default: none.
+int stockade_spec_add_hugetlb(stockade_spec *spec, uint64_t size, uint64_t limit);
+
 // Limits the processes and threads at one time. Default: none.
 int stockade_spec_set_pids(stockade_spec *spec, uint64_t count);
 

@@ -1,7 +1,7 @@
 //! What stands behind each limit and each protection of a run, said with its outcome.
 
 use crate::error::{Error, ErrorKind};
-use crate::limits::kernel_at_least;
+use crate::limits::{kernel_at_least, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
 use crate::spec::{Enforce, Network, Spec};
@@ -15,8 +15,11 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
         return Ok(());
     }
     for (name, wanted) in tree_limits(spec) {
-        let Enforcement { status, by } = tree_limit(name, host);
-        if wanted && status == NotEnforced {
+        if !wanted {
+            continue;
+        }
+        let Enforcement { status, by } = tree_limit(name, spec, host);
+        if status == NotEnforced {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -29,8 +32,9 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything: the limits that are set, and all protections.
-pub(crate) fn all(spec: &Spec, host: &Host) -> BTreeMap<String, Enforcement> {
+/// Everything: the limits that are set, and all protections. `shares`: with whom it shares the processors that it was
+/// to have alone.
+pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<String, Enforcement> {
     let mut all = BTreeMap::new();
     let mut put = |name: &str, status, by: &str| {
         all.insert(
@@ -43,7 +47,10 @@ pub(crate) fn all(spec: &Spec, host: &Host) -> BTreeMap<String, Enforcement> {
     };
     for (name, wanted) in tree_limits(spec) {
         if wanted {
-            let Enforcement { status, by } = tree_limit(name, host);
+            let Enforcement { mut status, mut by } = tree_limit(name, spec, host);
+            if let (Some(shares), "cpuset_cpus") = (shares, name) {
+                (status, by) = (Approximated, format!("{by}; it {shares}"));
+            }
             put(name, status, &by);
         }
     }
@@ -120,20 +127,30 @@ pub(crate) fn all(spec: &Spec, host: &Host) -> BTreeMap<String, Enforcement> {
     all
 }
 
-/// The limits that count a whole tree of processes, for which a cgroup is wanted.
-fn tree_limits(spec: &Spec) -> [(&'static str, bool); 6] {
-    [
+/// The limits for which a cgroup is wanted, and those that count a whole tree of processes.
+fn tree_limits(spec: &Spec) -> Vec<(&'static str, bool)> {
+    let mut limits = vec![
         ("cpu_time", spec.cpu_time.is_some()),
         ("memory", spec.memory.is_some()),
         ("swap", spec.swap.is_some()),
+        ("oom_group", spec.oom_group == Some(false)),
         ("pids", spec.pids.is_some()),
         ("cpus", spec.cpus.is_some()),
         ("cpu_weight", spec.cpu_weight.is_some()),
-    ]
+        ("cpu_idle", spec.cpu_idle),
+        ("cpuset_cpus", spec.cpuset_cpus.is_some()),
+        ("nice", spec.nice.is_some()),
+        ("oom_score_adj", spec.oom_score_adj.is_some()),
+        ("io_weight", spec.io_weight.is_some()),
+        ("hugetlb", !spec.hugetlb.is_empty()),
+    ];
+    let io = spec.io_limits();
+    limits.extend(io.map(|(name, all)| (name, !all.is_empty())));
+    limits
 }
 
-fn tree_limit(name: &str, host: &Host) -> Enforcement {
-    if let Some(enforcement) = host.cgroup.enforcement(name) {
+fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
+    if let Some(enforcement) = host.cgroup.enforcement(name, spec) {
         return enforcement;
     }
     let why_not = host
@@ -153,17 +170,65 @@ fn tree_limit(name: &str, host: &Host) -> Enforcement {
                 "resident memory of the tree and its tmpfs, sampled by the supervisor: {why_not}"
             ),
         ),
-        "swap" | "cpus" | "cpu_weight" => (NotEnforced, why_not.to_string()),
-        _ if kernel_at_least(5, 14) => (
+        "pids" if kernel_at_least(5, 14) => (
             Enforced,
             "RLIMIT_NPROC in the sandbox's own user namespace".to_string(),
         ),
-        _ => (
+        "pids" => (
             NotEnforced,
             format!(
                 "{why_not}, and before Linux 5.14 RLIMIT_NPROC counts the user's other processes too"
             ),
         ),
+        "cpuset_cpus" => (
+            Approximated,
+            format!(
+                "sched_setaffinity(2) to {}, which the program can undo: {why_not}",
+                spec.cpuset_cpus.as_deref().unwrap_or_default()
+            ),
+        ),
+        "cpu_idle" => yields("SCHED_IDLE (sched(7))", host),
+        "nice" => yields("setpriority(2)", host),
+        "oom_score_adj" => (
+            Approximated,
+            format!(
+                "/proc/PID/oom_score_adj, which the program can lower to {} again",
+                own_oom_score_adj()
+            ),
+        ),
+        "oom_group" => (
+            NotEnforced,
+            format!("the supervisor, which watches memory, ends the whole run: {why_not}"),
+        ),
+        "io_weight" => (
+            NotEnforced,
+            format!(
+                "nothing minds weights of block devices: neither is iocost on (io.cost.qos, in the root of cgroup v2) nor \
+                 BFQ the scheduler of one (/sys/block/*/queue/scheduler), with a group that can be used: {why_not}"
+            ),
+        ),
+        _ => (NotEnforced, why_not.to_string()),
     };
     Enforcement { status, by }
+}
+
+/// What lets others go first is held by the kernel, but counts only among the processes that share what the scheduler
+/// takes as one: a group with a CPU controller, else a session.
+fn yields(by: &str, host: &Host) -> (EnforcementStatus, String) {
+    let text = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
+    let sessions = text.is_ok_and(|text| text.trim() == "1");
+    if host.cgroup.has_cpu() {
+        let among = "among the run's own processes, whose group has a CPU controller";
+        return (Approximated, format!("{by}, which counts {among}"));
+    }
+    match sessions {
+        false => (Enforced, by.into()),
+        true => (
+            Approximated,
+            format!(
+                "{by}, which counts among the run's own processes only while kernel.sched_autogroup_enabled is 1; \
+                 cpu_weight is for others"
+            ),
+        ),
+    }
 }

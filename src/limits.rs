@@ -1,6 +1,7 @@
 //! Limits: checked, and compiled into what holds them.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
+use crate::cores;
 use crate::error::Error;
 use crate::plan::Steps;
 use crate::spec::{Spec, Stdio};
@@ -17,6 +18,8 @@ const MEMORY_MIN: u64 = 1 << 20;
 /// The kernel holds nothing finer than 1 ms in its period of 100 ms.
 const CPUS_MIN: f64 = 0.01;
 const CPUS_MAX: f64 = 100_000.0;
+const NICE_MAX: i32 = 19;
+const OOM_SCORE_ADJ_MAX: i32 = 1000;
 const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -83,7 +86,7 @@ pub(crate) fn add(
     head.swap_with_memory = u32::from(layout.swap_with_memory);
     head.oom_read = number(layout.oom);
     head.look_max = nanoseconds(Some(cgroup.look_max(spec.memory)));
-    if cgroup.enforcement("memory").is_none() {
+    if cgroup.enforcement("memory", spec).is_none() {
         head.memory = spec.memory.unwrap_or(0);
     }
     if cgroup.samples_processes() {
@@ -111,7 +114,7 @@ pub(crate) fn add(
     }
     if let (Some(pids), None, true) = (
         spec.pids,
-        cgroup.enforcement("pids"),
+        cgroup.enforcement("pids", spec),
         kernel_at_least(5, 14),
     ) {
         // Counted per user namespace, of which each sandbox has one; init is in it too.
@@ -120,6 +123,20 @@ pub(crate) fn add(
     if let Some(cpu) = spec.cpu_time {
         // Behind the supervisor's clock, for each process, should that be starved.
         rlimit(libc::RLIMIT_CPU, cpu.as_secs() + 2);
+    }
+    let idle = spec.cpu_idle && cgroup.enforcement("cpu_idle", spec).is_none();
+    if idle || spec.nice.is_some() {
+        // Else it could take back what follows, if this process may raise priorities.
+        rlimit(libc::RLIMIT_NICE, 0);
+    }
+    if let Some(nice) = spec.nice {
+        run.add(R_NICE, 0, nice as u64, 0, &[]);
+    }
+    if idle {
+        run.add(R_IDLE, 0, 0, 0, &[]);
+    }
+    if let (Some(list), None) = (&spec.cpuset_cpus, cgroup.enforcement("cpuset_cpus", spec)) {
+        run.add(R_AFFINITY, 0, 0, 0, &[&cores::mask(list)]);
     }
     Ok(())
 }
@@ -172,6 +189,55 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     if spec.cpu_weight.is_some_and(|n| !(1..=10_000).contains(&n)) {
         return bad("cpu_weight: it is at least 1 and at most 10000".into());
     }
+    if spec.cpu_idle && spec.cpu_weight.is_some() {
+        return bad(
+            "cpu_idle: it excludes cpu_weight, since what is idle has the least there is".into(),
+        );
+    }
+    if let Some(list) = &spec.cpuset_cpus {
+        cores::check(list)?;
+    }
+    if spec.nice.is_some_and(|n| !(0..=NICE_MAX).contains(&n)) {
+        return bad(format!(
+            "nice: it is at least 0 and at most {NICE_MAX}; to go below 0 takes privileges that no sandbox has"
+        ));
+    }
+    if let Some(score) = spec.oom_score_adj {
+        let own = own_oom_score_adj();
+        if !(own..=OOM_SCORE_ADJ_MAX).contains(&score) {
+            return bad(format!(
+                "oom_score_adj: it is at least {own}, this process's own, and at most {OOM_SCORE_ADJ_MAX}"
+            ));
+        }
+    }
+    if spec.oom_group.is_some() && spec.memory.is_none() {
+        return bad(
+            "oom_group: it says what happens when memory is used up, which must be given too"
+                .into(),
+        );
+    }
+    for (name, limits) in spec.io_limits() {
+        for limit in limits {
+            if !(1..=i64::MAX as u64).contains(&limit.rate) {
+                return bad(format!("{name}: a rate is at least 1 in a second"));
+            }
+            if let Err(why) = cgroup::device(&limit.device) {
+                return bad(format!("{name}: `{}`: {why}", limit.device));
+            }
+        }
+    }
+    if spec.io_weight.is_some_and(|n| !(1..=10_000).contains(&n)) {
+        return bad("io_weight: it is at least 1 and at most 10000".into());
+    }
+    for huge in &spec.hugetlb {
+        let dir = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", huge.size >> 10);
+        if huge.size % 1024 != 0 || !std::path::Path::new(&dir).exists() {
+            return bad(format!(
+                "hugetlb: this kernel has no pages of {} bytes; /sys/kernel/mm/hugepages has one directory for each size",
+                huge.size
+            ));
+        }
+    }
     if let (Some(stack), Some(memory)) = (spec.stack, spec.memory)
         && stack > memory
     {
@@ -194,6 +260,12 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// What this process's children begin with, which only the privileged may go below.
+pub(crate) fn own_oom_score_adj() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// A default of ours, or this process's own hard limit if that is lower: nobody but root could raise it.

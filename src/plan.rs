@@ -93,6 +93,10 @@ impl Plan {
             flags |= HAS_RUN | ONE_SHOT;
             add_run(spec, cgroup, &mut head, &mut limits, &mut program)?;
         }
+        if let Some(score) = spec.oom_score_adj {
+            flags |= HAS_OOM_SCORE_ADJ;
+            head.oom_score_adj = score;
+        }
         head.flags |= flags;
         head.volumes = spec.volumes.len() as u32;
         Ok(assemble(
@@ -193,6 +197,8 @@ fn head(user: u32, group: u32) -> Request {
         kernel_read: 0,
         swap_read: 0,
         swap_with_memory: 0,
+        oom_score_adj: 0,
+        pad: 0,
         cpu_key: [0; 16],
     }
 }
@@ -249,13 +255,11 @@ fn add_run(
     }
     let cwd = spec.cwd.as_deref().unwrap_or(WORK);
     run.text(R_CWD, 0, 0, 0, &[inside(cwd, "cwd")?.as_bytes()]);
-    run.add(
-        R_SECCOMP,
-        0,
-        0,
-        0,
-        &[seccomp::as_bytes(seccomp::default_program())],
-    );
+    let filter = match spec.hugetlb.is_empty() {
+        true => seccomp::default_program(),
+        false => seccomp::program_with_huge_pages(),
+    };
+    run.add(R_SECCOMP, 0, 0, 0, &[seccomp::as_bytes(filter)]);
     if spec.outputs.len() > OUTPUTS_MAX {
         return Err(Error::invalid(format!(
             "outputs: {} paths are more than {OUTPUTS_MAX}",

@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::capture::{Stream, Streams};
+use crate::cores::{self, Lease};
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::launch::above_stdio;
@@ -50,6 +51,8 @@ struct State {
     told_overflow: bool,
     pipes: [Option<OwnedFd>; 3],
     ended: Option<Result<Outcome, Failed>>,
+    /// Processors of its own, until it has ended.
+    lease: Option<Lease>,
 }
 
 /// An error that can be given out more than once.
@@ -113,6 +116,12 @@ pub(crate) struct Live<'a> {
 
 /// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for.
 pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
+    let lease = lease(spec)?;
+    let leased = lease.as_ref().map(|lease| Spec {
+        cpuset_cpus: Some(lease.list()),
+        ..spec.clone()
+    });
+    let spec = leased.as_ref().unwrap_or(spec);
     let (streams, pipes, theirs) = Streams::open(spec)?;
     let fds: Vec<_> = theirs.iter().flatten().map(|fd| fd.as_raw_fd()).collect();
     let mut flags = if handle { WANT_PIDFD } else { 0 };
@@ -154,7 +163,8 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         }
     };
     drop(theirs);
-    let enforcement = enforcement::all(spec, &host);
+    let shares = lease.as_ref().and_then(Lease::shares);
+    let enforcement = enforcement::all(spec, &host, shares);
     let state = State {
         plan,
         judged: Judged::new(spec),
@@ -170,6 +180,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         told_overflow: false,
         pipes,
         ended: None,
+        lease,
     };
     Ok(Process {
         channel,
@@ -177,6 +188,16 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         epoll: OnceLock::new(),
         host,
     })
+}
+
+/// Processors of its own for a program that asks for them.
+fn lease(spec: &Spec) -> Result<Option<Lease>, Error> {
+    if spec.cpuset_cpus.as_deref() != Some(cores::EXCLUSIVE) {
+        return Ok(None);
+    }
+    let count = spec.cpus.unwrap_or(1.0).ceil();
+    let count = count.clamp(1.0, f64::from(cores::CPUS_MAX)) as usize;
+    Lease::take(count, supervisor::cores()).map(Some)
 }
 
 impl Process {
@@ -348,6 +369,7 @@ impl Process {
                 }
             }
         }
+        state.lease = None;
     }
 
     fn hear(&self, state: &mut State, received: Received) {

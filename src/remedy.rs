@@ -65,6 +65,9 @@ fn op_name(code: u16) -> &'static str {
         R_CWD => "changing to working directory",
         R_SECCOMP => "installing the seccomp filter",
         R_EXEC => "executing",
+        R_NICE => "setting the nice value",
+        R_IDLE => "setting the scheduling policy SCHED_IDLE",
+        R_AFFINITY => "setting the processors (sched_setaffinity)",
         _ => "an unknown step",
     }
 }
@@ -84,7 +87,8 @@ fn object(op: Op, payload: &[u8]) -> String {
         }
         L_GROUP => format!("number {}", op.a),
         R_RLIMIT => format!("number {} to {}", op.flags, op.a),
-        R_SECCOMP | S_LOOPBACK => String::new(),
+        R_SECCOMP | S_LOOPBACK | R_IDLE | R_AFFINITY => String::new(),
+        R_NICE => format!("to {}", op.a),
         R_EXEC => program(payload),
         _ => strings.next().unwrap_or_default(),
     }
@@ -132,6 +136,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_INHERITED => "closing inherited descriptors",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
+        STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
         _ => "an unknown step",
     }
 }

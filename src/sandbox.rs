@@ -1,5 +1,6 @@
 //! A live sandbox, in which programs are run one after another or side by side.
 
+use crate::cgroup::Controllers;
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
@@ -125,11 +126,11 @@ impl Sandbox {
             ("cgroup_parent", own.cgroup_parent == spec.cgroup_parent),
             ("enforce", own.enforce == spec.enforce),
         ];
-        if spec.needs_cpu_controller() && !own.needs_cpu_controller() {
-            return Err(Error::invalid(
-                "cpus, cpu_weight: the sandbox was started without either, so its groups have no CPU controller; give one \
-                 of them there too",
-            ));
+        if let Some(controller) = Controllers::of(spec).beyond(Controllers::of(own)) {
+            return Err(Error::invalid(format!(
+                "a limit needs the {controller} controller, which the groups of this sandbox do not have: give a limit of \
+                 that kind when the sandbox is started too (cpus, cpu_weight, cpu_idle; cpuset_cpus; io_...; hugetlb)"
+            )));
         }
         match same.iter().find(|(_, same)| !same) {
             None => Ok(()),

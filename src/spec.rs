@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::error::Error;
+use crate::rates::{DeviceRate, HugePages};
 use crate::units;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,6 +87,35 @@ pub struct Spec {
     /// Its share of the processors while others want them too, relative to theirs, 1 to 10,000 (`cpu.weight`). What has
     /// none has 100.
     pub cpu_weight: Option<u64>,
+    /// Run it only when nobody else wants a processor (`cpu.idle`; SCHED_IDLE, sched(7), where no cgroup can). Excludes
+    /// `cpu_weight`.
+    pub cpu_idle: bool,
+    /// The processors that it may use: a list such as `0-2,4` (cpuset(7)), or `exclusive`: as many as `cpus` says,
+    /// rounded up (1 without), that no other run of this process which asks for the same has at that time, each of a
+    /// core of its own. Where there are not enough it shares them, and its enforcement says so.
+    pub cpuset_cpus: Option<String>,
+    /// Its nice value (setpriority(2)), 0 to 19: what it yields to the others of its own group and session.
+    pub nice: Option<i32>,
+    /// How much sooner than others the kernel ends it when the whole host is out of memory (`oom_score_adj`, proc(5)):
+    /// this process's own value up to 1000. For the whole sandbox.
+    pub oom_score_adj: Option<i32>,
+    /// Whether the kernel ends the whole run when its `memory` is used up (`memory.oom.group`), which is the default, or
+    /// only the process that it chooses. Then a program that survives and ends well is `OK`.
+    pub oom_group: Option<bool>,
+    /// Bytes read from a block device in a second, for each device named (`io.max`), in Docker's form
+    /// `/dev/sda:10m`.
+    pub io_read_bps: Vec<DeviceRate>,
+    /// Bytes written, likewise.
+    pub io_write_bps: Vec<DeviceRate>,
+    /// Operations of reading, likewise.
+    pub io_read_iops: Vec<DeviceRate>,
+    /// Operations of writing, likewise.
+    pub io_write_iops: Vec<DeviceRate>,
+    /// Its share of the block devices while others want them too, 1 to 10,000 (`io.weight`). What has none has 100.
+    pub io_weight: Option<u64>,
+    /// Huge pages, in the form `size:limit`: `2m:64m` (`hugetlb.2MB.max`). `memory` does not count them.
+    /// Without it a program gets none (ENOMEM).
+    pub hugetlb: Vec<HugePages>,
     /// Captured bytes of each of standard output and standard error. Default: 64 MiB.
     #[serde(with = "units::size")]
     pub output: Option<u64>,
@@ -408,6 +438,28 @@ setters! {
     cpus: f64 => |s, v| s.cpus = Some(v);
     /// Sets [`cpu_weight`](Spec::cpu_weight).
     cpu_weight: u64 => |s, v| s.cpu_weight = Some(v);
+    /// Sets [`cpu_idle`](Spec::cpu_idle).
+    cpu_idle: bool => |s, v| s.cpu_idle = v;
+    /// Sets [`cpuset_cpus`](Spec::cpuset_cpus).
+    cpuset_cpus: impl Into<String> => |s, v| s.cpuset_cpus = Some(v.into());
+    /// Sets [`nice`](Spec::nice).
+    nice: i32 => |s, v| s.nice = Some(v);
+    /// Sets [`oom_score_adj`](Spec::oom_score_adj).
+    oom_score_adj: i32 => |s, v| s.oom_score_adj = Some(v);
+    /// Sets [`oom_group`](Spec::oom_group).
+    oom_group: bool => |s, v| s.oom_group = Some(v);
+    /// Adds one to [`io_read_bps`](Spec::io_read_bps).
+    io_read_bps: DeviceRate => |s, v| s.io_read_bps.push(v);
+    /// Adds one to [`io_write_bps`](Spec::io_write_bps).
+    io_write_bps: DeviceRate => |s, v| s.io_write_bps.push(v);
+    /// Adds one to [`io_read_iops`](Spec::io_read_iops).
+    io_read_iops: DeviceRate => |s, v| s.io_read_iops.push(v);
+    /// Adds one to [`io_write_iops`](Spec::io_write_iops).
+    io_write_iops: DeviceRate => |s, v| s.io_write_iops.push(v);
+    /// Sets [`io_weight`](Spec::io_weight).
+    io_weight: u64 => |s, v| s.io_weight = Some(v);
+    /// Adds one to [`hugetlb`](Spec::hugetlb).
+    hugetlb: HugePages => |s, v| s.hugetlb.push(v);
     /// Sets [`output`](Spec::output).
     output: u64 => |s, v| s.output = Some(v);
     /// Sets [`output_overflow`](Spec::output_overflow).
@@ -429,9 +481,14 @@ setters! {
 }
 
 impl Spec {
-    /// Whether it needs the CPU controller, which costs at every start and is prepared for those who ask for it.
-    pub(crate) fn needs_cpu_controller(&self) -> bool {
-        self.cpus.is_some() || self.cpu_weight.is_some()
+    /// The limits on what goes to and from block devices, by name.
+    pub(crate) fn io_limits(&self) -> [(&'static str, &[DeviceRate]); 4] {
+        [
+            ("io_read_bps", &self.io_read_bps),
+            ("io_write_bps", &self.io_write_bps),
+            ("io_read_iops", &self.io_read_iops),
+            ("io_write_iops", &self.io_write_iops),
+        ]
     }
 
     /// Adds one variable to [`env`](Spec::env).

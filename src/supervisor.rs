@@ -1,7 +1,8 @@
 //! The host's end of its supervisor: started on first use, started again if it dies, and never shared with a child
 //! that the host forks.
 
-use crate::cgroup::{Cgroup, Kind};
+use crate::cgroup::{Cgroup, Controllers, Kind};
+use crate::cores;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::launch::{self, above_stdio, sealed_memfd};
@@ -43,7 +44,7 @@ pub(crate) struct Host {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     cgroup_parent: Option<String>,
-    cpu_controller: bool,
+    controllers: Controllers,
     /// A supervisor that has once left the host's network for a leased one may not come back: it holds no privilege
     /// there. Sandboxes on the host's network have a supervisor that never leaves it.
     host_network: bool,
@@ -53,7 +54,7 @@ impl Key {
     pub fn of(spec: &Spec) -> Key {
         Key {
             cgroup_parent: spec.cgroup_parent.clone(),
-            cpu_controller: spec.needs_cpu_controller(),
+            controllers: Controllers::of(spec),
             host_network: spec.network == Network::Host,
         }
     }
@@ -63,6 +64,7 @@ impl Key {
 struct Registry {
     pid: u32,
     hosts: Mutex<HashMap<Key, Arc<Host>>>,
+    cores: cores::Taken,
 }
 
 static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
@@ -81,6 +83,7 @@ fn registry() -> &'static Registry {
         let new = Box::into_raw(Box::new(Registry {
             pid,
             hosts: Mutex::default(),
+            cores: cores::Taken::default(),
         }));
         if REGISTRY
             .compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
@@ -90,6 +93,11 @@ fn registry() -> &'static Registry {
             drop(unsafe { Box::from_raw(new) });
         }
     }
+}
+
+/// The processors that runs of this process have to themselves.
+pub(crate) fn cores() -> &'static cores::Taken {
+    &registry().cores
 }
 
 /// The supervisor for this key.
@@ -226,7 +234,7 @@ impl Host {
         let given = key
             .cgroup_parent
             .as_deref()
-            .map(|parent| Cgroup::in_parent(parent, key.cpu_controller))
+            .map(|parent| Cgroup::in_parent(parent, key.controllers))
             .transpose()?;
         let started = pair().and_then(|(ours, theirs)| {
             let child = launch::supervisor(theirs.as_raw_fd())?;
@@ -237,7 +245,7 @@ impl Host {
             .write(child.pid)
             .and_then(|()| match &given {
                 Some(_) => Ok(None),
-                None => Cgroup::find(child.pid, key.cpu_controller).map(Some),
+                None => Cgroup::find(child.pid, key.controllers).map(Some),
             })
             .inspect_err(|_| {
                 child.kill();

@@ -12,12 +12,16 @@ use std::time::Duration;
 const STARVED: &str = "the kernel's OOM killer ended a process of the program though its own memory limit was not reached: \
                        the host, or a cgroup above, is out of memory";
 
+const SURVIVED: &str = "the kernel's OOM killer ended a process of the program for its memory limit (oom_group is off)";
+
 /// The limits that a run had, as far as its verdict depends on them.
 pub(crate) struct Judged {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
     file_size: bool,
     memory: Option<u64>,
+    /// Whether one process killed for want of memory is the end of the run.
+    oom_group: bool,
     disk: bool,
     /// Whether arguments and environment are no longer than the kernel takes.
     args_fit: bool,
@@ -33,6 +37,7 @@ impl Judged {
             wall_time: spec.wall_time,
             file_size: spec.file_size.is_some(),
             memory: spec.memory,
+            oom_group: spec.oom_group != Some(false),
             disk: true,
             args_fit: args_fit(spec),
         }
@@ -94,6 +99,8 @@ impl Judged {
         outcome.limit = limit.map(String::from);
         if verdict == Verdict::SandboxError {
             outcome.message = Some(STARVED.into());
+        } else if verdict != Verdict::MemoryLimit && outcome.usage.oom_killed {
+            outcome.message = Some(SURVIVED.into());
         }
     }
 
@@ -111,7 +118,10 @@ impl Judged {
         if starved && failed && matches!(killed, REASON_NONE | REASON_MEMORY) {
             return (Verdict::SandboxError, None);
         }
-        if self.memory.is_some() && usage.oom_killed || killed == REASON_MEMORY {
+        // A program that was to survive, and did.
+        let survived = !self.oom_group && killed == REASON_NONE && !failed;
+        let oom_killed = self.memory.is_some() && usage.oom_killed && !survived;
+        if oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
         }
         if killed == REASON_CPU || self.cpu_time.is_some_and(|limit| usage.cpu_time > limit) {

@@ -160,6 +160,9 @@ pub struct Request {
     pub swap_read: u32,
     /// 1 if `swap_read` counts memory as well.
     pub swap_with_memory: u32,
+    /// For the whole sandbox, with [`HAS_OOM_SCORE_ADJ`].
+    pub oom_score_adj: i32,
+    pub pad: u32,
     /// Key of the CPU clock's number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
 }
@@ -188,6 +191,8 @@ pub const STDERR_TO_STDOUT: u32 = 64;
 pub const NET_NEW: u32 = 128;
 /// The host's network namespace.
 pub const NET_HOST: u32 = 256;
+/// Take `oom_score_adj` on at the start.
+pub const HAS_OOM_SCORE_ADJ: u32 = 512;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -310,6 +315,12 @@ pub const R_SECCOMP: u16 = 63;
 pub const R_EXEC: u16 = 64;
 /// Collect `path` at the end.
 pub const R_OUTPUT: u16 = 65;
+/// Nice value `a`.
+pub const R_NICE: u16 = 66;
+/// SCHED_IDLE.
+pub const R_IDLE: u16 = 67;
+/// Processors that it may use: payload is a mask for sched_setaffinity(2).
+pub const R_AFFINITY: u16 = 68;
 
 /// Counts of the three tables of offsets (u64 each, ended by 0): arguments, environment, paths to try in order.
 #[repr(C)]
@@ -355,6 +366,7 @@ pub const STEP_SESSION: u32 = 22;
 pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
+pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

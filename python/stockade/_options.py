@@ -61,6 +61,17 @@ class Options(TypedDict, total=False):
     pids: int | None
     cpus: float | None
     cpu_weight: int | None
+    cpu_idle: bool | None
+    cpuset_cpus: str | None
+    nice: int | None
+    oom_score_adj: int | None
+    oom_group: bool | None
+    io_read_bps: Iterable[str] | None
+    io_write_bps: Iterable[str] | None
+    io_read_iops: Iterable[str] | None
+    io_write_iops: Iterable[str] | None
+    io_weight: int | None
+    hugetlb: Iterable[str] | None
     output: Size | None
     file_size: Size | None
     open_files: int | None

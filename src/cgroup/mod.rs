@@ -5,7 +5,10 @@
 //! the base directories that are prepared here, fills it in, reads and removes it, as a [`Layout`] says. The host
 //! process itself is never moved, and nothing of its own group is changed.
 
+mod holds;
 mod host;
+mod io;
+mod layout;
 mod sweep;
 mod systemd;
 #[cfg(test)]
@@ -15,12 +18,18 @@ mod v2;
 
 use crate::error::Error;
 use crate::launch::above_stdio;
-use crate::outcome::{Enforcement, EnforcementStatus, Stats, Usage};
+use crate::outcome::{Stats, Usage};
 use crate::spec::Spec;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use io::IoWeight;
+pub(crate) use io::device;
+use layout::Read;
+#[cfg(test)]
+use layout::{Layout, Write};
 
 /// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
 const LOOK_MAX: Duration = Duration::from_millis(20);
@@ -37,6 +46,55 @@ pub(crate) enum Kind {
     V1,
 }
 
+impl Kind {
+    fn version(self) -> &'static str {
+        match self {
+            Kind::None => "",
+            Kind::V2 => "v2",
+            Kind::V1 => "v1",
+        }
+    }
+}
+
+/// Controllers beyond those that every run has: each costs in every run's mkdir, so they are for those who ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Controllers {
+    pub cpu: bool,
+    pub cpuset: bool,
+    pub io: bool,
+    pub hugetlb: bool,
+}
+
+impl Controllers {
+    /// Those that the limits of `spec` need.
+    pub fn of(spec: &Spec) -> Controllers {
+        Controllers {
+            cpu: spec.cpus.is_some() || spec.cpu_weight.is_some() || spec.cpu_idle,
+            cpuset: spec.cpuset_cpus.is_some(),
+            io: spec.io_weight.is_some() || spec.io_limits().iter().any(|(_, all)| !all.is_empty()),
+            hugetlb: !spec.hugetlb.is_empty(),
+        }
+    }
+
+    /// Their names, of which only that for block devices, `io`, depends on the version.
+    fn names(self, io: &'static str) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (self.cpu, "cpu"),
+            (self.cpuset, "cpuset"),
+            (self.io, io),
+            (self.hugetlb, "hugetlb"),
+        ];
+        all.into_iter()
+            .filter_map(|(wanted, name)| wanted.then_some(name))
+    }
+
+    /// The name of one that is not among `others`.
+    pub fn beyond(self, others: Controllers) -> Option<&'static str> {
+        let others: Vec<&str> = others.names("io").collect();
+        self.names("io").find(|name| !others.contains(name))
+    }
+}
+
 /// The base groups of one supervisor.
 pub(crate) struct Cgroup {
     kind: Kind,
@@ -48,6 +106,10 @@ pub(crate) struct Cgroup {
     reads: Vec<Read>,
     /// What keeps a group's memory out of swap: a file and its value; `None` where nothing does.
     swap: Option<Swap>,
+    /// What sets a share of the block devices; `None` where nothing minds.
+    io_weight: Option<IoWeight>,
+    /// Of v1: the processors and memory nodes of a run that asks for no others.
+    cpuset: Option<(String, String)>,
     why_not: Option<String>,
 }
 
@@ -70,53 +132,6 @@ enum Swap {
     Absent,
 }
 
-/// What the supervisor does for one run. Numbers of directories are places in [`Cgroup::dirs`].
-#[derive(Default)]
-pub(crate) struct Layout {
-    pub writes: Vec<Write>,
-    /// Groups that the program enters.
-    pub enter: Vec<u8>,
-    /// The file to enter by, where it is done by writing.
-    pub enter_file: &'static str,
-    pub reads: Vec<Read>,
-    pub cpu: Option<CpuClock>,
-    /// Which of `reads` says how much memory is in use, which says what that is, and which how much of it is the
-    /// kernel's, if the former does not.
-    pub memory: Option<u8>,
-    pub stat: Option<u8>,
-    pub kernel: Option<u8>,
-    /// Which says how much swap is in use, if nothing says how much was; and whether it counts memory as well.
-    pub swap: Option<u8>,
-    pub swap_with_memory: bool,
-    /// Which of `reads` counts OOM kills behind `oom_kill`, if the kernel does not end the whole group itself.
-    pub oom: Option<u8>,
-}
-
-/// A control file to fill in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Write {
-    pub dir: u8,
-    pub file: &'static str,
-    pub value: String,
-    /// Whether failing is an error.
-    pub required: bool,
-}
-
-/// A file to read: at the end, or only while the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub dir: u8,
-    pub file: &'static str,
-    pub at_end: bool,
-}
-
-/// How the supervisor reads CPU time while the program runs: the number behind `key` (or the first of the file).
-pub(crate) struct CpuClock {
-    pub read: u8,
-    pub key: &'static str,
-    pub unit_ns: u32,
-}
-
 /// What a rung has prepared: base directories, and for the controllers that it lacks the reasons.
 struct Prepared {
     bases: Vec<Base>,
@@ -124,13 +139,13 @@ struct Prepared {
 }
 
 impl Cgroup {
-    /// Prepares the group that the caller has named; with the CPU controller if `cpu`.
+    /// Prepares the group that the caller has named, with the controllers `more` beyond those that every run has.
     ///
     /// # Errors
     /// If it cannot be used, or if this process has no descriptors left.
-    pub fn in_parent(parent: &str, cpu: bool) -> Result<Cgroup, Error> {
+    pub fn in_parent(parent: &str, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
-        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name, cpu)
+        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name, more)
             .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
         Cgroup::with(Kind::V2, name, prepared)
     }
@@ -140,16 +155,16 @@ impl Cgroup {
     ///
     /// # Errors
     /// If this process has no descriptors left.
-    pub fn find(pid: i32, cpu: bool) -> Result<Cgroup, Error> {
+    pub fn find(pid: i32, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let host = host::Host::read();
         type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
         let rungs: [Rung; 3] = [
-            ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name, cpu)),
+            ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name, more)),
             ("systemd", Kind::V2, &|| {
-                systemd::prepare(&host, &name, pid, cpu)
+                systemd::prepare(&host, &name, pid, more)
             }),
-            ("cgroup v1", Kind::V1, &|| v1::prepare(&host, &name, cpu)),
+            ("cgroup v1", Kind::V1, &|| v1::prepare(&host, &name, more)),
         ];
         let mut lacks = Vec::new();
         for (rung, kind, prepare) in rungs {
@@ -175,6 +190,8 @@ impl Cgroup {
             dirs: Vec::new(),
             reads: Vec::new(),
             swap: None,
+            io_weight: None,
+            cpuset: None,
             why_not: (!lacks.is_empty()).then(|| lacks.join("; ")),
         };
         for base in &cgroup.bases {
@@ -212,6 +229,14 @@ impl Cgroup {
             }
         };
         (cgroup.reads, cgroup.swap) = (reads, swap);
+        if kind == Kind::V1 {
+            cgroup.cpuset = v1::cpuset(&cgroup);
+        }
+        let io = kind.words().and_then(|words| cgroup.dir(words.io));
+        if let Some(dir) = io {
+            let base = &cgroup.bases[usize::from(dir)].path;
+            cgroup.io_weight = IoWeight::probe(kind, base);
+        }
         Ok(cgroup)
     }
 
@@ -259,133 +284,9 @@ impl Cgroup {
             .map(|i| i as u8)
     }
 
-    pub fn layout(&self, spec: &Spec) -> Layout {
-        let (enter_file, memory, clock) = match self.kind {
-            Kind::None => return Layout::default(),
-            Kind::V2 => (v2::ENTER, v2::MEMORY, v2::CLOCK),
-            Kind::V1 => (v1::ENTER, v1::MEMORY, v1::CLOCK),
-        };
-        let swap = spec.swap.unwrap_or(0);
-        let mut writes = Vec::new();
-        let mut write = |dir, file, value: String, required| {
-            writes.push(Write {
-                dir,
-                file,
-                value,
-                required,
-            });
-        };
-        if let (Some(limit), Some(dir)) = (spec.memory, self.dir("memory")) {
-            write(dir, memory, limit.to_string(), true);
-            match self.swap {
-                Some(Swap::Limited(file)) => write(dir, file, swap.to_string(), true),
-                Some(Swap::Forbidden(file)) if swap == 0 => write(dir, file, "0".into(), true),
-                Some(Swap::Counted(file)) => write(dir, file, (limit + swap).to_string(), true),
-                Some(Swap::Forbidden(_) | Swap::Absent) | None => {}
-            }
-            if self.kind == Kind::V2 {
-                write(dir, v2::OOM_GROUP, "1".into(), false); // Linux 4.19 and later
-            }
-        }
-        if let (Some(limit), Some(dir)) = (spec.pids, self.dir("pids")) {
-            write(dir, "pids.max", limit.to_string(), true);
-        }
-        if let Some(dir) = self.dir("cpu") {
-            let (bandwidth, weight) = match self.kind {
-                Kind::V1 => (v1::bandwidth as fn(f64) -> _, v1::weight as fn(u64) -> _),
-                _ => (v2::bandwidth as fn(f64) -> _, v2::weight as fn(u64) -> _),
-            };
-            for (file, value) in spec.cpus.map(bandwidth).into_iter().flatten() {
-                write(dir, file, value, true);
-            }
-            if let Some((file, value)) = spec.cpu_weight.map(weight) {
-                write(dir, file, value, true);
-            }
-        }
-        let (file, key, unit_ns) = clock;
-        let place = |file: &str| self.reads.iter().position(|read| read.file == file);
-        let either =
-            |files: [&str; 2]| files.iter().find_map(|file| place(file)).map(|at| at as u8);
-        let oom = place(v1::OOM).filter(|_| spec.memory.is_some());
-        Layout {
-            writes,
-            enter: (0..self.bases.len() as u8).collect(),
-            enter_file,
-            reads: self.reads.clone(),
-            cpu: place(file).map(|at| CpuClock {
-                read: at as u8,
-                key,
-                unit_ns,
-            }),
-            memory: either([v2::CURRENT, v1::CURRENT]),
-            stat: either([v2::STAT, v1::STAT]),
-            kernel: either([v1::KERNEL, v1::KERNEL]),
-            swap: either([v2::SWAP_CURRENT, v1::MEMORY_SWAP]),
-            swap_with_memory: self.kind == Kind::V1,
-            oom: oom.map(|at| at as u8),
-        }
-    }
-
-    /// What holds `limit` (`"memory"`, `"swap"`, `"pids"`, `"cpu_time"`, `"cpus"`, `"cpu_weight"`) here; `None` if no cgroup does.
-    pub fn enforcement(&self, limit: &str) -> Option<Enforcement> {
-        let (version, memory, clock) = match self.kind {
-            Kind::None => return None,
-            Kind::V2 => ("v2", v2::MEMORY, v2::CLOCK.0),
-            Kind::V1 => ("v1", v1::MEMORY, v1::CLOCK.0),
-        };
-        let enforced = |by| (EnforcementStatus::Enforced, by);
-        let (status, by) = match limit {
-            "memory" => {
-                self.dir("memory")?;
-                let by = format!("cgroup {version} {memory}");
-                match self.swap {
-                    Some(_) => enforced(by),
-                    None => (
-                        EnforcementStatus::Approximated,
-                        format!("{by}, without what is swapped out: this kernel counts no swap"),
-                    ),
-                }
-            }
-            "swap" => {
-                self.dir("memory")?;
-                match self.swap? {
-                    Swap::Limited(file) => enforced(format!("cgroup {version} {file}")),
-                    Swap::Counted(file) => {
-                        enforced(format!("cgroup {version} {file}, less memory"))
-                    }
-                    Swap::Absent => enforced("this kernel was built without swap".into()),
-                    Swap::Forbidden(_) => return None,
-                }
-            }
-            "cpus" => {
-                self.dir("cpu")?;
-                let file = match self.kind {
-                    Kind::V1 => v1::BANDWIDTH,
-                    _ => v2::BANDWIDTH,
-                };
-                enforced(format!("cgroup {version} {file}"))
-            }
-            "cpu_weight" => {
-                self.dir("cpu")?;
-                let file = match self.kind {
-                    Kind::V1 => v1::WEIGHT,
-                    _ => v2::WEIGHT,
-                };
-                enforced(format!("cgroup {version} {file}"))
-            }
-            "pids" => {
-                self.dir("pids")?;
-                enforced(format!("cgroup {version} pids.max"))
-            }
-            "cpu_time" => {
-                self.reads.iter().find(|read| read.file == clock)?;
-                enforced(format!(
-                    "the supervisor's clock on cgroup {version} {clock}"
-                ))
-            }
-            _ => return None,
-        };
-        Some(Enforcement { status, by })
+    /// Whether runs have groups of the CPU controller.
+    pub fn has_cpu(&self) -> bool {
+        self.dir("cpu").is_some()
     }
 
     /// Whether the most memory that was in use is only what was seen.

@@ -19,7 +19,7 @@ impl Group {
             required,
         } in &layout.writes
         {
-            let written = fs::write(paths[usize::from(*dir)].join(file), value);
+            let written = fs::write(paths[usize::from(*dir)].join(&**file), value);
             assert!(written.is_ok() || !required, "{file}: {written:?}");
         }
         Group(paths)
@@ -77,7 +77,14 @@ impl Drop for Prepared {
 }
 
 fn prepare() -> Prepared {
-    Prepared(Cgroup::find(0, true).unwrap())
+    prepare_with(Controllers {
+        cpu: true,
+        ..Controllers::default()
+    })
+}
+
+fn prepare_with(more: Controllers) -> Prepared {
+    Prepared(Cgroup::find(0, more).unwrap())
 }
 
 fn spec() -> Spec {
@@ -95,7 +102,7 @@ fn bases_are_made_and_removed() {
             why.contains("cgroup v2: ") && why.contains("cgroup v1: "),
             "{why}"
         );
-        assert_eq!(cgroup.enforcement("memory"), None);
+        assert_eq!(cgroup.enforcement("memory", &spec()), None);
         assert!(cgroup.layout(&spec()).enter.is_empty());
         return;
     }
@@ -156,7 +163,7 @@ fn limits_hold() {
     let prepared = prepare();
     let cgroup = &prepared.0;
     let layout = cgroup.layout(&spec());
-    let held = |limit| cgroup.enforcement(limit).is_some();
+    let held = |limit| cgroup.enforcement(limit, &spec()).is_some();
     if held("memory") {
         let group = Group::make(cgroup, &layout);
         // From a pipe, tail must keep the last 100 MiB in memory.
@@ -190,7 +197,7 @@ fn a_layout_asks_only_for_what_is_limited() {
     let writes = cgroup.layout(&Spec::new(["true"]).pids(3)).writes;
     let held = cgroup.dir("pids").map(|dir| Write {
         dir,
-        file: "pids.max",
+        file: "pids.max".into(),
         value: "3".into(),
         required: true,
     });
@@ -198,10 +205,51 @@ fn a_layout_asks_only_for_what_is_limited() {
 }
 
 #[test]
+fn every_controller_there_is() {
+    let prepared = prepare_with(Controllers {
+        cpu: true,
+        cpuset: true,
+        io: true,
+        hugetlb: true,
+    });
+    let cgroup = &prepared.0;
+    let layout = cgroup.layout(&spec().cpus(0.5).cpuset_cpus("0"));
+    if cgroup.kind() == Kind::None {
+        return;
+    }
+    let group = Group::make(cgroup, &layout);
+    let seen = match cgroup.dir("cpuset") {
+        Some(_) => "grep -q 'Cpus_allowed_list:[[:space:]]*0$' /proc/self/status",
+        None => "true",
+    };
+    assert!(group.run(&layout, seen).success(), "{:?}", layout.writes);
+    group.remove();
+    // Whoever asks for nothing can enter such groups too.
+    let layout = cgroup.layout(&Spec::new(["true"]));
+    let group = Group::make(cgroup, &layout);
+    assert!(group.run(&layout, "true").success(), "{:?}", layout.writes);
+    group.remove();
+}
+
+#[test]
+fn controllers_that_others_lack() {
+    let of = |spec: Spec| Controllers::of(&spec);
+    let spec = || Spec::new(["true"]);
+    assert_eq!(of(spec().memory(1)), Controllers::default());
+    let cpu = of(spec().cpus(1.0));
+    assert_eq!(cpu.beyond(of(spec().cpu_weight(5))), None);
+    assert_eq!(cpu.beyond(of(spec().io_weight(5))), Some("cpu"));
+    assert_eq!(
+        of(spec().cpuset_cpus("0").cpus(1.0)).beyond(cpu),
+        Some("cpuset")
+    );
+}
+
+#[test]
 fn a_bad_parent_is_named() {
     let dir = tempfile::tempdir().unwrap();
     for parent in ["relative", "/nowhere", dir.path().to_str().unwrap()] {
-        let Err(error) = Cgroup::in_parent(parent, false) else {
+        let Err(error) = Cgroup::in_parent(parent, Controllers::default()) else {
             panic!("{parent} was taken");
         };
         assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);

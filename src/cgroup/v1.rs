@@ -1,26 +1,42 @@
 //! Rung 3: the controllers of cgroup v1, each where it can be written: as root, or in what an administrator has given away.
 
 use super::host::Host;
+use super::layout::{CPUSET, CPUSET_MEMORY, Setting, Words, setting};
 use super::v2::{PERIOD, quota, swapless};
-use super::{Base, Cgroup, Prepared, Swap, keyed, sweep};
+use super::{Base, Cgroup, Controllers, Prepared, Swap, keyed, sweep};
 use crate::outcome::Usage;
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-/// Each is a hierarchy that every run makes a group in and enters; `cpu` is one for those who ask for it.
+/// Each is a hierarchy that every run makes a group in and enters.
 const WANTED: [&str; 3] = ["memory", "pids", "cpuacct"];
-const CPU: &str = "cpu";
+/// The controller of block devices.
+const IO: &str = "blkio";
 /// Clock ticks of cpuacct.stat.
 const TICK: Duration = Duration::from_millis(10);
 
-pub(super) const MEMORY: &str = "memory.limit_in_bytes";
-/// The program's process, which has one thread when it enters, writes here. By `cgroup.procs` the kernel locks against
-/// every fork of the host first, which takes 8 ms after some idle time; moving one's own thread needs no such lock.
-pub(super) const ENTER: &str = "tasks";
+pub(super) const WORDS: Words = Words {
+    // The program's process, which has one thread when it enters, writes here. By `cgroup.procs` the kernel locks against
+    // every fork of the host first, which takes 8 ms after some idle time; moving one's own thread needs no such lock.
+    enter: "tasks",
+    memory: "memory.limit_in_bytes",
+    clock: ("cpuacct.usage", "", 1),
+    bandwidth: |cpus| {
+        vec![
+            setting("cpu.cfs_period_us", PERIOD),
+            setting("cpu.cfs_quota_us", quota(cpus)),
+        ]
+    },
+    weight: |weight| setting("cpu.shares", (weight * SHARES_DEFAULT / 100).max(2)),
+    io: IO,
+    io_max,
+    hugetlb: |size| format!("hugetlb.{size}.limit_in_bytes"),
+};
+
 /// After an OOM kill the kernel lets the rest of the group go on.
 pub(super) const OOM: &str = "memory.oom_control";
-/// File, key and unit in nanoseconds.
-pub(super) const CLOCK: (&str, &str, u32) = ("cpuacct.usage", "", 1);
 /// What to read at the end: controller and file. `cpuacct.usage` stands before `cpuacct.stat`, which shares it out.
 pub(super) const READS: [(&str, &str); 11] = [
     ("cpuacct", "cpuacct.usage"),
@@ -32,8 +48,8 @@ pub(super) const READS: [(&str, &str); 11] = [
     ("pids", "pids.peak"),
     ("pids", "pids.events"),
     ("cpu", "cpu.stat"),
-    ("blkio", IO_BYTES),
-    ("blkio", IO_OPERATIONS),
+    (IO, IO_BYTES),
+    (IO, IO_OPERATIONS),
 ];
 /// How often the limit was run into: that on memory and swap together is tried first, and counts by itself.
 const FAILURES: &str = "memory.failcnt";
@@ -53,21 +69,21 @@ pub(super) const STAT: &str = "memory.stat";
 pub(super) const KERNEL: &str = "memory.kmem.usage_in_bytes";
 /// Memory and swap together.
 pub(super) const MEMORY_SWAP: &str = "memory.memsw.usage_in_bytes";
-pub(super) const BANDWIDTH: &str = "cpu.cfs_quota_us";
-pub(super) const WEIGHT: &str = "cpu.shares";
 /// What v2 calls a weight of 100.
 const SHARES_DEFAULT: u64 = 1024;
 
-/// The writes that hold a run to so many processors.
-pub(super) fn bandwidth(cpus: f64) -> Vec<(&'static str, String)> {
-    vec![
-        ("cpu.cfs_period_us", PERIOD.to_string()),
-        (BANDWIDTH, quota(cpus).to_string()),
-    ]
-}
-
-pub(super) fn weight(weight: u64) -> (&'static str, String) {
-    (WEIGHT, (weight * SHARES_DEFAULT / 100).max(2).to_string())
+/// A file for each kind of rate, with a line for a device.
+fn io_max(device: &str, rates: [Option<u64>; 4]) -> Vec<Setting> {
+    let files = [
+        "blkio.throttle.read_bps_device",
+        "blkio.throttle.write_bps_device",
+        "blkio.throttle.read_iops_device",
+        "blkio.throttle.write_iops_device",
+    ];
+    let set = |(file, rate): (&'static str, Option<u64>)| {
+        Some(setting(file, format!("{device} {}", rate?)))
+    };
+    files.into_iter().zip(rates).filter_map(set).collect()
 }
 
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
@@ -83,10 +99,10 @@ pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
 }
 
 /// Prepares a base in this process's own group of each hierarchy.
-pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, String> {
     let mut bases: Vec<Base> = Vec::new();
     let mut lacks = Vec::new();
-    for controller in WANTED.into_iter().chain(cpu.then_some(CPU)) {
+    for controller in WANTED.into_iter().chain(more.names(IO)) {
         let Some(parent) = host.own_v1(controller) else {
             lacks.push(format!("{controller} is not mounted"));
             continue;
@@ -98,7 +114,11 @@ pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, St
             continue;
         }
         sweep::sweep(&parent);
-        match fs::create_dir(&path) {
+        let made = fs::create_dir(&path).and_then(|()| match controller {
+            "cpuset" => inherit(&parent, &path).inspect_err(|_| sweep::remove_tree(&path)),
+            _ => Ok(()),
+        });
+        match made {
             Ok(()) => bases.push(Base {
                 path,
                 controllers: vec![controller],
@@ -116,6 +136,22 @@ pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, St
     } else {
         Ok(Prepared { bases, lacks })
     }
+}
+
+/// Gives a new group of the cpuset controller what `parent` has: it would have no processors and no memory.
+fn inherit(parent: &Path, path: &Path) -> io::Result<()> {
+    for file in [CPUSET, CPUSET_MEMORY] {
+        let all = fs::read(parent.join(file))?;
+        fs::write(path.join(file), all)?;
+    }
+    Ok(())
+}
+
+/// Processors and memory nodes of the base of the cpuset controller, which a run has that asks for no others.
+pub(super) fn cpuset(cgroup: &Cgroup) -> Option<(String, String)> {
+    let base = &cgroup.bases[usize::from(cgroup.dir("cpuset")?)].path;
+    let read = |file| fs::read_to_string(base.join(file)).map(|text| text.trim().to_string());
+    Some((read(CPUSET).ok()?, read(CPUSET_MEMORY).ok()?))
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {

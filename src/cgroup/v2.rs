@@ -1,7 +1,8 @@
 //! Rung 1: a subtree of the unified hierarchy (Linux's admin-guide/cgroup-v2).
 
 use super::host::Host;
-use super::{Base, Cgroup, Prepared, Swap, keyed, may_write, sweep, systemd};
+use super::layout::{Setting, Words, setting};
+use super::{Base, Cgroup, Controllers, Prepared, Swap, keyed, may_write, sweep, systemd};
 use crate::outcome::Usage;
 use std::fs;
 use std::io;
@@ -10,15 +11,23 @@ use std::time::Duration;
 
 /// The controllers used: CPU time is counted in every group without one, and each costs in every run's mkdir.
 const WANTED: [&str; 2] = ["memory", "pids"];
-/// Used for those who ask for it.
-const CPU: &str = "cpu";
+/// The controller of block devices.
+const IO: &str = "io";
+
+pub(super) const WORDS: Words = Words {
+    // Where entering is done by writing.
+    enter: "cgroup.procs",
+    memory: "memory.max",
+    clock: ("cpu.stat", "usage_usec", 1000),
+    bandwidth: |cpus| vec![setting("cpu.max", format!("{} {PERIOD}", quota(cpus)))],
+    weight: |weight| setting("cpu.weight", weight),
+    io: IO,
+    io_max,
+    hugetlb: |size| format!("hugetlb.{size}.max"),
+};
 
 /// The kernel's own default, in microseconds.
 pub(super) const PERIOD: u32 = 100_000;
-pub(super) const BANDWIDTH: &str = "cpu.max";
-pub(super) const WEIGHT: &str = "cpu.weight";
-
-pub(super) const MEMORY: &str = "memory.max";
 pub(super) const OOM_GROUP: &str = "memory.oom.group";
 /// The most memory that was in use: since Linux 5.19.
 pub(super) const PEAK: &str = "memory.peak";
@@ -28,10 +37,6 @@ pub(super) const STAT: &str = "memory.stat";
 /// The same of swap, the peak since Linux 6.5.
 pub(super) const SWAP_PEAK: &str = "memory.swap.peak";
 pub(super) const SWAP_CURRENT: &str = "memory.swap.current";
-/// Where entering is done by writing.
-pub(super) const ENTER: &str = "cgroup.procs";
-/// File, key and unit in nanoseconds.
-pub(super) const CLOCK: (&str, &str, u32) = ("cpu.stat", "usage_usec", 1000);
 /// What to read at the end: controller and file.
 pub(super) const READS: [(&str, &str); 10] = [
     ("", "cpu.stat"),
@@ -43,7 +48,7 @@ pub(super) const READS: [(&str, &str); 10] = [
     ("memory", "memory.events"),
     ("pids", "pids.peak"),
     ("pids", "pids.events"),
-    ("io", "io.stat"),
+    (IO, "io.stat"),
 ];
 /// What the supervisor looks at while the program runs.
 pub(super) const LOOKS: [(&str, &str); 4] = [
@@ -68,11 +73,12 @@ pub(super) fn swapless() -> Option<Swap> {
     (!Path::new("/proc/swaps").exists()).then_some(Swap::Absent)
 }
 
-/// Prepares a base beside this process's own group; in it, where that is the hierarchy's root.
+/// Prepares a base beside this process's own group; in it, where that is the hierarchy's root. `more`: controllers
+/// beyond those that every run has.
 ///
 /// A group that holds processes can have no controllers for its children, and the own group holds this one. The root
 /// is exempt.
-pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, String> {
     let own = host
         .own_v2()
         .ok_or("it is not mounted, or this process's group is not in sight")?;
@@ -98,7 +104,7 @@ pub(super) fn prepare(host: &Host, name: &str, cpu: bool) -> Result<Prepared, St
     if !may_write(&parent.join("cgroup.procs")) {
         return Err(why_not_above(&own, parent));
     }
-    prepare_in(parent, name, cpu).map_err(|why| format!("`{}`: {why}", parent.display()))
+    prepare_in(parent, name, more).map_err(|why| format!("`{}`: {why}", parent.display()))
 }
 
 /// Why nothing can be made in `parent`, which may not be written, and what to do: that depends on the own group.
@@ -122,7 +128,7 @@ pub(super) fn prepare_given(
     host: &Host,
     parent: &Path,
     name: &str,
-    cpu: bool,
+    more: Controllers,
 ) -> Result<Prepared, String> {
     let not_v2 =
         "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)".to_string();
@@ -141,7 +147,7 @@ pub(super) fn prepare_given(
             common.display()
         ));
     }
-    prepare_in(&parent, name, cpu)
+    prepare_in(&parent, name, more)
 }
 
 /// The root of the hierarchy is the only group that has no type.
@@ -150,7 +156,7 @@ pub(super) fn is_root(dir: &Path) -> bool {
 }
 
 /// Prepares a base in `parent`, a group without processes.
-pub(super) fn prepare_in(parent: &Path, name: &str, cpu: bool) -> Result<Prepared, String> {
+pub(super) fn prepare_in(parent: &Path, name: &str, more: Controllers) -> Result<Prepared, String> {
     if !offers_any(parent) {
         return Err(
             "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
@@ -181,7 +187,7 @@ pub(super) fn prepare_in(parent: &Path, name: &str, cpu: bool) -> Result<Prepare
         _ => format!("making a group in it: {e}"),
     })?;
     let mut changed = Vec::new();
-    let prepared = enable(parent, &path, cpu, &mut changed);
+    let prepared = enable(parent, &path, more, &mut changed);
     if prepared.is_err() {
         sweep::remove_tree(&path);
         for controller in changed {
@@ -198,7 +204,7 @@ pub(super) fn prepare_in(parent: &Path, name: &str, cpu: bool) -> Result<Prepare
 fn enable(
     parent: &Path,
     path: &Path,
-    cpu: bool,
+    more: Controllers,
     changed: &mut Vec<&'static str>,
 ) -> Result<Prepared, String> {
     let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
@@ -210,7 +216,7 @@ fn enable(
     }
     let mut controllers = Vec::new();
     let mut lacks = Vec::new();
-    for controller in WANTED.into_iter().chain(cpu.then_some(CPU)) {
+    for controller in WANTED.into_iter().chain(more.names(IO)) {
         let mut switch_on = || -> Result<(), String> {
             if !words(parent, "cgroup.controllers")
                 .iter()
@@ -265,13 +271,17 @@ fn words(dir: &Path, file: &str) -> Vec<String> {
         .collect()
 }
 
-/// The writes that hold a run to so many processors.
-pub(super) fn bandwidth(cpus: f64) -> Vec<(&'static str, String)> {
-    vec![(BANDWIDTH, format!("{} {PERIOD}", quota(cpus)))]
-}
-
-pub(super) fn weight(weight: u64) -> (&'static str, String) {
-    (WEIGHT, weight.to_string())
+/// One line for a device: `8:0 rbps=1048576 wiops=100`.
+fn io_max(device: &str, rates: [Option<u64>; 4]) -> Vec<Setting> {
+    let keys = ["rbps", "wbps", "riops", "wiops"];
+    let words: Vec<String> = std::iter::once(device.to_string())
+        .chain(
+            keys.iter()
+                .zip(rates)
+                .filter_map(|(key, rate)| Some(format!("{key}={}", rate?))),
+        )
+        .collect();
+    vec![setting("io.max", words.join(" "))]
 }
 
 /// Microseconds in each period of [`PERIOD`].

@@ -145,6 +145,17 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         "--swap" => spec.swap = Some(size(parser)?),
         "--cpus" => spec.cpus = Some(fraction(&text(parser)?)?),
         "--cpu-weight" => spec.cpu_weight = Some(number(&text(parser)?)?),
+        "--cpu-idle" => spec.cpu_idle = true,
+        "--cpuset-cpus" => spec.cpuset_cpus = Some(text(parser)?),
+        "--nice" => spec.nice = Some(number(&text(parser)?)?),
+        "--oom-score-adj" => spec.oom_score_adj = Some(number(&text(parser)?)?),
+        "--oom-group" => spec.oom_group = Some(word(parser, BOOLEANS)?),
+        "--io-read-bps" | "--device-read-bps" => spec.io_read_bps.push(parsed(parser)?),
+        "--io-write-bps" | "--device-write-bps" => spec.io_write_bps.push(parsed(parser)?),
+        "--io-read-iops" | "--device-read-iops" => spec.io_read_iops.push(parsed(parser)?),
+        "--io-write-iops" | "--device-write-iops" => spec.io_write_iops.push(parsed(parser)?),
+        "--io-weight" => spec.io_weight = Some(number(&text(parser)?)?),
+        "--hugetlb" => spec.hugetlb.push(parsed(parser)?),
         "--output" => spec.output = Some(size(parser)?),
         "--output-overflow" => spec.output_overflow = word(parser, OVERFLOWS)?,
         "--file-size" => spec.file_size = Some(size(parser)?),
@@ -177,6 +188,7 @@ const OVERLAYS: &[(&str, Overlay)] = &[
     ("copy", Overlay::Copy),
 ];
 const OVERFLOWS: &[(&str, Overflow)] = &[("kill", Overflow::Kill), ("discard", Overflow::Discard)];
+const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const ENFORCES: &[(&str, Enforce)] = &[
     ("strict", Enforce::Strict),
     ("best-effort", Enforce::BestEffort),
@@ -265,7 +277,7 @@ fn duration(parser: &mut lexopt::Parser) -> Result<Duration, String> {
     parse_duration(&text).map_err(plain)
 }
 
-fn number(text: &str) -> Result<u64, String> {
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not a whole number"))
 }

@@ -49,6 +49,17 @@ Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --swap SIZE             what may be swapped out beyond that (default 0)
       --cpus N                processors' time that it may use, such as 1.5
       --cpu-weight N          share of the processors while others want them too, 1 to 10000 (100)
+      --cpu-idle              run only when nobody else wants a processor
+      --cpuset-cpus LIST      the processors it may use, such as 0-2,4; exclusive: as many as --cpus, of its own
+      --nice N                nice value, 0 to 19
+      --oom-score-adj N       how much sooner than others it is ended when the host is out of memory
+      --oom-group true|false  end all of it when its memory is used up (default true), or one process
+      --io-read-bps, --device-read-bps DEVICE:RATE      bytes in a second, such as /dev/sda:10m
+      --io-write-bps, --device-write-bps DEVICE:RATE
+      --io-read-iops, --device-read-iops DEVICE:RATE    operations in a second
+      --io-write-iops, --device-write-iops DEVICE:RATE
+      --io-weight N           share of the block devices while others want them too, 1 to 10000 (100)
+      --hugetlb SIZE:LIMIT    huge pages of a size, such as 2m:64m
       --output SIZE           bytes of standard output, and of standard error
       --output-overflow kill|discard       what to do beyond that (default kill)
       --file-size SIZE        largest file; also --ulimit fsize=SIZE

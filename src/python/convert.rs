@@ -163,6 +163,21 @@ impl<'a, 'py> Field<'a, 'py> {
         self.value.extract().map_err(out_of_range)
     }
 
+    /// A whole number.
+    pub fn integer(self) -> PyResult<i32> {
+        if !self.is_number() {
+            return Err(self.not("an int"));
+        }
+        let out_of_range = |_| self.refuse(format!("{} is out of range", self.value));
+        self.value.extract().map_err(out_of_range)
+    }
+
+    /// True or False, and nothing that only counts as such.
+    pub fn boolean(self) -> PyResult<bool> {
+        let value = self.value.cast::<PyBool>();
+        Ok(value.map_err(|_| self.not("True or False"))?.is_true())
+    }
+
     /// A number of bytes, or text such as "256m".
     pub fn size(self) -> PyResult<u64> {
         if let Ok(text) = self.value.cast::<PyString>() {

@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::python::convert::Field;
 use crate::python::spec::Spec;
+use crate::rates::DeviceRate;
 use crate::spec;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -104,6 +105,22 @@ impl Spec {
             "swap" => spec.swap = given.map(Field::size).transpose()?,
             "cpus" => spec.cpus = given.map(Field::number).transpose()?,
             "cpu_weight" => spec.cpu_weight = given.map(Field::count).transpose()?,
+            "cpu_idle" => {
+                spec.cpu_idle = given.map(Field::boolean).transpose()?.unwrap_or_default()
+            }
+            "cpuset_cpus" => spec.cpuset_cpus = given.map(Field::text).transpose()?,
+            "nice" => spec.nice = given.map(Field::integer).transpose()?,
+            "oom_score_adj" => spec.oom_score_adj = given.map(Field::integer).transpose()?,
+            "oom_group" => spec.oom_group = given.map(Field::boolean).transpose()?,
+            "io_read_bps" => spec.io_read_bps = rates(given)?,
+            "io_write_bps" => spec.io_write_bps = rates(given)?,
+            "io_read_iops" => spec.io_read_iops = rates(given)?,
+            "io_write_iops" => spec.io_write_iops = rates(given)?,
+            "io_weight" => spec.io_weight = given.map(Field::count).transpose()?,
+            "hugetlb" => {
+                let huge = given.map(|f| f.sequence("[\"2m:64m\"]", |huge| huge.parse()));
+                spec.hugetlb = huge.transpose()?.unwrap_or_default();
+            }
             "pids" => spec.pids = given.map(Field::count).transpose()?,
             "output" => spec.output = given.map(Field::size).transpose()?,
             "file_size" => spec.file_size = given.map(Field::size).transpose()?,
@@ -152,6 +169,11 @@ impl Spec {
         }
         Ok(())
     }
+}
+
+fn rates(given: Option<Field<'_, '_>>) -> PyResult<Vec<DeviceRate>> {
+    let rates = given.map(|f| f.sequence("[\"/dev/sda:10m\"]", |rate| rate.parse()));
+    Ok(rates.transpose()?.unwrap_or_default())
 }
 
 /// `uid[:gid]`, or a uid as an int.

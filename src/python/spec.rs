@@ -50,6 +50,19 @@ use std::os::unix::ffi::OsStrExt;
 ///     pids: processes and threads at one time. Default: none.
 ///     cpus: how many processors' time the whole sandbox may use, at least 0.01. Default: none.
 ///     cpu_weight: its share of the processors while others want them too, 1 to 10,000. What has none has 100.
+///     cpu_idle: run only when nobody else wants a processor. Excludes cpu_weight. Default: False.
+///     cpuset_cpus: the processors that it may use, a list such as "0-2,4", or "exclusive": as many as cpus says,
+///         rounded up (1 without), that no other run of this process which asks for the same has at that time. Where
+///         there are not enough it shares them, and Outcome.enforcement says so. Default: all.
+///     nice: its nice value, 0 to 19. Default: the caller's.
+///     oom_score_adj: how much sooner than others the kernel ends the sandbox when the whole host is out of memory, the
+///         caller's own value up to 1000. Default: the caller's.
+///     oom_group: whether the kernel ends the whole run when its memory is used up, or only the process that it
+///         chooses: then a program that survives and ends well is OK. Default: True.
+///     io_read_bps, io_write_bps: bytes from and to a block device in a second, ["/dev/sda:10m"]. Default: no limit.
+///     io_read_iops, io_write_iops: operations, likewise.
+///     io_weight: its share of the block devices while others want them too, 1 to 10,000. What has none has 100.
+///     hugetlb: huge pages of one size each, ["2m:64m"]; memory does not count them. Default: no limit.
 ///     output: captured bytes of each of standard output and standard error. Default: 64 MiB.
 ///     file_size: the largest file the program may write. Default: none.
 ///     open_files: open descriptors of each process. Default: 1024.
@@ -78,7 +91,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 31] = [
+const FIELDS: [&str; 42] = [
     "env",
     "cwd",
     "input",
@@ -101,6 +114,17 @@ const FIELDS: [&str; 31] = [
     "pids",
     "cpus",
     "cpu_weight",
+    "cpu_idle",
+    "cpuset_cpus",
+    "nice",
+    "oom_score_adj",
+    "oom_group",
+    "io_read_bps",
+    "io_write_bps",
+    "io_read_iops",
+    "io_write_iops",
+    "io_weight",
+    "hugetlb",
     "output",
     "file_size",
     "open_files",
@@ -120,7 +144,9 @@ impl Spec {
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
             files=None, outputs=None, output_file_size=None, rootfs=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
-            swap=None, pids=None, cpus=None, cpu_weight=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
+            swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
+            oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
+            hugetlb=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
             output_overflow=None, enforce=None, cgroup_parent=None)"
     )]
     fn new(args: Option<Bound<'_, PyAny>>, options: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
@@ -233,11 +259,11 @@ impl Spec {
     }
     #[getter]
     fn volumes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.0.volumes.iter().map(|v| String::from(v.clone())))
+        texts(py, &self.0.volumes)
     }
     #[getter]
     fn tmpfs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.0.tmpfs.iter().map(|t| String::from(t.clone())))
+        texts(py, &self.0.tmpfs)
     }
     #[getter]
     fn network(&self) -> &'static str {
@@ -284,6 +310,50 @@ impl Spec {
         self.0.cpu_weight
     }
     #[getter]
+    fn cpu_idle(&self) -> bool {
+        self.0.cpu_idle
+    }
+    #[getter]
+    fn cpuset_cpus(&self) -> Option<&str> {
+        self.0.cpuset_cpus.as_deref()
+    }
+    #[getter]
+    fn nice(&self) -> Option<i32> {
+        self.0.nice
+    }
+    #[getter]
+    fn oom_score_adj(&self) -> Option<i32> {
+        self.0.oom_score_adj
+    }
+    #[getter]
+    fn oom_group(&self) -> Option<bool> {
+        self.0.oom_group
+    }
+    #[getter]
+    fn io_read_bps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        texts(py, &self.0.io_read_bps)
+    }
+    #[getter]
+    fn io_write_bps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        texts(py, &self.0.io_write_bps)
+    }
+    #[getter]
+    fn io_read_iops<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        texts(py, &self.0.io_read_iops)
+    }
+    #[getter]
+    fn io_write_iops<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        texts(py, &self.0.io_write_iops)
+    }
+    #[getter]
+    fn io_weight(&self) -> Option<u64> {
+        self.0.io_weight
+    }
+    #[getter]
+    fn hugetlb<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        texts(py, &self.0.hugetlb)
+    }
+    #[getter]
     fn output(&self) -> Option<u64> {
         self.0.output
     }
@@ -325,6 +395,14 @@ impl Spec {
     fn cgroup_parent(&self) -> Option<&str> {
         self.0.cgroup_parent.as_deref()
     }
+}
+
+/// Values in their textual form.
+fn texts<'py, T: Clone + Into<String>>(
+    py: Python<'py>,
+    values: &[T],
+) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, values.iter().map(|value| value.clone().into()))
 }
 
 fn os_str(bytes: &Bytes) -> &OsStr {

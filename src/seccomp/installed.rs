@@ -1,7 +1,7 @@
 //! The default filter at work, in processes of their own: it cannot be taken off again.
 
 use super::{as_bytes, default_program};
-use libc::{EAFNOSUPPORT, EBADF, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
+use libc::{EAFNOSUPPORT, EBADF, ENOMEM, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -80,6 +80,25 @@ fn refused() -> Vec<(&'static str, c_long, [u64; 4], i32)> {
             libc::SYS_clone,
             [high | user | 17, 0, 0, 0],
             EPERM,
+        ),
+        // Without the filter: no such size of pages, a descriptor, no such size of memory.
+        (
+            "mmap(HUGETLB)",
+            libc::SYS_mmap,
+            [0, 4096, 0, (libc::MAP_HUGETLB | 63 << 26) as u32 as u64],
+            ENOMEM,
+        ),
+        (
+            "memfd_create(HUGETLB)",
+            libc::SYS_memfd_create,
+            [0, libc::MFD_HUGETLB as u64, 0, 0],
+            ENOMEM,
+        ),
+        (
+            "shmget(HUGETLB)",
+            libc::SYS_shmget,
+            [0, 0, libc::SHM_HUGETLB as u64, 0],
+            ENOMEM,
         ),
         ("clone3", libc::SYS_clone3, [0, 0, 0, 0], ENOSYS),
         (

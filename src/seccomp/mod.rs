@@ -35,6 +35,12 @@ pub(crate) fn default_program() -> &'static [sock_filter] {
     PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::DEFAULT))
 }
 
+/// The same for a sandbox that may have huge pages.
+pub(crate) fn program_with_huge_pages() -> &'static [sock_filter] {
+    static PROGRAM: Once<Vec<sock_filter>> = Once::new();
+    PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::WITH_HUGE_PAGES))
+}
+
 /// A program as it lies in memory: 8 bytes for each instruction, in the byte order of the machine.
 pub(crate) fn as_bytes(program: &[sock_filter]) -> &[u8] {
     // SAFETY: sock_filter is 8 bytes of integers without padding, any of which may be read as u8, and the

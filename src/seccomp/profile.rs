@@ -4,7 +4,8 @@
 //! that is what people have tested their programs against. Where this profile differs:
 //!
 //! * stricter: `socket` and `socketpair` know four families only; `ioctl` refuses what types into or rewires a
-//!   terminal; `prlimit64` leaves the sandbox's init alone; `process_vm_readv`, `process_vm_writev` and
+//!   terminal; `prlimit64` leaves the sandbox's init alone; huge pages are
+//!   for sandboxes that have a limit on them; `process_vm_readv`, `process_vm_writev` and
 //!   `name_to_handle_at` are refused;
 //! * wider: `uprobe` goes with `uretprobe` (only the kernel's own trampolines can use either).
 //!
@@ -14,7 +15,7 @@
 //! The kernel reads the arguments checked here as 32-bit values, so only their low halves are compared:
 //! a comparison of all 64 bits could be passed by with a bit that the kernel then ignores.
 
-use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+use libc::{EAFNOSUPPORT, ENOMEM, ENOSYS, EPERM};
 use std::collections::HashSet;
 
 /// What happens to a call.
@@ -56,6 +57,8 @@ pub(super) enum Test {
 pub(super) struct Profile {
     /// Calls made whatever their arguments, separated by blanks.
     pub(super) allowed: &'static str,
+    /// And these, which depend on an argument elsewhere.
+    pub(super) also: &'static str,
     /// Calls that depend on an argument.
     pub(super) checks: &'static [Check],
     /// Calls denied as if the kernel did not have them.
@@ -65,7 +68,11 @@ pub(super) struct Profile {
 impl Profile {
     /// What gives the verdict on the call of a name; `None` stands for a number without a name.
     pub(super) fn verdicts(&self) -> impl Fn(Option<&str>) -> Verdict {
-        let allowed: HashSet<&str> = self.allowed.split_ascii_whitespace().collect();
+        let allowed: HashSet<&str> = self
+            .allowed
+            .split_ascii_whitespace()
+            .chain(self.also.split_ascii_whitespace())
+            .collect();
         move |name| {
             let Some(name) = name else {
                 return Verdict::Errno(ENOSYS);
@@ -85,6 +92,18 @@ impl Profile {
 
 /// The profile of a sandbox whose spec does not ask for another one.
 pub(super) static DEFAULT: Profile = Profile {
+    also: "",
+    ..PROFILE
+};
+
+/// The same for a sandbox that has a limit on huge pages, and so may have some.
+pub(super) static WITH_HUGE_PAGES: Profile = Profile {
+    also: "memfd_create mmap shmget",
+    ..PROFILE
+};
+
+const PROFILE: Profile = Profile {
+    also: "",
     allowed: "\
         accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset chdir chmod chown \
         clock_adjtime clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range \
@@ -99,8 +118,8 @@ pub(super) static DEFAULT: Profile = Profile {
         inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit \
         ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown \
         lgetxattr link linkat listen listmount listxattr listxattrat llistxattr lremovexattr lseek lsetxattr \
-        lstat madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mknod \
-        mknodat mlock mlock2 mlockall mmap modify_ldt mprotect mq_getsetattr mq_notify mq_open \
+        lstat madvise map_shadow_stack membarrier memfd_secret mincore mkdir mkdirat mknod \
+        mknodat mlock mlock2 mlockall modify_ldt mprotect mq_getsetattr mq_notify mq_open \
         mq_timedreceive mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock \
         munlockall munmap nanosleep newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe \
         pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 \
@@ -112,7 +131,7 @@ pub(super) static DEFAULT: Profile = Profile {
         sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl \
         semget semop semtimedop sendfile sendmmsg sendmsg sendto set_robust_list set_thread_area \
         set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid \
-        setresuid setreuid setrlimit setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt shmget \
+        setresuid setreuid setrlimit setsid setsockopt setuid setxattr setxattrat shmat shmctl shmdt \
         shutdown sigaltstack signalfd signalfd4 splice stat statfs statmount statx symlink symlinkat sync \
         sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun \
         timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate \
@@ -146,6 +165,26 @@ pub(super) static DEFAULT: Profile = Profile {
             ]),
             // What a kernel built without the family says.
             errno: EAFNOSUPPORT,
+        },
+        // Huge pages are out of a pool of the host's, and no limit on memory counts them.
+        Check {
+            calls: &["mmap"],
+            arg: 3,
+            test: Test::Lacks(libc::MAP_HUGETLB as u32),
+            // What a kernel says whose pool is empty.
+            errno: ENOMEM,
+        },
+        Check {
+            calls: &["memfd_create"],
+            arg: 1,
+            test: Test::Lacks(libc::MFD_HUGETLB),
+            errno: ENOMEM,
+        },
+        Check {
+            calls: &["shmget"],
+            arg: 2,
+            test: Test::Lacks(libc::SHM_HUGETLB as u32),
+            errno: ENOMEM,
         },
         Check {
             calls: &["ioctl"],

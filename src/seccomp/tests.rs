@@ -1,6 +1,6 @@
 //! The program against the profile, by running it; the profile and the tables against what is known of them.
 
-use super::profile::{Check, DEFAULT, Profile, Test, Verdict};
+use super::profile::{Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
 use super::syscalls::{AARCH64, Arch, X86_64};
 use super::{as_bytes, bpf, default_program, syscall_name};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM, sock_filter};
@@ -141,8 +141,10 @@ fn check_program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
 #[test]
 fn does_what_the_profile_says() {
     for arch in [&X86_64, &AARCH64] {
-        let program = check_program(arch, &DEFAULT);
-        assert!(program.len() < 100, "{} instructions", program.len());
+        for profile in [&DEFAULT, &WITH_HUGE_PAGES] {
+            let program = check_program(arch, profile);
+            assert!(program.len() < 110, "{} instructions", program.len());
+        }
     }
 }
 
@@ -155,6 +157,7 @@ fn jumps_farther_than_an_offset_reaches() {
             calls.map(|(_, name)| name).collect::<Vec<_>>()
         };
         let profile = Profile {
+            also: "",
             allowed: every_third(0).join(" ").leak(),
             checks: DEFAULT.checks,
             absent: every_third(1).leak(),
@@ -174,11 +177,13 @@ fn makes_programs_of_degenerate_profiles() {
     }];
     let profiles = [
         Profile {
+            also: "",
             allowed: "",
             checks: &[],
             absent: &[],
         },
         Profile {
+            also: "",
             allowed: "",
             checks: &NOTHING,
             absent: &[],
@@ -192,6 +197,7 @@ fn makes_programs_of_degenerate_profiles() {
     check_program(
         &AARCH64,
         &Profile {
+            also: "",
             allowed: "",
             checks: &[],
             absent: every.leak(),

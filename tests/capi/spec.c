@@ -34,6 +34,18 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_pids(spec, 32) == 0);
     CHECK(stockade_spec_set_cpus(spec, 1.5) == 0);
     CHECK(stockade_spec_set_cpu_weight(spec, 50) == 0);
+    CHECK(stockade_spec_set_cpu_idle(spec, 1) == 0);
+    CHECK(stockade_spec_set_cpuset_cpus(spec, "0-2,4") == 0);
+    CHECK(stockade_spec_set_nice(spec, 5) == 0);
+    CHECK(stockade_spec_set_oom_score_adj(spec, 500) == 0);
+    CHECK(stockade_spec_set_oom_group(spec, 0) == 0);
+    CHECK(stockade_spec_add_io_read_bps(spec, "/dev/sda", 1 << 20) == 0);
+    CHECK(stockade_spec_add_io_read_bps(spec, "8:16", 1 << 21) == 0);
+    CHECK(stockade_spec_add_io_write_bps(spec, "/dev/sda", 1 << 22) == 0);
+    CHECK(stockade_spec_add_io_read_iops(spec, "/dev/sda", 100) == 0);
+    CHECK(stockade_spec_add_io_write_iops(spec, "/dev/sda", 200) == 0);
+    CHECK(stockade_spec_set_io_weight(spec, 300) == 0);
+    CHECK(stockade_spec_add_hugetlb(spec, 1 << 21, 1 << 26) == 0);
     CHECK(stockade_spec_set_output(spec, 1 << 20) == 0);
     CHECK(stockade_spec_set_output_overflow(spec, STOCKADE_OVERFLOW_DISCARD) == 0);
     CHECK(stockade_spec_set_file_size(spec, 1 << 19) == 0);
@@ -54,6 +66,10 @@ static const char *const full_json =
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
     " \"hostname\": \"box\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"
+    " \"cpu_idle\": true, \"cpuset_cpus\": \"0-2,4\", \"nice\": 5, \"oom_score_adj\": 500, \"oom_group\": false,"
+    " \"io_read_bps\": [\"/dev/sda:1m\", \"8:16:2m\"], \"io_write_bps\": [\"/dev/sda:4m\"],"
+    " \"io_read_iops\": [\"/dev/sda:100\"], \"io_write_iops\": [\"/dev/sda:200\"], \"io_weight\": 300,"
+    " \"hugetlb\": [\"2m:64m\"],"
     " \"output\": \"1m\", \"output_overflow\": \"discard\", \"file_size\": \"512k\", \"open_files\": 64,"
     " \"stack\": \"2m\", \"disk\": \"4m\", \"inodes\": 1000, \"enforce\": \"best-effort\","
     " \"cgroup_parent\": \"/sys/fs/cgroup/x\"}";

@@ -49,6 +49,18 @@ static int cmd_reserve(int argc, char **argv)
     return hold("reserve", size, argc, argv, 2);
 }
 
+/* outlive COMMAND...: a child does that, and whatever becomes of it is fine. */
+static int cmd_outlive(int argc, char **argv)
+{
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0)
+        _exit(dispatch(argc - 1, argv + 1));
+    waitpid(child, NULL, 0);
+    return 0;
+}
+
 /* COUNT children hold SIZE each at the same time. */
 static int cmd_alloc_children(int argc, char **argv)
 {
@@ -176,6 +188,7 @@ static int cmd_pipes(int argc, char **argv)
 }
 
 const struct command memory_commands[] = {
+    {"outlive", cmd_outlive, "COMMAND..."},
     {"alloc", cmd_alloc, "SIZE [HOLD]"},
     {"reserve", cmd_reserve, "SIZE [HOLD]"},
     {"alloc-children", cmd_alloc_children, "COUNT SIZE [HOLD]"},

@@ -22,10 +22,12 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.args == ()
     assert spec.env == {}
     assert spec.files == {}
-    assert spec.outputs == spec.volumes == spec.tmpfs == ()
+    assert spec.outputs == spec.volumes == spec.tmpfs == spec.hugetlb == ()
+    assert spec.io_read_bps == spec.io_write_bps == spec.io_read_iops == spec.io_write_iops == ()
+    assert spec.cpu_idle is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        cpus cpu_weight output file_size open_files stack disk inodes cgroup_parent"
+        cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight output file_size open_files stack disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
 
@@ -54,6 +56,17 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("cpus", 1.5, 1.5),
         ("cpus", 2, 2.0),
         ("cpu_weight", 50, 50),
+        ("cpu_idle", True, True),
+        ("cpuset_cpus", "0-2,4", "0-2,4"),
+        ("nice", 5, 5),
+        ("oom_score_adj", -5, -5),
+        ("oom_group", False, False),
+        ("io_read_bps", ["/dev/sda:1m", "8:16:5"], ("/dev/sda:1048576", "8:16:5")),
+        ("io_write_bps", ["/dev/sda:1m"], ("/dev/sda:1048576",)),
+        ("io_read_iops", ["/dev/sda:100"], ("/dev/sda:100",)),
+        ("io_write_iops", iter(["/dev/sda:100"]), ("/dev/sda:100",)),
+        ("io_weight", 300, 300),
+        ("hugetlb", ["2m:64m"], ("2097152:67108864",)),
         ("open_files", 16, 16),
         ("inodes", 100, 100),
         ("cwd", PurePosixPath("/tmp"), "/tmp"),

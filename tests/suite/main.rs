@@ -17,10 +17,12 @@ mod limits;
 mod network;
 mod overlay;
 
+mod resources;
 mod sandbox;
 mod scenarios;
 mod stuck;
 mod support;
 mod threads;
+mod truth;
 mod verdicts;
 mod volumes;

@@ -29,9 +29,10 @@ unwanted="systemd-udevd.service systemd-udev-trigger.service systemd-udevd-contr
     systemd-tmpfiles-clean.timer systemd-pstore.service systemd-journald-audit.socket modprobe@.service"
 
 install_missing() {
-    local wanted=() command package
+    local all=() missing= command package
     while read -r command package; do
-        command -v "$command" >/dev/null || wanted+=("$package")
+        command -v "$command" >/dev/null || missing=1
+        all+=("$package")
     done <<'END'
 qemu-system-x86_64 qemu-system-x86
 qemu-img qemu-utils
@@ -41,9 +42,10 @@ mke2fs e2fsprogs
 busybox busybox-static
 xz xz-utils
 END
-    [ ${#wanted[@]} -gt 0 ] || return 0
+    [ -n "$missing" ] || return 0
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${wanted[@]}" </dev/null
+    # All of them in one call: of QEMU's packages a newer one would have apt remove the others.
+    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${all[@]}" </dev/null
 }
 
 # The Debian mirror that apt uses on this machine.

@@ -1,6 +1,8 @@
 #!/bin/bash
 # In the guest: takes one job, a shell script that ends with a line `#go`, from the host and runs it as root.
 modprobe -aq dummy
+# A pool of huge pages, for the limit on them.
+echo 16 >/proc/sys/vm/nr_hugepages || true
 # A network that leads nowhere.
 ip link add eth0 type dummy && ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up &&
     ip route add default via 192.0.2.1

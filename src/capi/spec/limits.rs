@@ -1,8 +1,11 @@
 //! The setters for the limits.
 
 use super::{set, stockade_spec, unknown};
-use crate::spec::{Enforce, Overflow};
-use std::ffi::c_int;
+use crate::capi::ffi::c_text;
+use crate::error::Error;
+use crate::rates::{DeviceRate, HugePages};
+use crate::spec::{Enforce, Overflow, Spec};
+use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
 /// When the output limit is passed: end the program at once. The default.
@@ -75,6 +78,177 @@ pub extern "C" fn stockade_spec_set_cpu_weight(
 ) -> c_int {
     set(spec, |s| {
         s.cpu_weight = Some(weight);
+        Ok(())
+    })
+}
+
+/// Has it run only when nobody else wants a processor (cpu.idle; SCHED_IDLE, sched(7), where no cgroup can), unless
+/// idle is 0. Excludes a CPU weight. Default: 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_cpu_idle(
+    spec: Option<&mut stockade_spec>,
+    idle: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.cpu_idle = idle != 0;
+        Ok(())
+    })
+}
+
+/// Sets the processors that it may use: a list such as "0-2,4" (cpuset(7)), or "exclusive": as many as
+/// stockade_spec_set_cpus says, rounded up (1 without), that no other run of this process which asks for the same has at
+/// that time, each of a core of its own. Where there are not enough it shares them, and its enforcement says so.
+/// Default: all.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_cpuset_cpus(
+    spec: Option<&mut stockade_spec>,
+    list: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.cpuset_cpus = Some(unsafe { c_text(list, "list") }?.into());
+        Ok(())
+    })
+}
+
+/// Sets its nice value (setpriority(2)), 0 to 19: what it yields to the others of its own group and session. Default: the
+/// caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_nice(spec: Option<&mut stockade_spec>, nice: c_int) -> c_int {
+    set(spec, |s| {
+        s.nice = Some(nice);
+        Ok(())
+    })
+}
+
+/// Sets how much sooner than others the kernel ends the sandbox when the whole host is out of memory (oom_score_adj,
+/// proc(5)): the caller's own value up to 1000. Default: the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_oom_score_adj(
+    spec: Option<&mut stockade_spec>,
+    score: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.oom_score_adj = Some(score);
+        Ok(())
+    })
+}
+
+/// Sets whether the kernel ends the whole run when its memory limit, which must be set too, is used up
+/// (memory.oom.group), or only the process that it chooses: then a program that survives and ends well is
+/// STOCKADE_VERDICT_OK. It is the former unless group is 0. Default: 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_oom_group(
+    spec: Option<&mut stockade_spec>,
+    group: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.oom_group = Some(group != 0);
+        Ok(())
+    })
+}
+
+/// Adds a limit on the bytes read from a block device in a second. The device is its path, or its number as "8:0"; a
+/// partition stands for its disk. Default: none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_io_read_bps(
+    spec: Option<&mut stockade_spec>,
+    device: *const c_char,
+    rate: u64,
+) -> c_int {
+    // SAFETY: C promises a NUL-terminated string.
+    add_rate(
+        spec,
+        || unsafe { c_text(device, "device") },
+        rate,
+        |s| &mut s.io_read_bps,
+    )
+}
+
+/// Likewise on the bytes written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_io_write_bps(
+    spec: Option<&mut stockade_spec>,
+    device: *const c_char,
+    rate: u64,
+) -> c_int {
+    // SAFETY: C promises a NUL-terminated string.
+    add_rate(
+        spec,
+        || unsafe { c_text(device, "device") },
+        rate,
+        |s| &mut s.io_write_bps,
+    )
+}
+
+/// Likewise on the operations of reading.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_io_read_iops(
+    spec: Option<&mut stockade_spec>,
+    device: *const c_char,
+    rate: u64,
+) -> c_int {
+    // SAFETY: C promises a NUL-terminated string.
+    add_rate(
+        spec,
+        || unsafe { c_text(device, "device") },
+        rate,
+        |s| &mut s.io_read_iops,
+    )
+}
+
+/// Likewise on the operations of writing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_io_write_iops(
+    spec: Option<&mut stockade_spec>,
+    device: *const c_char,
+    rate: u64,
+) -> c_int {
+    // SAFETY: C promises a NUL-terminated string.
+    add_rate(
+        spec,
+        || unsafe { c_text(device, "device") },
+        rate,
+        |s| &mut s.io_write_iops,
+    )
+}
+
+fn add_rate<'c>(
+    spec: Option<&mut stockade_spec>,
+    device: impl FnOnce() -> Result<&'c str, Error>,
+    rate: u64,
+    field: impl FnOnce(&mut Spec) -> &mut Vec<DeviceRate>,
+) -> c_int {
+    set(spec, |s| {
+        let device = device()?.into();
+        field(s).push(DeviceRate { device, rate });
+        Ok(())
+    })
+}
+
+/// Sets its share of the block devices while others want them too, relative to theirs: 1 to 10,000. What has none has
+/// 100.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_io_weight(
+    spec: Option<&mut stockade_spec>,
+    weight: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.io_weight = Some(weight);
+        Ok(())
+    })
+}
+
+/// Adds a limit on the huge pages of one size, both in bytes (hugetlb.2MB.max). The memory limit does not count them.
+/// Default: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_add_hugetlb(
+    spec: Option<&mut stockade_spec>,
+    size: u64,
+    limit: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.hugetlb.push(HugePages { size, limit });
         Ok(())
     })
 }

@@ -8,7 +8,7 @@
 mod bus;
 
 use super::host::Host;
-use super::{Prepared, v2};
+use super::{Controllers, Prepared, v2};
 use bus::{Body, Bus, Call};
 use nix::sys::socket::UnixAddr;
 use nix::unistd::geteuid;
@@ -38,7 +38,12 @@ fn booted() -> bool {
 }
 
 /// Asks for a scope that holds the supervisor, process `pid`, and prepares a base in it.
-pub(super) fn prepare(host: &Host, name: &str, pid: i32, cpu: bool) -> Result<Prepared, String> {
+pub(super) fn prepare(
+    host: &Host,
+    name: &str,
+    pid: i32,
+    more: Controllers,
+) -> Result<Prepared, String> {
     if !booted() {
         return Err("it does not run this host".into());
     }
@@ -55,7 +60,7 @@ pub(super) fn prepare(host: &Host, name: &str, pid: i32, cpu: bool) -> Result<Pr
     let prepared = fs::create_dir(&own)
         .and_then(|()| fs::write(own.join("cgroup.procs"), pid.to_string()))
         .map_err(|e| format!("moving the supervisor to a child of it: {e}"))
-        .and_then(|()| v2::prepare_in(&scope, name, cpu));
+        .and_then(|()| v2::prepare_in(&scope, name, more));
     let mut prepared =
         prepared.map_err(|why| format!("`{}`: {why}; {DROP_IN}", scope.display()))?;
     for lack in &mut prepared.lacks {

@@ -32,6 +32,10 @@ impl Init {
                 _ => exit(1),
             }
         }
+        if plan.head.flags & HAS_OOM_SCORE_ADJ != 0 {
+            // Before ids change and before we are not dumpable, after which the file is not ours any more.
+            set_oom_score_adj(plan.head.oom_score_adj).map_err(step(STEP_OOM_SCORE_ADJ))?;
+        }
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
@@ -176,6 +180,17 @@ impl Init {
             _ => Err(EPROTO),
         }
     }
+}
+
+fn set_oom_score_adj(score: i32) -> Result<()> {
+    let fd = openat(AT_FDCWD, s!("/proc/self/oom_score_adj"), O_WRONLY, 0)?;
+    let sign: &[u8] = if score < 0 { b"-" } else { b"" };
+    let text = Text::<16>::new()
+        .add(sign)
+        .number(u64::from(score.unsigned_abs()));
+    let written = write_all(fd, text.bytes());
+    close(fd);
+    written
 }
 
 fn map_self(user: u32, group: u32) -> Result<()> {

@@ -190,6 +190,21 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result {
 }
 
 /// Raises the limit on open descriptors as far as it goes; gives it.
+pub fn set_nice(nice: i32) -> Result {
+    const PRIO_PROCESS: usize = 0;
+    syscall!(nr::SETPRIORITY, PRIO_PROCESS, 0, nice)
+}
+
+pub fn set_idle() -> Result {
+    const SCHED_IDLE: usize = 5;
+    let priority = 0i32;
+    syscall!(nr::SCHED_SETSCHEDULER, 0, SCHED_IDLE, &raw const priority)
+}
+
+pub fn set_affinity(mask: &[u8]) -> Result {
+    syscall!(nr::SCHED_SETAFFINITY, 0, mask.len(), mask.as_ptr())
+}
+
 pub fn raise_open_files() -> u64 {
     const RLIMIT_NOFILE: usize = 7;
     let mut limit = [0u64; 2];

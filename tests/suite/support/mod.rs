@@ -1,15 +1,17 @@
 //! What the tests share: the guest program, a specification that runs it, looks at the host, and skips.
 
+mod disk;
 mod guest;
 mod host;
 mod skips;
 
+pub use disk::{ON_DISK_SIZE, OnDisk, free_huge_pages};
 pub use guest::{fields, guest_dir, guest_spec, run_guest, start_clock};
 pub use host::{
     Host, ROLE_VARIABLE, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants,
     is_root, mount_count, open_descriptors, resident, wait_until,
 };
-pub use skips::note_skip;
+pub use skips::{note_skip, say_aloud};
 
 use std::time::Duration;
 use stockade::{EnforcementStatus, ErrorKind, Outcome};

@@ -1,4 +1,4 @@
-//! Counting what this host made us skip, and cleaning up, at the end of the test program.
+//! What is said past the capture, counting what this host made us skip, and cleaning up at the end of the test program.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,10 +11,15 @@ static REMOVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub fn note_skip(why: &str) {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {why}", thread.name().unwrap_or("?"));
-    // In one piece: other threads write as well.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    say_aloud(&line);
     SKIPS.lock().unwrap().push(line);
     at_exit();
+}
+
+/// Says a line past the test runner's capture.
+pub fn say_aloud(line: &str) {
+    // In one piece: other threads write as well.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Removes the directory when the test program ends.
