@@ -1,5 +1,6 @@
 //! Started programs and live sandboxes.
 
+use crate::changes::Change;
 use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::process;
@@ -9,7 +10,9 @@ use crate::python::spec::Spec;
 use crate::units;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 /// How long a wait may go on without a look at Python's pending signals. A signal that comes during the wait
@@ -148,6 +151,28 @@ impl Sandbox {
             let inner = py.detach(|| crate::Sandbox::start(spec))?;
             Ok(Sandbox { inner: Some(inner) })
         })
+    }
+
+    /// Takes it back to its start.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().reset())?))
+    }
+
+    /// What differs from its start: letters and paths.
+    fn changes(&self, py: Python<'_>) -> PyResult<Vec<(String, OsString)>> {
+        guard(|| {
+            let changes = py.detach(|| self.inner().changes())?;
+            let fields = |change: Change| {
+                let path = OsString::from_vec(change.path.0);
+                (change.kind.letter().to_string(), path)
+            };
+            Ok(changes.into_iter().map(fields).collect())
+        })
+    }
+
+    /// The upper layer of its root, as a descriptor.
+    fn upper(&self, py: Python<'_>) -> PyResult<i32> {
+        guard(|| Ok(py.detach(|| self.inner().upper())?.into_raw_fd()))
     }
 
     /// Ends everything in it and removes it. Closing again does nothing.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "stockade",
     "doctor",
     "error",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 14] = [
     "spec/place",
     "spec/limits",
     "sandbox",
+    "changes",
     "process",
     "stats",
     "outcome",

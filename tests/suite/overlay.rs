@@ -819,7 +819,12 @@ pub fn server_killed(path: &str) {
     let outcome = sandbox.run(&spec(&["true"])).expect("an outcome");
     assert_eq!(outcome.verdict, Verdict::ExecFailed, "{outcome:?}");
     assert!(running.kill().is_ok());
-    assert_eq!(running.wait().expect("an outcome").verdict, Verdict::Killed);
+    // A page of its own program that it needs meanwhile is not to be had: SIGBUS.
+    let verdict = running.wait().expect("an outcome").verdict;
+    assert!(
+        [Verdict::Killed, Verdict::Signaled].contains(&verdict),
+        "{verdict:?}"
+    );
     sandbox.reset().expect("a reset starts another");
     assert_eq!(
         sandbox.run(&spec(&["true"])).expect("runs").verdict,
