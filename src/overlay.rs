@@ -176,9 +176,6 @@ fn try_driver(host: &Host, driver: Driver) -> Option<Result<(), String>> {
 
 /// Where fuse-overlayfs is.
 pub(crate) fn fuse_program() -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("STOCKADE_FUSE_OVERLAYFS") {
-        return Ok(path.into());
-    }
     ["/usr/bin", "/usr/local/bin", "/bin"]
         .iter()
         .map(|dir| Path::new(dir).join("fuse-overlayfs"))

@@ -13,6 +13,7 @@ use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod files;
 mod live;
 
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 };
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -150,10 +150,22 @@ pub(crate) fn start(
     }
 }
 
-/// Sends a request without a plan, with the socket for its answer.
-pub(crate) fn send_message(socket: RawFd, kind: u32, answer: &OwnedFd) -> io::Result<()> {
-    let message = Message { kind, arg: 0 };
-    send(socket, bytes_of(&message), &[], &[answer.as_raw_fd()])
+/// Sends a request about files, with the socket for its answer, and perhaps a file.
+pub(crate) fn send_ask(
+    socket: RawFd,
+    ask: &Ask,
+    strings: &[&[u8]],
+    answer: &OwnedFd,
+    with: Option<BorrowedFd>,
+) -> io::Result<()> {
+    let mut body = Vec::new();
+    for string in strings {
+        body.extend_from_slice(string);
+        body.push(0);
+    }
+    let mut fds = vec![answer.as_raw_fd()];
+    fds.extend(with.map(|fd| fd.as_raw_fd()));
+    send(socket, bytes_of(ask), &body, &fds)
 }
 
 /// Sends a plan without streams to a supervisor that is there.

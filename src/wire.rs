@@ -50,6 +50,32 @@ pub const RESET: u32 = 30;
 /// A [`Message`]: the upper layer of the writable root, as a descriptor.
 pub const UPPER_LAYER: u32 = 31;
 
+/// The rest are an [`Ask`] with paths inside behind it, each ended by NUL. Parents of what is made are made.
+///
+/// File `path` anew, mode `arg`, with the content of the regular file that comes along.
+pub const PUT_FILE: u32 = 32;
+/// Directory `path`, mode `arg`; an existing one is kept.
+pub const MAKE_DIR: u32 = 33;
+/// Symbolic link: `path`, `target`.
+pub const MAKE_LINK: u32 = 34;
+/// Regular file `path`, as a descriptor.
+pub const GET_FILE: u32 = 35;
+/// Where the link `path` leads: bytes behind the answer.
+pub const READ_LINK: u32 = 36;
+/// Directory `path` from `offset` on: entries as getdents64(2) gives them behind the answer; none at its end.
+pub const LIST: u32 = 37;
+
+/// How many bytes come behind an answer at most.
+pub const ANSWER_MAX: usize = 16 * 1024;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ask {
+    pub kind: u32,
+    pub arg: u32,
+    pub offset: u64,
+}
+
 // ---- messages, init to supervisor
 /// Descriptors: the sandbox's procfs and its writable file system.
 pub const FILES: u32 = 21;
@@ -366,6 +392,7 @@ pub const STEP_SESSION: u32 = 22;
 pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
+pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 
 #[repr(C)]

@@ -411,7 +411,7 @@ impl Init {
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
             KILL => self.signal_all(envelope.run, SIGKILL),
-            RESET | UPPER_LAYER => self.answer(message, &fds[..count], plan),
+            RESET..=LIST => self.answer(message, rest, &fds[..count], plan),
             PAUSE | RESUME => {
                 let stop = message.kind == PAUSE;
                 self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });

@@ -19,10 +19,10 @@ impl Sandbox {
     pub fn reset(&self) -> Result<(), Error> {
         self.check_open()?;
         self.overlay()?;
-        self.ask(|theirs| {
+        let answer = self.ask(|theirs| {
             supervisor::send_plan(self.channel.fd(), RESET, &self.plan, theirs, &[], false)
-        })
-        .map(drop)
+        })?;
+        self.done(answer).map(drop)
     }
 
     /// What differs from the root file system that it was started with, as `docker diff`, sorted by path. `/work`, `/tmp`,
@@ -55,9 +55,15 @@ impl Sandbox {
                 "overlay=copy: a copy has no layer of its own that would hold the changes; use overlay=kernel or fuse",
             ));
         }
-        let sent =
-            self.ask(|theirs| supervisor::send_message(self.channel.fd(), UPPER_LAYER, theirs))?;
-        sent.ok_or_else(|| {
+        let ask = Ask {
+            kind: UPPER_LAYER,
+            arg: 0,
+            offset: 0,
+        };
+        let answer =
+            self.ask(|theirs| supervisor::send_ask(self.channel.fd(), &ask, &[], theirs, None))?;
+        let answer = self.done(answer)?;
+        answer.fd.ok_or_else(|| {
             Error::new(
                 ErrorKind::Resource,
                 "the upper layer: no descriptor came; the limit on open descriptors may be reached",
@@ -74,11 +80,11 @@ impl Sandbox {
         })
     }
 
-    /// Sends a request, by `send` with the socket for the answer, and waits for that: its descriptor.
-    fn ask(
+    /// Sends a request, by `send` with the socket for the answer, and waits for that.
+    pub(super) fn ask(
         &self,
         send: impl Fn(&OwnedFd) -> std::io::Result<()>,
-    ) -> Result<Option<OwnedFd>, Error> {
+    ) -> Result<Answer, Error> {
         let gone = || {
             self.host.lost();
             Error::new(
@@ -93,10 +99,26 @@ impl Sandbox {
         })?;
         drop(theirs);
         let received = answer.receive_or_end(&self.channel)?.ok_or_else(gone)?;
-        match read_of::<Failure>(&received.bytes) {
-            Some(Failure { section: 0, .. }) => Ok(received.fd),
-            Some(failure) => Err(self.plan.explain(&failure)),
-            None => Err(gone()),
+        let failure = read_of::<Failure>(&received.bytes).ok_or_else(gone)?;
+        Ok(Answer {
+            failure,
+            fd: received.fd,
+            body: received.bytes[size_of::<Failure>()..].to_vec(),
+        })
+    }
+
+    /// An answer that says it was done.
+    fn done(&self, answer: Answer) -> Result<Answer, Error> {
+        match answer.failure.section {
+            0 => Ok(answer),
+            _ => Err(self.plan.explain(&answer.failure)),
         }
     }
+}
+
+/// What a sandbox's init answers.
+pub(super) struct Answer {
+    pub failure: Failure,
+    pub fd: Option<OwnedFd>,
+    pub body: Vec<u8>,
 }

@@ -839,3 +839,107 @@ pub fn server_killed(path: &str) {
     assert!(wait_until(Duration::from_secs(5), || !left()), "it is left");
     say("clean");
 }
+
+#[test]
+fn files_and_trees_go_in_and_out() {
+    let tree = Tree::new().done();
+    for overlay in drivers() {
+        let sandbox = Sandbox::start(&over(&tree, overlay, ["-"])).expect("starts");
+        let run = |args: &[&str]| sandbox.run(&over(&tree, overlay, args)).expect("runs");
+        // While a program runs.
+        let running = sandbox
+            .spawn(&over(&tree, overlay, ["sleep", "20"]))
+            .expect("spawns");
+        sandbox.put("/data/sub/put", "given", None).expect("puts");
+        sandbox
+            .put("deep/er/file", "below /work", Some(0o600))
+            .expect("puts");
+        let all = fields(&run(&["fs", "cat:/data/sub/put", "cat:/work/deep/er/file"]));
+        assert_eq!(all["cat:/data/sub/put"], "given:OK", "{overlay:?}");
+        assert_eq!(
+            all["cat:/work/deep/er/file"], "below /work:OK",
+            "{overlay:?}"
+        );
+        for (path, content) in [("/data/file", "lower"), ("/data/sub/put", "given")] {
+            assert_eq!(
+                sandbox.get(path).expect("gets"),
+                content.as_bytes(),
+                "{overlay:?}"
+            );
+        }
+        drop(running);
+
+        let out = tempfile::tempdir().expect("a directory");
+        run(&[
+            "fs",
+            "symlink:/data/link:/etc/shadow",
+            "rm:/data/gone",
+            "put:/data/new:new",
+        ]);
+        let copy = out.path().join("data");
+        sandbox.get_tree("/data", &copy).expect("copies");
+        let read = |path: &str| std::fs::read_to_string(copy.join(path));
+        assert_eq!(read("file").expect("there"), "lower", "{overlay:?}");
+        assert_eq!(read("new").expect("there"), "new", "{overlay:?}");
+        assert_eq!(read("sub/inner").expect("there"), "inner", "{overlay:?}");
+        assert!(
+            read("gone").is_err() && copy.join("empty").is_dir(),
+            "{overlay:?}"
+        );
+        let link = std::fs::read_link(copy.join("link")).expect("a link");
+        assert_eq!(link, Path::new("/etc/shadow"), "{overlay:?}");
+        // And back in, elsewhere.
+        sandbox.put_tree("/opt/copied", &copy).expect("copies");
+        let all = fields(&run(&[
+            "fs",
+            "cat:/opt/copied/sub/inner",
+            "cat:/opt/copied/new",
+        ]));
+        assert_eq!(all["cat:/opt/copied/sub/inner"], "inner:OK", "{overlay:?}");
+        assert_eq!(all["cat:/opt/copied/new"], "new:OK", "{overlay:?}");
+        assert!(
+            sandbox.get_tree("/data", &copy).is_err(),
+            "it is there already"
+        );
+    }
+}
+
+#[test]
+fn no_link_is_followed_on_the_way_in_or_out() {
+    let sandbox = Sandbox::start(&crate::support::guest_spec(["-"])).expect("starts");
+    let links = [
+        "fs",
+        "symlink:/work/out:/proc/self",
+        "symlink:/work/file:/etc/passwd",
+        "mkdir:/work/dir",
+    ];
+    sandbox
+        .run(&crate::support::guest_spec(links))
+        .expect("runs");
+    for path in ["out/status", "file", "/proc/self/status", "dir", "missing"] {
+        let error = sandbox.get(path).expect_err("refused");
+        assert!(error.to_string().contains(path), "{path}: {error}");
+    }
+    assert!(sandbox.put("out/x", "x", None).is_err());
+    assert!(
+        sandbox.put("/usr/x", "x", None).is_err(),
+        "a read-only root"
+    );
+    assert!(sandbox.put("/work/../x", "x", None).is_err());
+    assert!(sandbox.put("x", "x", Some(0o4755)).is_err());
+    // A link in the place of a file is replaced, not written through.
+    sandbox.put("file", "ours", None).expect("puts");
+    assert_eq!(sandbox.get("file").expect("gets"), b"ours");
+    let fifo = crate::support::guest_spec(["fifo", "/work/fifo"]);
+    sandbox.run(&fifo).expect("runs");
+    assert!(sandbox.get("fifo").is_err(), "it would wait for ever");
+    let full = sandbox
+        .put("big", vec![1; 65 << 20], None)
+        .expect_err("larger than the disk");
+    assert_eq!(full.errno(), libc::ENOSPC, "{full}");
+    sandbox.close().expect("closes");
+    assert_eq!(
+        sandbox.get("file").expect_err("closed").kind(),
+        ErrorKind::State
+    );
+}

@@ -14,7 +14,7 @@ impl Supervisor {
             Err(EAGAIN) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
-                if kind == RESET || kind == UPPER_LAYER {
+                if (RESET..=LIST).contains(&kind) {
                     return self.ask_init(which, kind, &mut buffer[..n], &fds[..count]);
                 }
                 let result = self.exec(which, &mut buffer[..n], &fds[..count]);
@@ -70,10 +70,13 @@ impl Supervisor {
         }
         if ready.is_ok() {
             let envelope = Envelope { run: 0, enter: 0 };
-            let message = Message { kind, arg: 0 };
+            let reset = Message { kind, arg: 0 };
             let pass = [fds[0], socket];
-            let pass = if socket >= 0 { &pass[..] } else { &pass[..1] };
-            let body = bytes_of(&message);
+            let (body, pass) = match (kind, socket) {
+                (RESET, 0..) => (bytes_of(&reset), &pass[..]),
+                (RESET, _) => (bytes_of(&reset), &pass[..1]),
+                _ => (&*message, fds),
+            };
             let _ = send(sandbox.control, bytes_of(&envelope), body, pass, false);
         }
         close(socket);

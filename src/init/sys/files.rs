@@ -210,6 +210,11 @@ pub fn fstatfs(fd: Fd) -> Result<StatFs> {
     Ok(out)
 }
 
+/// Goes to `offset` from the start.
+pub fn seek(fd: Fd, offset: u64) -> Result {
+    syscall!(nr::LSEEK, fd, offset, 0)
+}
+
 pub fn getdents(fd: Fd, buffer: &mut [u8]) -> Result {
     syscall!(nr::GETDENTS64, fd, buffer.as_mut_ptr(), buffer.len())
 }
