@@ -630,6 +630,35 @@ char stockade_changes_kind(const stockade_changes *changes, size_t index);
 // Frees the changes.
 void stockade_changes_free(stockade_changes *changes);
 
+// Makes a file in the sandbox, with its parents, or replaces the one that is there; never through a symbolic link. A
+// relative path is below /work. mode: permission bits; 0 means 0644.
+int stockade_sandbox_put(const stockade_sandbox *sandbox,
+                         const char *path,
+                         const void *content,
+                         size_t length,
+                         uint32_t mode,
+                         stockade_error **error);
+
+// The content of a regular file in the sandbox, at most 64 MiB, never through a symbolic link: content and length are
+// set. Free the content with stockade_bytes_free.
+int stockade_sandbox_get(const stockade_sandbox *sandbox,
+                         const char *path,
+                         void **content,
+                         size_t *length,
+                         stockade_error **error);
+
+// Frees what stockade_sandbox_get gave.
+void stockade_bytes_free(void *content);
+
+// Copies a directory of the host into the sandbox as the directory path, over what is there: directories, regular files
+// and symbolic links, with their permission bits. Anything else is left out.
+int stockade_sandbox_put_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
+
+// Copies a directory of the sandbox to host, which must not be there yet: directories, regular files and symbolic links,
+// with their permission bits. Anything else is left out. Links are made as they are and can lead anywhere: do not follow
+// them.
+int stockade_sandbox_get_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
+
 // The program's process id on the host: true if it runs; false (and pid untouched) if it has ended or could not be
 // started. Waits for its start, about a millisecond. pid may be NULL.
 bool stockade_process_pid(const stockade_process *process, int32_t *pid);

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from stockade import _stockade
 from stockade._launch import Launch, launch
-from stockade._options import Options, OsBytes
+from stockade._options import Content, Options, OsBytes, Path
 from stockade._stockade import Spec
 
 if TYPE_CHECKING:
@@ -171,6 +172,44 @@ class Sandbox:
     ) -> Process[Any]:
         """Start a program in this sandbox: as `stockade.popen`. It is killed when the sandbox is closed."""
         return self._launch(args, options, text, encoding, errors, pipes=True).popen(bufsize)
+
+    def put(self, path: Path, content: Content, mode: int | None = None) -> None:
+        """Make a file in the sandbox, with its parents, or replace the one that is there; never through a link.
+
+        Args:
+            path: a relative one is below `/work`.
+            content: bytes, or str (UTF-8).
+            mode: permission bits. Default: 0o644.
+
+        Raises:
+            SetupError: with the errno, if it cannot be made there.
+        """
+        data = content.encode() if isinstance(content, str) else bytes(content)
+        self._native.put(os.fspath(path), data, mode)
+
+    def get(self, path: Path) -> bytes:
+        """Read a regular file in the sandbox, of at most 64 MiB; never through a link.
+
+        Raises:
+            SetupError: with the errno, if it cannot be read.
+        """
+        return self._native.get(os.fspath(path))
+
+    def put_tree(self, path: Path, host: Path) -> None:
+        """Copy the directory `host` of the host into the sandbox as the directory `path`, over what is there.
+
+        Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
+        out.
+        """
+        self._native.put_tree(os.fspath(path), os.fspath(host))
+
+    def get_tree(self, path: Path, host: Path) -> None:
+        """Copy the directory `path` of the sandbox to `host` on the host, which must not be there yet.
+
+        Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
+        out. Links are made as they are and can lead anywhere: do not follow them.
+        """
+        self._native.get_tree(os.fspath(path), os.fspath(host))
 
     def reset(self) -> None:
         """Take the sandbox back to its start: what runs in it is killed, what was written is gone.

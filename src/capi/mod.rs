@@ -10,6 +10,7 @@ mod changes;
 mod doctor;
 mod error;
 mod ffi;
+mod files;
 mod outcome;
 mod process;
 mod sandbox;

@@ -9,10 +9,11 @@ use crate::python::outcome;
 use crate::python::spec::Spec;
 use crate::units;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a wait may go on without a look at Python's pending signals. A signal that comes during the wait
@@ -151,6 +152,30 @@ impl Sandbox {
             let inner = py.detach(|| crate::Sandbox::start(spec))?;
             Ok(Sandbox { inner: Some(inner) })
         })
+    }
+
+    /// Makes a file in it.
+    #[pyo3(signature = (path, content, mode=None))]
+    fn put(&self, py: Python<'_>, path: &str, content: &[u8], mode: Option<u32>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().put(path, content, mode))?))
+    }
+
+    /// What is in a regular file in it.
+    fn get<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyBytes>> {
+        guard(|| {
+            let content = py.detach(|| self.inner().get(path))?;
+            Ok(PyBytes::new(py, &content))
+        })
+    }
+
+    /// Copies a directory of the host into it.
+    fn put_tree(&self, py: Python<'_>, path: &str, host: PathBuf) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().put_tree(path, host))?))
+    }
+
+    /// Copies a directory of it to the host.
+    fn get_tree(&self, py: Python<'_>, path: &str, host: PathBuf) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().get_tree(path, host))?))
     }
 
     /// Takes it back to its start.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "stockade",
     "doctor",
     "error",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 15] = [
     "spec/limits",
     "sandbox",
     "changes",
+    "files",
     "process",
     "stats",
     "outcome",

@@ -103,7 +103,9 @@ static void writable_root(void)
     stockade_sandbox *sandbox = NULL;
     stockade_outcome *outcome = NULL;
     stockade_changes *changes = NULL;
-    size_t i;
+    size_t i, length;
+    void *content;
+    char copy[64], inner[80];
     int fd = -2;
     CHECK(mkdtemp(dir) != NULL && chmod(dir, 0755) == 0);
     for (i = 0; i < 3; i++) {
@@ -112,6 +114,7 @@ static void writable_root(void)
         snprintf(path, sizeof path, "%s/%s", dir, links[i]);
         CHECK(symlink(target, path) == 0);
     }
+    snprintf(copy, sizeof copy, "%s/copy", dir);
     CHECK(stockade_spec_set_rootfs(spec, dir) == 0);
     CHECK(stockade_spec_set_overlay(spec, STOCKADE_OVERLAY_AUTO) == 0);
     CHECK(stockade_spec_add_volume(spec, "/usr", "/usr", 0) == 0);
@@ -131,6 +134,18 @@ static void writable_root(void)
     WORKS(stockade_sandbox_upper(sandbox, &fd, &failed));
     CHECK(faccessat(fd, "below/file", F_OK, 0) == 0);
     CHECK(close(fd) == 0);
+    WORKS(stockade_sandbox_put(sandbox, "/below/put", "put\n", 4, 0600, &failed));
+    WORKS(stockade_sandbox_get(sandbox, "/below/put", &content, &length, &failed));
+    CHECK(length == 4 && memcmp(content, "put\n", 4) == 0);
+    stockade_bytes_free(content);
+    FAILS(stockade_sandbox_get(sandbox, "/missing", &content, &length, &failed), STOCKADE_ERROR_SETUP, "/missing");
+    CHECK(content == NULL && length == 0);
+    FAILS(stockade_sandbox_put(sandbox, "/x", NULL, 1, 0, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`content` is NULL");
+    WORKS(stockade_sandbox_get_tree(sandbox, "/below", copy, &failed));
+    WORKS(stockade_sandbox_put_tree(sandbox, "/again", copy, &failed));
+    WORKS(stockade_sandbox_get(sandbox, "/again/file", &content, &length, &failed));
+    CHECK(length == 2);
+    stockade_bytes_free(content);
     WORKS(stockade_sandbox_reset(sandbox, &failed));
     WORKS(stockade_sandbox_run(sandbox, looks, &outcome, &failed));
     CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
@@ -150,6 +165,11 @@ static void writable_root(void)
         snprintf(path, sizeof path, "%s/%s", dir, links[i]);
         CHECK(unlink(path) == 0);
     }
+    snprintf(inner, sizeof inner, "%s/file", copy);
+    CHECK(unlink(inner) == 0);
+    snprintf(inner, sizeof inner, "%s/put", copy);
+    CHECK(unlink(inner) == 0);
+    CHECK(rmdir(copy) == 0);
     CHECK(rmdir(dir) == 0);
 }
 

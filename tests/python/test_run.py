@@ -234,6 +234,14 @@ def test_a_root_that_can_be_written_to(root: Path) -> None:
         finally:
             os.close(upper)
         assert box.run(["true"]).enforcement["overlay"].status == "enforced"
+        box.put("/made/by/us", "text", 0o600)
+        assert box.get("/made/by/us") == b"text"
+        box.get_tree("/made", root / "copy")
+        box.put_tree("again", root / "copy")
+        assert box.run(["cat", "again/by/us"], text=True).stdout == "text"
+        with pytest.raises(stockade.SetupError, match="/missing") as missing:
+            box.get("/missing")
+        assert missing.value.errno == errno.ENOENT
         box.reset()
         assert box.changes() == []
         assert box.run(["cat", "/given"], text=True).stdout == "given"
