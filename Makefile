@@ -123,13 +123,20 @@ test: $(WHEELS)/.made
 	scripts/packages.sh test
 	scripts/test.sh $(WHEELS)
 
-# Root is needed to make the machines' images, once. [KERNELS="bookworm ..."] [SHAPES="delegated login root service"]
+# Root is needed to make the machines' images, once. [KERNELS="bookworm ..."] [SHAPES="delegated login:truth ..."]
 KERNELS ?= bullseye bookworm bookworm-backports trixie-backports
-SHAPES ?= delegated login root
+SHAPES ?= delegated login root ladder
 
-.PHONY: test-vm
+.PHONY: test-vm truth-table
 test-vm:
 	tests/vm/run.sh "$(KERNELS)" "$(SHAPES)"
+
+# Makes the table in docs/cgroups.md from what the tests say of each limit.
+truth-table:
+	rm -rf build/truth
+	STOCKADE_VM_TRUTH=$(CURDIR)/build/truth tests/vm/run.sh "$(KERNELS)" "delegated service unit subgroup login root" truth
+	tests/vm/truth-here.sh build/truth
+	$(PYTHON) -B tests/vm/truth.py write build/truth
 
 lint: $(VENV)/.lint
 	cargo fmt --check
@@ -138,7 +145,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check python tests examples benches
 	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
-	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py
+	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py ladder.py truth.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 

@@ -156,6 +156,18 @@
 // The most at one time until now.
 #define STOCKADE_STATS_PIDS_PEAK 8
 
+// In place of a limit, in an update: none, as if the specification had none.
+#define STOCKADE_UNLIMITED UINT64_MAX
+
+// None came in that time, or the program has ended and all are taken.
+#define STOCKADE_NOTIFICATION_NONE 0
+
+// Of CPU time: nanoseconds.
+#define STOCKADE_NOTIFICATION_CPU_TIME 1
+
+// Of memory: bytes.
+#define STOCKADE_NOTIFICATION_MEMORY 2
+
 // Exited with status 0 within every limit.
 #define STOCKADE_VERDICT_OK 0
 
@@ -336,6 +348,11 @@ typedef struct stockade_spec stockade_spec;
 
 // What a program that still runs used at one moment: a value that does not change.
 typedef struct stockade_stats stockade_stats;
+
+// Limits to change while a program runs: a plain value. A limit that is not set stays as it is; one that is set
+// replaces that of the specification, with the same meaning and range, or takes it away if it is STOCKADE_UNLIMITED.
+// The setters fail only if update is NULL; values are looked at by stockade_process_update.
+typedef struct stockade_update stockade_update;
 
 #ifdef __cplusplus
 extern "C" {
@@ -721,6 +738,66 @@ bool stockade_stats_figure(const stockade_stats *stats, int figure, uint64_t *va
 
 // Frees the stats.
 void stockade_stats_free(stockade_stats *stats);
+
+// An update that changes nothing. Free it with stockade_update_free.
+stockade_update *stockade_update_new(void);
+
+// The limit on CPU time: nanoseconds. What was used until now counts; if it is more, the program is ended.
+int stockade_update_set_cpu_time(stockade_update *update, uint64_t nanoseconds);
+
+// The limit on wall-clock time: nanoseconds from the program's start, as ever.
+int stockade_update_set_wall_time(stockade_update *update, uint64_t nanoseconds);
+
+// The limit on memory: bytes. If more is in use, the kernel takes back what it can and, if that is not enough, the
+// program is ended: STOCKADE_VERDICT_MEMORY_LIMIT.
+int stockade_update_set_memory(stockade_update *update, uint64_t bytes);
+
+// The limit on swap: bytes. What is swapped out already stays there. STOCKADE_UNLIMITED is the default, 0.
+int stockade_update_set_swap(stockade_update *update, uint64_t bytes);
+
+// The limit on processes and threads. If there are more, none is ended, and none can be added.
+int stockade_update_set_pids(stockade_update *update, uint64_t count);
+
+// The limit on processors' time. INFINITY: none.
+int stockade_update_set_cpus(stockade_update *update, double cpus);
+
+// The share of the processors. STOCKADE_UNLIMITED is the default, 100.
+int stockade_update_set_cpu_weight(stockade_update *update, uint64_t weight);
+
+// The limit on captured output: bytes. STOCKADE_UNLIMITED is the default, 64 MiB.
+int stockade_update_set_output(stockade_update *update, uint64_t bytes);
+
+// Changes limits of the running program, up or down. The outcome's verdict and enforcement go by those that it has at
+// the end. A limit below what is used already has its effect at once, except of a paused program, whose clocks go on
+// with stockade_process_resume. No error if it has ended.
+//
+// On an error nothing is changed: a value that is out of range; a limit that nothing on this host holds
+// (STOCKADE_ERROR_UNSUPPORTED), such as cpus for a program that was started without cpus and cpu_weight, or pids where
+// no cgroup holds it.
+int stockade_process_update(const stockade_process *process, const stockade_update *update, stockade_error **error);
+
+// Frees the update.
+void stockade_update_free(stockade_update *update);
+
+// Has the caller told once when the program and everything it started have used so much CPU time: nanoseconds, more
+// than 0, in place of the threshold before; STOCKADE_UNLIMITED to be told no more. A threshold that is passed already
+// is told at once. No error if the program has ended.
+int stockade_process_notify_cpu_time(const stockade_process *process, uint64_t nanoseconds, stockade_error **error);
+
+// The same when so many bytes of memory are in use. That is looked at every 20 ms at least, so use that is shorter may
+// pass unseen.
+int stockade_process_notify_memory(const stockade_process *process, uint64_t bytes, stockade_error **error);
+
+// Takes the next notification, in the order in which they came; waits for it at most that long, and without end if
+// that is UINT64_MAX. notification receives its STOCKADE_NOTIFICATION_ number; threshold what was asked for and used
+// what was used when that was seen, both nanoseconds or bytes, both may be NULL. None is lost if it is taken late. One
+// that comes makes the descriptor of stockade_process_fd readable until this or stockade_process_poll has looked.
+int stockade_process_next_notification(const stockade_process *process,
+                                       uint64_t nanoseconds,
+                                       int *notification,
+                                       uint64_t *threshold,
+                                       uint64_t *used,
+                                       stockade_error **error);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

@@ -96,6 +96,22 @@ impl Streams {
         }
     }
 
+    /// Another limit from now on. What is over it goes; what was over one before does not come back.
+    pub fn limit(&mut self, limit: Option<u64>) {
+        let limit = limit.unwrap_or(OUTPUT_DEFAULT);
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            let whole = stream.kept.len() as u64 == stream.total;
+            stream
+                .kept
+                .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            stream.limit = match whole {
+                true => limit,
+                // There is a gap behind what is kept.
+                false => stream.kept.len() as u64,
+            };
+        }
+    }
+
     /// Whether a stream has passed its limit.
     pub fn over(&self) -> bool {
         [&self.stdout, &self.stderr]

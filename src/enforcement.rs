@@ -35,7 +35,7 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
 /// Everything: the limits that are set, and all protections. `shares`: with whom it shares the processors that it was
 /// to have alone.
 pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<String, Enforcement> {
-    let mut all = BTreeMap::new();
+    let mut all = changeable(spec, host, shares);
     let mut put = |name: &str, status, by: &str| {
         all.insert(
             name.to_string(),
@@ -45,22 +45,6 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
             },
         );
     };
-    for (name, wanted) in tree_limits(spec) {
-        if wanted {
-            let Enforcement { mut status, mut by } = tree_limit(name, spec, host);
-            if let (Some(shares), "cpuset_cpus") = (shares, name) {
-                (status, by) = (Approximated, format!("{by}; it {shares}"));
-            }
-            put(name, status, &by);
-        }
-    }
-    if spec.wall_time.is_some() {
-        put(
-            "wall_time",
-            Enforced,
-            "the supervisor's clock (CLOCK_MONOTONIC)",
-        );
-    }
     put(
         "output",
         Enforced,
@@ -127,6 +111,30 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     all
 }
 
+/// The limits that are set, of those that can be changed and of their kind.
+pub(crate) fn changeable(
+    spec: &Spec,
+    host: &Host,
+    shares: Option<&str>,
+) -> BTreeMap<String, Enforcement> {
+    let mut limits = BTreeMap::new();
+    for (name, wanted) in tree_limits(spec) {
+        if wanted {
+            let Enforcement { mut status, mut by } = tree_limit(name, spec, host);
+            if let (Some(shares), "cpuset_cpus") = (shares, name) {
+                (status, by) = (Approximated, format!("{by}; it {shares}"));
+            }
+            limits.insert(name.to_string(), Enforcement { status, by });
+        }
+    }
+    if spec.wall_time.is_some() {
+        let by = "the supervisor's clock (CLOCK_MONOTONIC)".to_string();
+        let status = Enforced;
+        limits.insert("wall_time".to_string(), Enforcement { status, by });
+    }
+    limits
+}
+
 /// The limits for which a cgroup is wanted, and those that count a whole tree of processes.
 fn tree_limits(spec: &Spec) -> Vec<(&'static str, bool)> {
     let mut limits = vec![
@@ -160,14 +168,12 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
     let (status, by) = match name {
         "cpu_time" => (
             Approximated,
-            format!(
-                "CPU time of the tree's processes, sampled by the supervisor, and RLIMIT_CPU: {why_not}"
-            ),
+            format!("CPU time of the tree's processes, sampled by the supervisor: {why_not}"),
         ),
         "memory" => (
             Approximated,
             format!(
-                "resident memory of the tree and its tmpfs, sampled by the supervisor: {why_not}"
+                "resident memory of the tree and its tmpfs, sampled by the supervisor at least every 20 ms: {why_not}"
             ),
         ),
         "pids" if kernel_at_least(5, 14) => (

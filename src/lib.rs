@@ -43,6 +43,7 @@ mod seccomp;
 mod spec;
 mod supervisor;
 mod units;
+mod update;
 mod verdict;
 #[allow(dead_code)] // each side uses its half
 mod wire;
@@ -52,11 +53,12 @@ pub use changes::{Change, ChangeKind};
 pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};
-pub use process::Process;
+pub use process::{Notification, Process};
 pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
 pub use spec::{Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};
+pub use update::Update;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

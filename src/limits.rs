@@ -1,6 +1,6 @@
 //! Limits: checked, and compiled into what holds them.
 
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Layout};
 use crate::cores;
 use crate::error::Error;
 use crate::plan::Steps;
@@ -24,16 +24,15 @@ const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// Adds the steps that set the limits of a run, which have been [checked](check).
+/// Adds the steps that set the limits of a run, which have been [checked](check) and may be changed if `updatable`.
 pub(crate) fn add(
     spec: &Spec,
     cgroup: &Cgroup,
     head: &mut Request,
     limits: &mut Steps,
     run: &mut Steps,
+    updatable: bool,
 ) -> Result<(), Error> {
-    head.wall_time = nanoseconds(spec.wall_time);
-    head.cpu_time = nanoseconds(spec.cpu_time);
     let layout = cgroup.layout(spec);
     let mut made = Vec::new();
     let touched = layout
@@ -84,11 +83,7 @@ pub(crate) fn add(
     head.kernel_read = number(layout.kernel);
     head.swap_read = number(layout.swap);
     head.swap_with_memory = u32::from(layout.swap_with_memory);
-    head.oom_read = number(layout.oom);
-    head.look_max = nanoseconds(Some(cgroup.look_max(spec.memory)));
-    if cgroup.enforcement("memory", spec).is_none() {
-        head.memory = spec.memory.unwrap_or(0);
-    }
+    head.clocks = clocks(spec, cgroup, &layout);
     if cgroup.samples_processes() {
         head.flags |= SAMPLE;
     }
@@ -120,8 +115,9 @@ pub(crate) fn add(
         // Counted per user namespace, of which each sandbox has one; init is in it too.
         rlimit(libc::RLIMIT_NPROC, pids + 1);
     }
-    if let Some(cpu) = spec.cpu_time {
-        // Behind the supervisor's clock, for each process, should that be starved.
+    if let (Some(cpu), false) = (spec.cpu_time, updatable) {
+        // Behind the supervisor's clock, for each process, should that be starved. Not where the limit may be raised:
+        // nobody without privileges can raise this one again.
         rlimit(libc::RLIMIT_CPU, cpu.as_secs() + 2);
     }
     let idle = spec.cpu_idle && cgroup.enforcement("cpu_idle", spec).is_none();
@@ -139,6 +135,20 @@ pub(crate) fn add(
         run.add(R_AFFINITY, 0, 0, 0, &[&cores::mask(list)]);
     }
     Ok(())
+}
+
+/// What the supervisor's clocks have to hold.
+pub(crate) fn clocks(spec: &Spec, cgroup: &Cgroup, layout: &Layout) -> Clocks {
+    Clocks {
+        wall_time: nanoseconds(spec.wall_time),
+        cpu_time: nanoseconds(spec.cpu_time),
+        memory: match cgroup.enforcement("memory", spec) {
+            Some(_) => 0,
+            None => spec.memory.unwrap_or(0),
+        },
+        look_max: nanoseconds(Some(cgroup.look_max(spec.memory))),
+        oom_read: layout.oom.map_or(0, |read| u64::from(read) + 1),
+    }
 }
 
 fn nanoseconds(time: Option<Duration>) -> u64 {

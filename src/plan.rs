@@ -72,13 +72,13 @@ pub(crate) fn read_of<T: Copy>(bytes: &[u8]) -> Option<T> {
 }
 
 impl Plan {
-    /// The plan of a sandbox, with its program if `run`.
+    /// The plan of a sandbox, with its program if `run`: then it says whether the program's limits may be changed.
     pub fn sandbox(
         spec: &Spec,
         ids: &Ids,
         cgroup: &Cgroup,
         overlay: Option<&Chosen>,
-        run: bool,
+        run: Option<bool>,
     ) -> Result<Plan, Error> {
         let (user, group) = ids.user_of(spec.user.as_deref())?;
         let root = mounts::Root::new(spec, ids, (user, group), overlay)?;
@@ -89,9 +89,16 @@ impl Plan {
         };
         let (mut limits, mut program) = (Steps::default(), Steps::default());
         let mut head = head(user, group);
-        if run {
+        if let Some(updatable) = run {
             flags |= HAS_RUN | ONE_SHOT;
-            add_run(spec, cgroup, &mut head, &mut limits, &mut program)?;
+            add_run(
+                spec,
+                cgroup,
+                &mut head,
+                &mut limits,
+                &mut program,
+                updatable,
+            )?;
         }
         if let Some(score) = spec.oom_score_adj {
             flags |= HAS_OOM_SCORE_ADJ;
@@ -121,12 +128,19 @@ impl Plan {
         assemble(head, sections)
     }
 
-    /// The plan of one more program in a live sandbox.
-    pub fn program(spec: &Spec, cgroup: &Cgroup) -> Result<Plan, Error> {
+    /// The plan of one more program in a live sandbox, whose limits may be changed if `updatable`.
+    pub fn program(spec: &Spec, cgroup: &Cgroup, updatable: bool) -> Result<Plan, Error> {
         let (mut limits, mut program) = (Steps::default(), Steps::default());
         let mut head = head(0, 0);
         head.flags = HAS_RUN;
-        add_run(spec, cgroup, &mut head, &mut limits, &mut program)?;
+        add_run(
+            spec,
+            cgroup,
+            &mut head,
+            &mut limits,
+            &mut program,
+            updatable,
+        )?;
         Ok(assemble(head, [&[], &[], limits.bytes(), program.bytes()]))
     }
 
@@ -185,20 +199,15 @@ fn head(user: u32, group: u32) -> Request {
         limits: Section::default(),
         run: Section::default(),
         template_key: 0,
-        wall_time: 0,
-        cpu_time: 0,
-        memory: 0,
-        look_max: 0,
+        clocks: Clocks::default(),
         cpu_read: 0,
         cpu_unit: 0,
-        oom_read: 0,
         memory_read: 0,
         stat_read: 0,
         kernel_read: 0,
         swap_read: 0,
         swap_with_memory: 0,
         oom_score_adj: 0,
-        pad: 0,
         cpu_key: [0; 16],
     }
 }
@@ -235,8 +244,9 @@ fn add_run(
     head: &mut Request,
     limits: &mut Steps,
     run: &mut Steps,
+    updatable: bool,
 ) -> Result<(), Error> {
-    limits::add(spec, cgroup, head, limits, run)?;
+    limits::add(spec, cgroup, head, limits, run, updatable)?;
     for (path, file) in &spec.files {
         let path = inside(path, "files")?;
         let mode = file.mode.unwrap_or(0o644);

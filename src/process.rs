@@ -12,18 +12,24 @@ use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
 use crate::supervisor::{self, Channel, Host, Key, Received};
+use crate::update::changeable;
 use crate::verdict::Judged;
 use crate::wire::*;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 mod collected;
 mod control;
+mod notifications;
+mod update;
+
+pub use notifications::Notification;
+use notifications::Waiting;
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///
@@ -34,6 +40,10 @@ pub struct Process {
     state: Mutex<State>,
     epoll: OnceLock<Epoll>,
     host: Arc<Host>,
+    /// Those that can be changed, as they are now. Held while they are.
+    limits: Mutex<Spec>,
+    /// Readable while there are notifications that nobody has taken; made with the first threshold.
+    waiting: OnceLock<Waiting>,
 }
 
 struct State {
@@ -51,6 +61,7 @@ struct State {
     told_overflow: bool,
     pipes: [Option<OwnedFd>; 3],
     ended: Option<Result<Outcome, Failed>>,
+    notifications: VecDeque<Notification>,
     /// Processors of its own, until it has ended.
     lease: Option<Lease>,
 }
@@ -114,7 +125,7 @@ pub(crate) struct Live<'a> {
     pub host: &'a Arc<Host>,
 }
 
-/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for.
+/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
 pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
     let lease = lease(spec)?;
     let leased = lease.as_ref().map(|lease| Spec {
@@ -135,7 +146,8 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             limits::check(spec)?;
             enforcement::check(spec, host)?;
             let overlay = overlay::choose(spec, host)?;
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), true)?;
+            let overlay = overlay.as_ref();
+            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?;
             plan.head.flags |= flags;
             Ok(plan)
         })?,
@@ -143,7 +155,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             live.channel.check_owner()?;
             limits::check(spec)?;
             enforcement::check(spec, live.host)?;
-            let mut plan = Plan::program(spec, &live.host.cgroup)?;
+            let mut plan = Plan::program(spec, &live.host.cgroup, handle)?;
             plan.head.flags |= flags;
             let (channel, theirs) = Channel::new()?;
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
@@ -180,6 +192,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         told_overflow: false,
         pipes,
         ended: None,
+        notifications: VecDeque::new(),
         lease,
     };
     Ok(Process {
@@ -187,6 +200,8 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         state: Mutex::new(state),
         epoll: OnceLock::new(),
         host,
+        limits: Mutex::new(changeable(spec)),
+        waiting: OnceLock::new(),
     })
 }
 
@@ -332,12 +347,22 @@ impl Process {
 
     /// Waits until there is something to do; whether a signal to the host cut that short.
     pub(crate) fn block(&self, timeout: Option<Duration>) -> bool {
+        self.block_with(timeout, None)
+    }
+
+    /// The same, or until `also` is readable.
+    pub(crate) fn block_with(
+        &self,
+        timeout: Option<Duration>,
+        also: Option<BorrowedFd<'_>>,
+    ) -> bool {
         let timeout = timeout.map_or(PollTimeout::NONE, |t| {
             PollTimeout::try_from(t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32)
                 .unwrap_or(PollTimeout::MAX)
         });
         let streams: Vec<_> = self.lock().streams.open_fds();
         let mut fds = vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        fds.extend(also.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for fd in &streams {
             // SAFETY: a stream is closed only at its end, under poll() of this process; a number that is closed or used
             // again meanwhile makes this wait end early at worst, after which everything is looked at anew.
@@ -412,6 +437,11 @@ impl Process {
                     self.sandbox_error(state, &error.to_string());
                 } else {
                     self.fail(state, &error);
+                }
+            }
+            NOTIFY => {
+                if let Some(threshold) = read_of::<Threshold>(&received.bytes) {
+                    self.notified(state, &threshold);
                 }
             }
             EXIT => {

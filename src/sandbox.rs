@@ -38,7 +38,7 @@ impl Sandbox {
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
             let overlay = overlay::choose(spec, host)?;
-            Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), false)
+            Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), None)
         })?;
         let answer = channel
             .receive(true)?

@@ -427,19 +427,23 @@ impl Channel {
 
     /// Sends a short message; an end that is gone is no error, as its end will be seen when receiving.
     pub fn tell(&self, kind: u32, arg: u32) -> Result<(), Error> {
+        self.say(bytes_of(&Message { kind, arg }))
+    }
+
+    /// The same with any message.
+    pub fn say(&self, message: &[u8]) -> Result<(), Error> {
         self.check_owner()?;
-        match send(self.fd(), bytes_of(&Message { kind, arg }), &[], &[]) {
+        match send(self.fd(), message, &[], &[]) {
             Err(e) if !is_gone(&e) => Err(Error::system("sending to the supervisor", e)),
             _ => Ok(()),
         }
     }
 
     /// Asks for something, and waits until it is done: the answer; `None` if the run is over.
-    pub fn ask(&self, kind: u32) -> Result<Option<Received>, Error> {
+    pub fn ask(&self, message: &[u8]) -> Result<Option<Received>, Error> {
         self.check_owner()?;
         let (answer, theirs) = Channel::new()?;
-        let message = Message { kind, arg: 0 };
-        match send(self.fd(), bytes_of(&message), &[], &[theirs.as_raw_fd()]) {
+        match send(self.fd(), message, &[], &[theirs.as_raw_fd()]) {
             Err(e) if is_gone(&e) => return Ok(None),
             Err(e) => return Err(Error::system("sending to the supervisor", e)),
             Ok(()) => drop(theirs),

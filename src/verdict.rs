@@ -22,6 +22,8 @@ pub(crate) struct Judged {
     memory: Option<u64>,
     /// Whether one process killed for want of memory is the end of the run.
     oom_group: bool,
+    /// Whether there was a limit on memory at any time.
+    memory_limited: bool,
     disk: bool,
     /// Whether arguments and environment are no longer than the kernel takes.
     args_fit: bool,
@@ -38,9 +40,17 @@ impl Judged {
             file_size: spec.file_size.is_some(),
             memory: spec.memory,
             oom_group: spec.oom_group != Some(false),
+            memory_limited: spec.memory.is_some(),
             disk: true,
             args_fit: args_fit(spec),
         }
+    }
+
+    /// Other limits from now on.
+    pub fn update(&mut self, spec: &Spec) {
+        (self.cpu_time, self.wall_time) = (spec.cpu_time, spec.wall_time);
+        self.memory = spec.memory;
+        self.memory_limited |= spec.memory.is_some();
     }
 
     /// The limit on memory.
@@ -77,7 +87,8 @@ impl Judged {
             && outcome.usage.oom_killed
         {
             // The kernel kills when the limit is reached, whatever was seen before.
-            outcome.usage.memory_peak = Some(limit);
+            let seen = outcome.usage.memory_peak;
+            outcome.usage.memory_peak = seen.max(Some(limit));
             let from = "cgroup v2 memory.max, which was reached";
             outcome
                 .usage
@@ -120,7 +131,7 @@ impl Judged {
         }
         // A program that was to survive, and did.
         let survived = !self.oom_group && killed == REASON_NONE && !failed;
-        let oom_killed = self.memory.is_some() && usage.oom_killed && !survived;
+        let oom_killed = self.memory_limited && usage.oom_killed && !survived;
         if oom_killed || killed == REASON_MEMORY {
             return (Verdict::MemoryLimit, Some("memory"));
         }

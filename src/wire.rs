@@ -27,6 +27,12 @@ pub const PAUSE: u32 = 6;
 pub const RESUME: u32 = 7;
 /// On a run's channel, with a socket over which [`Now`] comes: what it uses now.
 pub const STATS: u32 = 8;
+/// On a run's channel, with a socket over which [`Group`] comes: which its groups are.
+pub const GROUP: u32 = 9;
+/// On a run's channel, an [`Update`], with a socket over which [`ANSWER`] comes: other clocks in place of those it has.
+pub const UPDATE: u32 = 16;
+/// On a run's channel, a [`Threshold`]: tell once, by the same from the supervisor to the host, when so much is used.
+pub const NOTIFY: u32 = 17;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -161,20 +167,11 @@ pub struct Request {
     pub run: Section,
     /// Identifies the template section.
     pub template_key: u64,
-    /// Nanoseconds, 0 for none.
-    pub wall_time: u64,
-    pub cpu_time: u64,
-    /// Bytes for the supervisor to watch where no cgroup does, 0 for none.
-    pub memory: u64,
-    /// The most nanoseconds between two looks at the memory in use.
-    pub look_max: u64,
+    pub clocks: Clocks,
     /// How to read the CPU clock: index of a read, plus 1; 0 for none.
     pub cpu_read: u32,
     /// Nanoseconds for one unit of it.
     pub cpu_unit: u32,
-    /// Index of a read, plus 1, whose number behind `oom_kill` counts kills for want of memory, after the first of
-    /// which the supervisor ends the run; 0 where the kernel does that itself.
-    pub oom_read: u32,
     /// Index of a read, plus 1, whose number is the memory in use, of which the most that is seen is reported; 0 where
     /// nothing says.
     pub memory_read: u32,
@@ -188,9 +185,59 @@ pub struct Request {
     pub swap_with_memory: u32,
     /// For the whole sandbox, with [`HAS_OOM_SCORE_ADJ`].
     pub oom_score_adj: i32,
-    pub pad: u32,
     /// Key of the CPU clock's number; empty for the first number of the file.
     pub cpu_key: [u8; 16],
+}
+
+/// What the supervisor itself holds a run to. Nanoseconds and bytes, 0 for no limit.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Clocks {
+    pub wall_time: u64,
+    pub cpu_time: u64,
+    /// For the supervisor to watch where no cgroup does.
+    pub memory: u64,
+    /// The most nanoseconds between two looks at the memory in use.
+    pub look_max: u64,
+    /// Index of a read, plus 1, whose number behind `oom_kill` counts kills for want of memory, after the first of
+    /// which the supervisor ends the run; 0 where the kernel does that itself.
+    pub oom_read: u64,
+}
+
+/// [`UPDATE`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Update {
+    pub kind: u32,
+    pub pad: u32,
+    pub clocks: Clocks,
+}
+
+/// What a [`Threshold`] is of: nanoseconds of CPU time until now, bytes of memory now.
+pub const OF_CPU_TIME: u32 = 0;
+pub const OF_MEMORY: u32 = 1;
+pub const THRESHOLDS: usize = 2;
+
+/// [`NOTIFY`]. One of each kind at a time.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Threshold {
+    pub kind: u32,
+    pub of: u32,
+    /// 0 for none any more.
+    pub at: u64,
+    /// How much was used when that was seen.
+    pub used: u64,
+}
+
+/// Answer to [`GROUP`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub kind: u32,
+    pub arg: u32,
+    /// What the directory is called in each base directory.
+    pub name: u64,
 }
 
 #[repr(C)]

@@ -29,8 +29,8 @@ from stockade._errors import (
     SupervisorError,
     UnsupportedError,
 )
-from stockade._options import Options
-from stockade._outcome import Enforcement, Outcome, OutputFile, Stats, Usage, Verdict
+from stockade._options import Limits, Options
+from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
 from stockade._sandbox import Change, Sandbox
@@ -46,6 +46,8 @@ __all__ = [
     "Error",
     "InternalError",
     "InvalidArgumentError",
+    "Limits",
+    "Notification",
     "Options",
     "Outcome",
     "OutputFile",

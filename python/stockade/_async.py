@@ -7,35 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stockade._errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stockade import _stockade
 
 
 class _Library(Protocol):
-    async def wait_readable(self, fd: int) -> None:
-        """Wait until `fd` is readable; can be cancelled."""
+    async def wait_readable(self, fd: int, seconds: float | None = None) -> None:
+        """Wait until `fd` is readable, at most for `seconds`; can be cancelled."""
 
     async def finish(self, process: _stockade.Process) -> None:
         """Wait for the end of a killed program, however often this task is cancelled."""
 
 
 class _Asyncio:
-    async def wait_readable(self, fd: int) -> None:
+    async def wait_readable(self, fd: int, seconds: float | None = None) -> None:
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
         loop.add_reader(fd, _set, readable)
+        late = None if seconds is None else loop.call_later(seconds, _set, readable)
         try:
             await readable
         finally:
             loop.remove_reader(fd)
+            if late:
+                late.cancel()
 
     async def finish(self, process: _stockade.Process) -> None:
         while process.poll() is None:
@@ -48,8 +53,9 @@ class _Trio:
     def __init__(self, trio: Any) -> None:
         self.trio = trio
 
-    async def wait_readable(self, fd: int) -> None:
-        await self.trio.lowlevel.wait_readable(fd)
+    async def wait_readable(self, fd: int, seconds: float | None = None) -> None:
+        with self.trio.move_on_after(math.inf if seconds is None else seconds):
+            await self.trio.lowlevel.wait_readable(fd)
 
     async def finish(self, process: _stockade.Process) -> None:
         with self.trio.CancelScope(shield=True):
@@ -85,6 +91,38 @@ async def wait(process: _stockade.Process) -> dict[str, Any]:
         if fd >= 0:
             os.close(fd)
     return fields
+
+
+async def ended_within(process: _stockade.Process, seconds: float) -> bool:
+    """Whether the program ends in that time. A cancellation leaves it running."""
+    library = running()
+    deadline = time.monotonic() + seconds
+    with _own(process.fileno()) as fd:
+        while process.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            await library.wait_readable(fd, left)
+    return True
+
+
+async def next_notification(process: _stockade.Process) -> tuple[Any, Any, Any] | None:
+    """The fields of the next notification; None when the program has ended. A cancellation loses none."""
+    library = running()
+    with _own(process.notification_fileno()) as fd:
+        while (fields := process.next_notification(0)) is None and process.poll() is None:
+            await library.wait_readable(fd)
+    return fields or process.next_notification(0)
+
+
+@contextlib.contextmanager
+def _own(fd: int) -> Iterator[int]:
+    """A descriptor of its own, since a loop lets only one task wait for each."""
+    own = os.dup(fd)
+    try:
+        yield own
+    finally:
+        os.close(own)
 
 
 async def run(spawn: Callable[[], _stockade.Process]) -> dict[str, Any]:

@@ -34,7 +34,21 @@ Size: TypeAlias = int | str
 Seconds: TypeAlias = float | str
 
 
-class Options(TypedDict, total=False):
+class Limits(TypedDict, total=False):
+    """The keyword arguments of `Process.update`: the limits that can be changed while a program runs."""
+
+    cpu_time: Seconds | None
+    wall_time: Seconds | None
+    timeout: Seconds | None
+    memory: Size | None
+    swap: Size | None
+    pids: int | None
+    cpus: float | None
+    cpu_weight: int | None
+    output: Size | None
+
+
+class Options(Limits, total=False):
     """The keyword arguments of `Spec`, and with them of `run`, `arun`, `popen` and `Sandbox`. `Spec` describes them."""
 
     env: Pairs[OsBytes, OsBytes] | None
@@ -55,14 +69,6 @@ class Options(TypedDict, total=False):
     user: str | int | None
     hostname: str | None
     python: bool
-    cpu_time: Seconds | None
-    wall_time: Seconds | None
-    timeout: Seconds | None
-    memory: Size | None
-    swap: Size | None
-    pids: int | None
-    cpus: float | None
-    cpu_weight: int | None
     cpu_idle: bool | None
     cpuset_cpus: str | None
     nice: int | None
@@ -74,7 +80,6 @@ class Options(TypedDict, total=False):
     io_write_iops: Iterable[str] | None
     io_weight: int | None
     hugetlb: Iterable[str] | None
-    output: Size | None
     file_size: Size | None
     open_files: int | None
     stack: Size | None

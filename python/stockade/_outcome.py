@@ -174,6 +174,21 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Notification:
+    """A running program has used as much as was to be told: see `Process.notifications`.
+
+    Attributes:
+        name: of what, "cpu_time" or "memory".
+        threshold: what was to be told, seconds or bytes.
+        used: what was used when that was seen.
+    """
+
+    name: Literal["cpu_time", "memory"]
+    threshold: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
 class Enforcement:
     """What stands behind one limit or protection.
 

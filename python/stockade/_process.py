@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 import time
@@ -11,15 +12,16 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic
 from stockade import _async
 from stockade._communicate import Exchange, close
 from stockade._errors import StateError
-from stockade._outcome import Outcome, Stats, from_fields
+from stockade._outcome import Notification, Outcome, Stats, from_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from stockade import _stockade
+    from stockade._options import Limits, Seconds, Size
     from stockade._text import Codec
 
 
@@ -158,14 +160,58 @@ class Process(Generic[AnyStr]):
         fields = None if self.poll() is not None else self._native.stats()
         return None if fields is None else Stats(**fields)
 
-    def stats_every(self, interval: float) -> Iterator[Stats]:
-        """`stats` now and then after every `interval` seconds, until the program has ended."""
-        while (stats := self.stats()) is not None:
-            yield stats
-            try:
-                self.wait(interval)
-            except TimeoutExpired:
-                continue
+    def stats_every(self, interval: float) -> StatsEvery:
+        """`stats` now and then after every `interval` seconds, until it has ended: for `for` and `async for`."""
+        return StatsEvery(self, interval)
+
+    def notify_cpu_time(self, threshold: Seconds | None) -> None:
+        """Have a `Notification` come once when the program and everything it started have used so much CPU time.
+
+        It comes as soon as that is seen, which is looked for when it could be at the earliest; at once if so much is
+        used already. A threshold that is set takes the place of the one before, None of any. Does nothing if the
+        program has ended.
+
+        Args:
+            threshold: seconds, or a str such as "500ms"; more than 0.
+        """
+        self._native.notify_cpu_time(threshold)
+
+    def notify_memory(self, threshold: Size | None) -> None:
+        """The same when so much memory is in use, as `memory` counts it.
+
+        That is looked at every 20 ms at least, so use that is shorter may pass unseen.
+
+        Args:
+            threshold: bytes, or a str such as "64m"; more than 0.
+        """
+        self._native.notify_memory(threshold)
+
+    def next_notification(self, timeout: float | None = None) -> Notification | None:
+        """Wait for the next notification, in the order in which they came. None is lost if it is taken late.
+
+        Args:
+            timeout: seconds to wait at most. Default: no end.
+
+        Returns:
+            None if none came in that time, or the program has ended and all are taken.
+        """
+        fields = self._native.next_notification(timeout)
+        return None if fields is None else Notification(*fields)
+
+    def notifications(self) -> Notifications:
+        """Every notification when it comes, until the program has ended: for `for` and `async for`.
+
+        A soft limit: a program that passes it is given ten seconds more.
+
+        >>> import stockade
+        >>> process = stockade.popen(["sh", "-c", "while :; do :; done"], cpu_time=60)
+        >>> process.notify_cpu_time(0.1)
+        >>> for notification in process.notifications():
+        ...     process.update(cpu_time=notification.threshold * 2)
+        >>> process.outcome.verdict.name
+        'TIME_LIMIT'
+        """
+        return Notifications(self)
 
     def pause(self) -> None:
         """Stop the program and everything it started, until `resume`; return when none of them runs any more.
@@ -184,6 +230,38 @@ class Process(Generic[AnyStr]):
         """Let a paused program go on. Does nothing if it has ended or is not paused."""
         if self.poll() is None:
             self._native.resume()
+
+    def update(self, **limits: Unpack[Limits]) -> None:
+        """Change limits of the running program, up or down. Does nothing if it has ended.
+
+        A limit that is not named stays as it is; one that is replaces that of the specification, with the same
+        meaning and range, and None takes it away, as if it had never been given. The outcome's verdict and
+        enforcement go by the limits at the end.
+
+        A limit below what is used already has its effect at once: `cpu_time` and `wall_time`, which count from the
+        start as ever, end the program; `memory` has the kernel take back what it can, and ends the program if that
+        is not enough; `output` ends it unless what is over is discarded; of `pids` no more can be added. The clocks of
+        a paused program go on with `resume`.
+
+        Args:
+            **limits: cpu_time, wall_time (or timeout), memory, swap, pids, cpus, cpu_weight, output.
+
+        Raises:
+            InvalidArgumentError: a value is out of range, or the option can only be given at the start.
+            UnsupportedError: nothing on this host holds the limit, unless enforce is "best-effort". So it is with
+                `cpus` and `cpu_weight` if the program was started without either, and with `pids` where no cgroup
+                holds it.
+
+        After an error nothing is changed.
+
+        >>> import stockade
+        >>> with stockade.popen(["sleep", "0.1"], memory="64m", wall_time=5) as process:
+        ...     process.update(memory="128m", wall_time=None)
+        >>> process.outcome.verdict
+        <Verdict.OK: 0>
+        """
+        if self.poll() is None:
+            self._native.update(**limits)
 
     def fileno(self) -> int:
         """The descriptor that is readable whenever `poll` has something to do, for event loops."""
@@ -221,6 +299,66 @@ class Process(Generic[AnyStr]):
 
     def _decode(self, data: bytes | None) -> Any:
         return data if data is None or self._codec is None else self._codec.decode(data)
+
+
+class StatsEvery:
+    """What `Process.stats_every` gives."""
+
+    def __init__(self, process: Process[Any], interval: float) -> None:
+        self._process = process
+        self._interval = interval
+        self._first = True
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Stats:
+        if not self._first:
+            with contextlib.suppress(TimeoutExpired):
+                self._process.wait(self._interval)
+        return self._next(StopIteration)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Stats:
+        if not self._first:
+            await _async.ended_within(self._process._native, self._interval)
+        return self._next(StopAsyncIteration)
+
+    def _next(self, end: type[Exception]) -> Stats:
+        self._first = False
+        stats = self._process.stats()
+        if stats is None:
+            raise end
+        return stats
+
+
+class Notifications:
+    """What `Process.notifications` gives."""
+
+    def __init__(self, process: Process[Any]) -> None:
+        self._process = process
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Notification:
+        notification = self._process.next_notification()
+        if notification is None:
+            self._process.poll()
+            raise StopIteration
+        return notification
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Notification:
+        fields = await _async.next_notification(self._process._native)
+        if fields is None:
+            self._process.poll()
+            raise StopAsyncIteration
+        return Notification(*fields)
 
 
 def _open(fd: int | None, mode: str, codec: Codec | None, bufsize: int) -> Any:

@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod ffi;
 mod files;
+mod notification;
 mod outcome;
 mod process;
 mod sandbox;
@@ -19,3 +20,4 @@ mod stats;
 mod stockade;
 #[cfg(test)]
 mod tests;
+mod update;

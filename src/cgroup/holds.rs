@@ -1,7 +1,7 @@
 //! Which control file holds which limit here.
 
 use super::layout::{CPUSET, IDLE};
-use super::{Cgroup, Swap};
+use super::{Cgroup, IN_SCOPE, Swap};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::spec::Spec;
 use EnforcementStatus::{Approximated, Enforced};
@@ -105,6 +105,11 @@ impl Cgroup {
                 enforced(&files.join(", "))
             }
             _ => return None,
+        };
+        let by = match (self.scope, by.split_once(": ")) {
+            (false, _) => by,
+            (true, None) => format!("{by}{IN_SCOPE}"),
+            (true, Some((by, why))) => format!("{by}{IN_SCOPE}: {why}"),
         };
         Some(Enforcement { status, by })
     }

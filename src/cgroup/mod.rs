@@ -13,6 +13,7 @@ mod sweep;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod update;
 mod v1;
 mod v2;
 
@@ -27,13 +28,18 @@ use std::time::Duration;
 
 use io::IoWeight;
 pub(crate) use io::device;
+pub(crate) use layout::Layout;
 use layout::Read;
 #[cfg(test)]
-use layout::{Layout, Write};
+use layout::Write;
+pub(crate) use update::Unchanged;
 
 /// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
 const LOOK_MAX: Duration = Duration::from_millis(20);
 const LOOK_RARE: Duration = Duration::from_secs(1);
+
+/// Said of what holds a limit on rung 2.
+const IN_SCOPE: &str = ", in a scope of systemd's";
 
 /// Processes and threads now.
 const PIDS_CURRENT: &str = "pids.current";
@@ -98,6 +104,8 @@ impl Controllers {
 /// The base groups of one supervisor.
 pub(crate) struct Cgroup {
     kind: Kind,
+    /// Whether they are in a scope that systemd has made.
+    scope: bool,
     name: String,
     /// The process that made it: a forked child must not remove what is its parent's.
     owner: u32,
@@ -169,7 +177,13 @@ impl Cgroup {
         let mut lacks = Vec::new();
         for (rung, kind, prepare) in rungs {
             match prepare() {
-                Ok(prepared) => return Cgroup::with(kind, name.clone(), prepared),
+                Ok(prepared) => {
+                    let cgroup = Cgroup::with(kind, name.clone(), prepared)?;
+                    return Ok(Cgroup {
+                        scope: rung == "systemd",
+                        ..cgroup
+                    });
+                }
                 Err(why) => lacks.push(format!("{rung}: {why}")),
             }
         }
@@ -184,6 +198,7 @@ impl Cgroup {
         let Prepared { bases, lacks } = prepared;
         let mut cgroup = Cgroup {
             kind,
+            scope: false,
             name,
             owner: std::process::id(),
             bases,

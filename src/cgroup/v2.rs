@@ -157,6 +157,14 @@ pub(super) fn is_root(dir: &Path) -> bool {
 
 /// Prepares a base in `parent`, a group without processes.
 pub(super) fn prepare_in(parent: &Path, name: &str, more: Controllers) -> Result<Prepared, String> {
+    let kind = fs::read_to_string(parent.join("cgroup.type")).unwrap_or_default();
+    if !matches!(kind.trim(), "" | "domain") {
+        return Err(format!(
+            "its cgroup.type is `{}`, and threaded groups count no memory: start the program in, or name, a group \
+             of type `domain`",
+            kind.trim()
+        ));
+    }
     if !offers_any(parent) {
         return Err(
             "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
@@ -171,9 +179,7 @@ pub(super) fn prepare_in(parent: &Path, name: &str, more: Controllers) -> Result
                 return Err("it holds processes, so its children can have no controllers: move them to a child of it".into());
             }
             Err(e) => {
-                return Err(format!(
-                    "its processes cannot be listed ({e}): is it threaded?"
-                ));
+                return Err(format!("its processes cannot be listed: {e}"));
             }
         }
     }
@@ -207,13 +213,6 @@ fn enable(
     more: Controllers,
     changed: &mut Vec<&'static str>,
 ) -> Result<Prepared, String> {
-    let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
-    if kind.trim() != "domain" {
-        return Err(format!(
-            "groups in it are of type `{}`: it is threaded",
-            kind.trim()
-        ));
-    }
     let mut controllers = Vec::new();
     let mut lacks = Vec::new();
     for controller in WANTED.into_iter().chain(more.names(IO)) {

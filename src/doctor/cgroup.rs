@@ -31,16 +31,17 @@ pub(super) fn check(host: &Host, trial: &Trial) -> Check {
             }
         })
         .collect();
+    let reason = why.unwrap_or_default();
     let why = why.map_or_else(String::new, |why| format!(". No cgroup, since {why}"));
     let detail = words.join("; ") + &why;
     match held {
         true => Check::ok(name, detail),
-        false => Check::degraded(name, detail).fix(delegate(host)),
+        false => Check::degraded(name, detail).fix(delegate(host, reason)),
     }
 }
 
 /// How to get a group of one's own.
-fn delegate(host: &Host) -> String {
+fn delegate(host: &Host, reason: &str) -> String {
     let user = host.user();
     match host.container {
         Some(Container::Podman) => {
@@ -62,9 +63,11 @@ fn delegate(host: &Host) -> String {
         None => {}
     }
     if host.exists("/sys/fs/cgroup/cgroup.controllers") && host.exists("/run/systemd/system") {
+        if reason.contains("enable-linger") {
+            return format!("sudo loginctl enable-linger {user}");
+        }
         return format!(
-            "if it is the user's manager that is lacking: sudo loginctl enable-linger {user}; if a controller is: sudo \
-             mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
+            "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
              sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, and log in \
              again as {user}"
         );

@@ -217,7 +217,15 @@ fn the_cgroup_rung_is_the_trial_runs() {
     };
     assert!(fix(&host.host).contains("chown -R alice stockade "));
     fs::create_dir_all(host.host.at("/run/systemd/system")).unwrap();
-    assert!(fix(&host.host).contains("sudo loginctl enable-linger alice"));
+    assert!(fix(&host.host).contains("user@.service.d/delegate.conf"));
+    let unmanaged = works(
+        EnforcementStatus::Approximated,
+        "sampled: systemd: no user manager runs: call `loginctl enable-linger 1000`",
+    );
+    assert_eq!(
+        cgroup::check(&host.host, &unmanaged).fix.unwrap(),
+        "sudo loginctl enable-linger alice"
+    );
     fs::remove_dir_all(host.host.at("/sys/fs/cgroup")).unwrap();
     assert!(fix(&host.host).contains("chown -R alice $c/stockade "));
     host.host.container = Some(Container::Kubernetes);

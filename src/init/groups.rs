@@ -158,6 +158,11 @@ impl Groups {
         }
     }
 
+    /// What they are called in each base directory.
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
     pub fn close(&mut self) {
         for fd in &mut self.dirs {
             close(*fd);

@@ -1,6 +1,7 @@
 //! One run of a program, as the supervisor sees it: its clocks and why it was ended.
 
 use crate::groups::{Groups, Read, Reads};
+use crate::mem::bytes_of;
 use crate::plan::Text;
 use crate::s;
 use crate::sample::{Seen, open_proc, reaped, sample};
@@ -33,19 +34,15 @@ pub struct Run {
     pub groups: Groups,
     pub reads: Reads,
     pub reason: u32,
-    wall_limit: u64,
-    cpu_limit: u64,
-    memory_limit: u64,
+    clocks: Clocks,
     cpu_read: usize,
     cpu_unit: u64,
     cpu_key: [u8; 16],
-    oom_read: usize,
     memory_read: usize,
     stat_read: usize,
     kernel_read: usize,
     swap_read: usize,
     swap_with_memory: bool,
-    look_max: u64,
     samples: bool,
     started_at: u64,
     /// Wall clock deadline; `u64::MAX` for none.
@@ -58,9 +55,15 @@ pub struct Run {
     pub proc: Fd,
     pub disk: Fd,
     pub seen: Seen,
+    /// Memory in use at the last look.
+    memory: u64,
+    /// What the host is to be told of, once; 0 for nothing.
+    thresholds: [u64; THRESHOLDS],
     cpus: u64,
     /// CPU time of what its sandbox's init had reaped before, which is other programs'.
     cpu_before: u64,
+    /// Its program has ended, and so have all its processes.
+    over: bool,
     /// Since when it is paused; 0 if it is not.
     paused_at: u64,
     /// How long it was before that.
@@ -101,32 +104,31 @@ impl Run {
             groups,
             reads,
             reason: REASON_NONE,
-            wall_limit: head.wall_time,
-            cpu_limit: head.cpu_time,
-            memory_limit: head.memory,
+            clocks: head.clocks,
             cpu_read: head.cpu_read as usize,
             cpu_unit: u64::from(head.cpu_unit),
             cpu_key: head.cpu_key,
-            oom_read: head.oom_read as usize,
             memory_read: head.memory_read as usize,
             stat_read: head.stat_read as usize,
             kernel_read: head.kernel_read as usize,
             swap_read: head.swap_read as usize,
             swap_with_memory: head.swap_with_memory != 0,
-            look_max: head.look_max,
             samples: head.flags & SAMPLE != 0,
             started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
-            patience: match head.wall_time {
+            patience: match head.clocks.wall_time {
                 0 => u64::MAX,
                 limit => now().saturating_add(limit.max(START_PATIENCE)),
             },
             proc: -1,
             disk: -1,
             seen: Seen::NOTHING,
+            memory: 0,
+            thresholds: [0; THRESHOLDS],
             cpus: u64::from(cpus.max(1)),
             cpu_before: 0,
+            over: false,
             paused_at: 0,
             paused_for: 0,
             answer: -1,
@@ -139,8 +141,8 @@ impl Run {
     /// Opens what looks at its processes need, where no cgroup counts: not before the first, which a short run never has.
     /// `shown` are the two, if init has shown them.
     pub fn open_procfs(&mut self, init: i32, disk: &Text<64>, shown: [Fd; 2]) {
-        let needed =
-            self.samples || self.memory_limit > 0 || (self.cpu_limit > 0 && self.cpu_read == 0);
+        // By what may be asked for while it runs, not by the limits of now.
+        let needed = self.samples || self.cpu_read == 0;
         if !needed || self.proc >= 0 {
             return;
         }
@@ -170,8 +172,8 @@ impl Run {
     /// The program was executed at `at`: its clocks start.
     pub fn started(&mut self, at: u64) {
         self.patience = u64::MAX;
-        if self.wall_limit > 0 {
-            self.deadline = at.saturating_add(self.wall_limit);
+        if self.clocks.wall_time > 0 {
+            self.deadline = at.saturating_add(self.clocks.wall_time);
         }
         self.started_at = at;
         self.plan_look(at);
@@ -212,11 +214,11 @@ impl Run {
         }
         if now >= self.next_look {
             self.look();
-            if self.cpu_limit > 0 && self.seen.cpu >= self.cpu_limit {
+            self.notify();
+            if self.clocks.cpu_time > 0 && self.seen.cpu >= self.clocks.cpu_time {
                 return Due::Kill(REASON_CPU);
             }
-            if (self.memory_limit > 0 && self.seen.memory > self.memory_limit) || self.oom_killed()
-            {
+            if (self.clocks.memory > 0 && self.memory > self.clocks.memory) || self.oom_killed() {
                 return Due::Kill(REASON_MEMORY);
             }
             self.plan_look(now);
@@ -243,13 +245,59 @@ impl Run {
             self.paused_for += time;
             self.deadline = self.deadline.saturating_add(time);
             self.paused_at = 0;
-            if self.reason == REASON_NONE {
-                self.plan_look(now);
+            if self.reason == REASON_NONE && self.next_look != u64::MAX {
+                // What was used between the last look and the pause is not known.
+                self.next_look = now;
             }
         }
         self.answer = answer;
         if kernel {
             (self.freeze_looks, self.freeze_look) = (FREEZE_LOOKS, now);
+        }
+    }
+
+    /// Other clocks from now on. They look at once, since how much was used since the last look is not known.
+    pub fn update(&mut self, clocks: Clocks, now: u64) {
+        self.clocks = clocks;
+        if self.started_at == 0 || self.over || self.reason != REASON_NONE {
+            return;
+        }
+        self.deadline = match clocks.wall_time {
+            0 => u64::MAX,
+            limit => self
+                .started_at
+                .saturating_add(limit)
+                .saturating_add(self.paused_for),
+        };
+        self.next_look = now;
+    }
+
+    /// The host is to be told of another threshold than before. Looks at once, since it may be passed already.
+    pub fn threshold(&mut self, threshold: &Threshold, now: u64) {
+        if let Some(at) = self.thresholds.get_mut(threshold.of as usize) {
+            *at = threshold.at;
+        }
+        if self.started_at > 0 && !self.over && self.reason == REASON_NONE {
+            self.next_look = now;
+        }
+    }
+
+    /// Tells the host of the thresholds that are passed, each once. If it has no room for that now it is told later.
+    fn notify(&mut self) {
+        let used = [self.seen.cpu, self.memory];
+        for (of, (at, used)) in self.thresholds.iter_mut().zip(used).enumerate() {
+            if *at == 0 || used < *at {
+                continue;
+            }
+            let message = Threshold {
+                kind: NOTIFY,
+                of: of as u32,
+                at: *at,
+                used,
+            };
+            if send(self.channel, bytes_of(&message), &[], &[], false) != Err(EAGAIN) {
+                *at = 0;
+            }
         }
     }
 
@@ -290,9 +338,10 @@ impl Run {
     /// Init has begun to hand over what is collected, so every process is dead: no clock but the one for init matters any
     /// more, and that begins again with each file.
     pub fn collecting(&mut self, now: u64) {
+        self.over = true;
         self.deadline = u64::MAX;
         self.next_look = u64::MAX;
-        if self.wall_limit > 0 || self.patience != u64::MAX {
+        if self.clocks.wall_time > 0 || self.patience != u64::MAX {
             self.patience = now + PATIENCE;
         }
     }
@@ -303,7 +352,7 @@ impl Run {
         match self.reason {
             REASON_WALL
                 if at.saturating_sub(self.paused(at))
-                    < self.started_at.saturating_add(self.wall_limit) =>
+                    < self.started_at.saturating_add(self.clocks.wall_time) =>
             {
                 REASON_NONE
             }
@@ -337,11 +386,15 @@ impl Run {
         self.seen.pids = self.seen.pids.max(sum.pids);
         let disk = self.disk_used();
         let memory = sum.anon + sum.shmem + disk;
-        if self.memory_limit > 0 && memory > self.memory_limit {
+        let [_, threshold] = self.thresholds;
+        if (self.clocks.memory > 0 && memory > self.clocks.memory)
+            || (threshold > 0 && memory >= threshold)
+        {
             // Shared pages were counted more than once: look closely before judging.
             sum = sample(self.proc, true);
         }
         let memory = sum.anon + sum.shmem + disk;
+        self.memory = memory;
         if memory > self.seen.memory {
             self.seen.memory = memory;
             self.seen.split.anon = sum.anon;
@@ -354,6 +407,7 @@ impl Run {
         let Some(memory) = self.number(self.memory_read) else {
             return;
         };
+        self.memory = memory;
         if memory > self.seen.memory {
             let mut split = self
                 .read(self.stat_read)
@@ -373,7 +427,7 @@ impl Run {
     /// Whether the kernel has ended a part of the run for want of memory.
     fn oom_killed(&self) -> bool {
         // With the space: another key of the file begins in the same way.
-        self.read(self.oom_read)
+        self.read(self.clocks.oom_read as usize)
             .and_then(|read| self.groups.number(&read, b"oom_kill "))
             .is_some_and(|n| n > 0)
     }
@@ -398,20 +452,28 @@ impl Run {
     /// The next look is when a limit could be reached at the earliest, all processors working.
     fn plan_look(&mut self, now: u64) {
         let mut wait = u64::MAX;
-        if self.cpu_limit > 0 {
-            wait = wait.min(self.cpu_limit.saturating_sub(self.seen.cpu) / self.cpus);
+        if self.clocks.cpu_time > 0 {
+            wait = wait.min(self.clocks.cpu_time.saturating_sub(self.seen.cpu) / self.cpus);
         }
-        if self.memory_limit > 0 {
-            let room = self.memory_limit.saturating_sub(self.seen.memory);
+        if self.clocks.memory > 0 {
+            let room = self.clocks.memory.saturating_sub(self.memory);
+            wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
+        }
+        let [cpu, memory] = self.thresholds;
+        if cpu > 0 {
+            wait = wait.min(cpu.saturating_sub(self.seen.cpu) / self.cpus);
+        }
+        if memory > 0 {
+            let room = memory.saturating_sub(self.memory);
             wait = wait.min((room / MEMORY_PER_NS).min(LOOK_MAX));
         }
         let age = now - self.started_at.min(now);
         if self.memory_read > 0 || self.samples {
             // After 1, 2, 4, 8 and 16 ms, then every 20 ms, then rarer.
-            let rare = (age / LOOK_SHARE).min(self.look_max).max(LOOK_MAX);
+            let rare = (age / LOOK_SHARE).min(self.clocks.look_max).max(LOOK_MAX);
             wait = wait.min(age.max(LOOK_MIN).min(rare));
         }
-        if self.oom_read > 0 {
+        if self.clocks.oom_read > 0 {
             // No limit is passed by a late look, so these grow rare.
             wait = wait.min((age / 2).clamp(LOOK_MAX, OOM_LOOK_MAX));
         }

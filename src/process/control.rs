@@ -3,7 +3,7 @@
 use super::{Process, split_reads};
 use crate::error::Error;
 use crate::outcome::{Stats, Usage};
-use crate::plan::read_of;
+use crate::plan::{bytes_of, read_of};
 use crate::verdict::fill_usage;
 use crate::wire::{Message, Now, PAUSE, RESUME, STATS, UNKNOWN};
 use std::io;
@@ -24,7 +24,7 @@ impl Process {
     /// Some process could not be frozen within two seconds, since it waits in the kernel without end; the others are, and
     /// it will be. The handle belongs to another process.
     pub fn pause(&self) -> Result<(), Error> {
-        self.ask(PAUSE, "pausing the program").map(drop)
+        self.request(PAUSE, "pausing the program").map(drop)
     }
 
     /// Lets a paused program go on. No error if it has ended or is not paused.
@@ -32,7 +32,7 @@ impl Process {
     /// # Errors
     /// As [`pause`](Process::pause).
     pub fn resume(&self) -> Result<(), Error> {
-        self.ask(RESUME, "resuming the program").map(drop)
+        self.request(RESUME, "resuming the program").map(drop)
     }
 
     /// What the program and everything it started use now; `None` if it has ended: then the outcome says what it used.
@@ -43,7 +43,7 @@ impl Process {
     /// # Errors
     /// The handle belongs to another process.
     pub fn stats(&self) -> Result<Option<Stats>, Error> {
-        let Some(bytes) = self.ask(STATS, "asking what the program uses")? else {
+        let Some(bytes) = self.request(STATS, "asking what the program uses")? else {
             return Ok(None);
         };
         let Some(now) = read_of::<Now>(&bytes) else {
@@ -88,10 +88,14 @@ impl Process {
         })
     }
 
+    fn request(&self, kind: u32, what: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.ask(bytes_of(&Message { kind, arg: 0 }), what)
+    }
+
     /// Asks the supervisor and waits for its answer: the bytes of it, `None` if the run is over.
-    fn ask(&self, kind: u32, what: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn ask(&self, message: &[u8], what: &str) -> Result<Option<Vec<u8>>, Error> {
         loop {
-            let Some(received) = self.channel.ask(kind)? else {
+            let Some(received) = self.channel.ask(message)? else {
                 return Ok(None);
             };
             let answer = read_of::<Message>(&received.bytes);

@@ -6,6 +6,7 @@ use crate::python::convert::Field;
 use crate::python::spec::Spec;
 use crate::rates::DeviceRate;
 use crate::spec;
+use crate::update::Update;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -189,6 +190,33 @@ fn rootfs(field: Field<'_, '_>) -> PyResult<spec::Rootfs> {
             |path| path.text(),
         )?)),
     }
+}
+
+/// The keyword arguments of `Process.update`.
+pub(super) fn update(limits: Option<Bound<'_, PyDict>>) -> PyResult<Update> {
+    let mut update = Update::new();
+    let Some(limits) = limits else {
+        return Ok(update);
+    };
+    let spec = Spec(spec::Spec::default())
+        .with(None, Some(limits.clone()))?
+        .0;
+    for name in limits.keys() {
+        let name: String = name.extract()?;
+        let field = if name == "timeout" {
+            "wall_time"
+        } else {
+            &name
+        };
+        if !update.take(field, &spec) {
+            return Err(Error::invalid(format!(
+                "{name}: it cannot be changed while the program runs; what can is {}",
+                Update::NAMES.join(", ")
+            ))
+            .into());
+        }
+    }
+    Ok(update)
 }
 
 /// `uid[:gid]`, or a uid as an int.

@@ -3,13 +3,15 @@
 use crate::changes::Change;
 use crate::error::Error;
 use crate::outcome::Outcome;
-use crate::process;
+use crate::process::{self, Notification};
+use crate::python::convert::Field;
 use crate::python::error::guard;
+use crate::python::options;
 use crate::python::outcome;
 use crate::python::spec::Spec;
 use crate::units;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -33,6 +35,47 @@ impl Process {
 
     fn inner(&self) -> &crate::Process {
         self.inner.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Process {
+    /// `None` if none came in that time, or a signal interrupts; `Some(None)` if none will come.
+    fn notification_within(
+        &self,
+        timeout: Duration,
+    ) -> Result<Option<Option<Notification>>, Error> {
+        let process = self.inner();
+        for last in [false, true] {
+            if let Some(told) = process.take_notification()? {
+                return Ok(Some(Some(told)));
+            }
+            if process.poll()?.is_some() {
+                // The last may have come with the end.
+                return Ok(Some(process.take_notification()?));
+            }
+            if !last {
+                process.block_for_notification(Some(timeout));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn given<'py, T>(
+    name: &str,
+    value: &Bound<'py, PyAny>,
+    read: impl Fn(Field<'_, 'py>) -> PyResult<T>,
+) -> PyResult<Option<T>> {
+    let field = Field { name, value };
+    (!value.is_none()).then(|| read(field)).transpose()
+}
+
+fn fields(py: Python<'_>, told: Notification) -> PyResult<Bound<'_, PyTuple>> {
+    match told {
+        Notification::CpuTime { threshold, used } => {
+            ("cpu_time", threshold.as_secs_f64(), used.as_secs_f64()).into_pyobject(py)
+        }
+        Notification::Memory { threshold, used } => ("memory", threshold, used).into_pyobject(py),
     }
 }
 
@@ -117,6 +160,65 @@ impl Process {
     /// Stops the program and everything it started; returns when none of them runs.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
         guard(|| Ok(py.detach(|| self.inner().pause())?))
+    }
+
+    /// Changes the limits that are named.
+    #[pyo3(signature = (**limits))]
+    fn update(&self, py: Python<'_>, limits: Option<Bound<'_, PyDict>>) -> PyResult<()> {
+        guard(|| {
+            let update = options::update(limits)?;
+            Ok(py.detach(|| self.inner().update(&update))?)
+        })
+    }
+
+    /// Sets what is to be told of, `None` for nothing.
+    #[pyo3(signature = (threshold))]
+    fn notify_cpu_time(&self, py: Python<'_>, threshold: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(|| {
+            let threshold = given("notify_cpu_time", threshold, |f| f.duration())?;
+            Ok(py.detach(|| self.inner().notify_cpu_time(threshold))?)
+        })
+    }
+
+    /// The same of memory.
+    #[pyo3(signature = (threshold))]
+    fn notify_memory(&self, py: Python<'_>, threshold: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(|| {
+            let threshold = given("notify_memory", threshold, |f| f.size())?;
+            Ok(py.detach(|| self.inner().notify_memory(threshold))?)
+        })
+    }
+
+    /// The next notification, waited for at most `timeout` seconds: the fields of `stockade.Notification`.
+    #[pyo3(signature = (timeout=None))]
+    fn next_notification<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        guard(|| {
+            let timeout = timeout.and_then(|t| units::seconds(t.max(0.0)));
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            loop {
+                let slice = deadline.map_or(SIGNAL_CHECK, |deadline| {
+                    deadline
+                        .saturating_duration_since(Instant::now())
+                        .min(SIGNAL_CHECK)
+                });
+                if let Some(told) = py.detach(|| self.notification_within(slice))? {
+                    return told.map(|told| fields(py, told)).transpose();
+                }
+                py.check_signals()?;
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return Ok(None);
+                }
+            }
+        })
+    }
+
+    /// The descriptor that is readable whenever there may be one, once a threshold was set.
+    fn notification_fileno(&self) -> PyResult<i32> {
+        guard(|| Ok(self.inner().notification_fd()?.as_raw_fd()))
     }
 
     /// Lets a paused program go on.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 18] = [
     "stockade",
     "doctor",
     "error",
@@ -18,6 +18,8 @@ const SOURCES: [&str; 16] = [
     "files",
     "process",
     "stats",
+    "update",
+    "notification",
     "outcome",
     "outcome/output",
     "outcome/usage",

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -245,9 +246,95 @@ static void pauses(void)
     close(out);
 }
 
+static void change(stockade_process *process, void (*how)(stockade_update *))
+{
+    stockade_update *update = stockade_update_new();
+    how(update);
+    WORKS(stockade_process_update(process, update, &failed));
+    stockade_update_free(update);
+}
+
+static void little_time(stockade_update *update)
+{
+    CHECK(stockade_update_set_wall_time(update, 300u * 1000 * 1000) == 0);
+    CHECK(stockade_update_set_output(update, 1 << 20) == 0);
+}
+
+static void no_end(stockade_update *update)
+{
+    CHECK(stockade_update_set_wall_time(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_cpu_time(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_memory(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_swap(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_cpus(update, (double)INFINITY) == 0);
+    CHECK(stockade_update_set_cpu_weight(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_output(update, STOCKADE_UNLIMITED) == 0);
+}
+
+/* Limits are changed up and down, and lifted; what is refused says why. */
+static void updates(void)
+{
+    stockade_spec *spec = shell("sleep 0.5; echo done");
+    stockade_process *process;
+    stockade_outcome *outcome;
+    stockade_update *update = stockade_update_new();
+    CHECK(stockade_spec_set_wall_time(spec, 400u * 1000 * 1000) == 0);
+    process = spawn(spec);
+    change(process, no_end);
+    CHECK(stockade_update_set_memory(update, 1) == 0);
+    FAILS(stockade_process_update(process, update, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "memory: 1 is out of range");
+    FAILS(stockade_process_update(process, NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`update` is NULL");
+    FAILS(stockade_process_update(NULL, update, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`process` is NULL");
+    CHECK(stockade_update_set_pids(NULL, 1) == STOCKADE_ERROR_INVALID_ARGUMENT);
+    outcome = wait_for(process);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "done\n");
+    WORKS(stockade_process_update(process, update, &failed));
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+    stockade_update_free(update);
+    stockade_update_free(NULL);
+
+    process = spawn(shell("sleep 60"));
+    change(process, little_time);
+    outcome = wait_for(process);
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_WALL_TIME_LIMIT);
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
+/* The caller is told when so much is used, once. */
+static void notifications(void)
+{
+    stockade_process *process = spawn(shell("while :; do :; done"));
+    stockade_outcome *outcome;
+    uint64_t threshold = 1, used = 1;
+    int told = -1;
+    FAILS(stockade_process_notify_memory(process, 0, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "more than 0");
+    WORKS(stockade_process_next_notification(process, 0, &told, &threshold, &used, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_NONE && threshold == 0 && used == 0);
+    WORKS(stockade_process_notify_cpu_time(process, 100u * 1000 * 1000, &failed));
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, &threshold, &used, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_CPU_TIME && threshold == 100u * 1000 * 1000 && used >= threshold);
+    WORKS(stockade_process_notify_memory(process, 1, &failed));
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, NULL, NULL, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_MEMORY);
+    WORKS(stockade_process_notify_memory(process, STOCKADE_UNLIMITED, &failed));
+    WORKS(stockade_process_kill(process, &failed));
+    outcome = wait_for(process);
+    WORKS(stockade_process_next_notification(process, UINT64_MAX, &told, NULL, NULL, &failed));
+    CHECK(told == STOCKADE_NOTIFICATION_NONE);
+    FAILS(stockade_process_next_notification(NULL, 0, &told, NULL, NULL, &failed), STOCKADE_ERROR_INVALID_ARGUMENT,
+          "`process` is NULL");
+    stockade_outcome_free(outcome);
+    stockade_process_free(process);
+}
+
 int main(void)
 {
     event_loop();
+    notifications();
+    updates();
     pauses();
     pipe_of_the_callers();
     wait_timeout();

@@ -121,6 +121,37 @@ async def test_sandbox_survives_a_cancelled_run(sleeper: Sleeper) -> None:
         assert (await box.arun(["true"])).success
 
 
+async def test_stats_every() -> None:
+    process = stockade.popen(["sleep", "0.5"])
+    times = [stats.wall_time async for stats in process.stats_every(0.1)]
+    assert len(times) >= 2
+    assert times == sorted(times)
+    assert (await process).verdict is Verdict.OK
+    assert [stats async for stats in process.stats_every(0.1)] == []
+
+
+async def test_notifications() -> None:
+    process = stockade.popen(["sh", "-c", "while :; do :; done"], wall_time=60)
+    process.notify_cpu_time("100ms")
+    told = []
+
+    async def wait() -> None:
+        await process
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)  # hears everything first
+        async for notification in process.notifications():
+            told.append(notification)
+            if len(told) == 1:
+                process.notify_memory(1)
+            else:
+                process.kill()
+    assert [n.name for n in told] == ["cpu_time", "memory"]
+    assert told[0].used >= told[0].threshold == 0.1
+    assert isinstance(told[1].used, int)
+    assert (await process).verdict is Verdict.KILLED
+
+
 async def test_awaiting_a_process() -> None:
     process = stockade.popen(["sh", "-c", "sleep 0.1; echo x; exit 3"])
     outcome = await process

@@ -237,6 +237,50 @@ def test_stats() -> None:
         assert process.stats() is None
 
 
+def test_notifications() -> None:
+    with stockade.popen(["sh", "-c", "while :; do :; done"], wall_time=60) as process:
+        for wrong in (0, -1, True, "much"):
+            with pytest.raises(stockade.InvalidArgumentError, match="notify_memory"):
+                process.notify_memory(wrong)
+        assert process.next_notification(0) is None
+        process.notify_cpu_time(0.1)
+        notification = process.next_notification()
+        assert notification is not None
+        assert notification.name == "cpu_time"
+        assert notification.used >= notification.threshold == 0.1
+        assert process.next_notification(0.1) is None
+        process.notify_memory("1k")
+        for n, notification in enumerate(process.notifications()):
+            assert notification.threshold == 1024
+            process.notify_memory(1024 if n == 0 else None)
+            if n == 1:
+                process.update(cpu_time="1ms")
+        assert n == 1
+    assert process.outcome is not None
+    assert process.outcome.verdict is Verdict.TIME_LIMIT
+    assert process.next_notification() is None
+
+
+def test_update() -> None:
+    with stockade.popen(["sh", "-c", "sleep 0.5; echo done"], wall_time=0.4, memory="64m") as process:
+        process.update(timeout=None, memory="128m")
+        with pytest.raises(stockade.InvalidArgumentError, match="memory: 1 is out of range"):
+            process.update(memory=1, wall_time=0.001)
+        with pytest.raises(stockade.InvalidArgumentError, match="disk: it cannot be changed"):
+            process.update(disk="1m")  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="no option `speed`"):
+            process.update(speed=1)  # type: ignore[call-arg]
+    assert process.outcome is not None
+    assert process.outcome.verdict is Verdict.OK
+    assert "wall_time" not in process.outcome.enforcement
+    assert "memory" in process.outcome.enforcement
+    process.update(memory=1)
+    with stockade.popen(["sleep", "60"]) as process:
+        process.update(wall_time="100ms")
+    assert process.outcome is not None
+    assert process.outcome.verdict is Verdict.WALL_TIME_LIMIT
+
+
 def test_a_signal_that_is_none_is_refused(sleeper: Sleeper) -> None:
     process = stockade.popen(sleeper.args)
     for number in (0, 65, -1):

@@ -305,6 +305,21 @@ fn limits_no_program_could_start_under_are_refused() {
 }
 
 #[test]
+fn the_caller_stays_in_its_cgroup() {
+    let groups = || std::fs::read_to_string("/proc/self/cgroup").expect("procfs");
+    let before = groups();
+    let outcome = guest_spec(["true"])
+        .memory(64 * MIB)
+        .pids(8)
+        .cpus(1.0)
+        .enforce(Enforce::BestEffort)
+        .run()
+        .expect("the sandbox starts");
+    assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    assert_eq!(groups(), before, "{:?}", outcome.enforcement["memory"]);
+}
+
+#[test]
 fn a_cgroup_parent_that_cannot_be_used_is_refused() {
     for parent in [
         "/tmp",

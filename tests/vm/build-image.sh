@@ -43,7 +43,6 @@ busybox busybox-static
 xz xz-utils
 END
     [ -n "$missing" ] || return 0
-    apt-get update -q
     # All of them in one call: of QEMU's packages a newer one would have apt remove the others.
     DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${all[@]}" </dev/null
 }
@@ -153,6 +152,7 @@ for image in "root-$suite.img" "${@/#/kernel-}"; do
 done
 [ -n "$missing" ] || exit 0
 [ "$(id -u)" = 0 ] || { echo "making the images$missing needs root" >&2; exit 1; }
+apt-get update -q
 install_missing
 mkdir -p "$cache"
 tmp=$(mktemp -d "$cache/build.XXXXXX")

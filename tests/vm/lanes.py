@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the Rust tests in virtual machines: one lane for each kernel and each place in the guest's cgroups.
 
-tests/vm/lanes.py --programs DIRECTORY [--kernel K]... [--shape S]... [-- TEST_ARGUMENT...]
+tests/vm/lanes.py --programs DIRECTORY [--truth DIRECTORY] [--kernel K]... [--shape S[:TESTS]]... [-- TEST_ARGUMENT...]
 tests/vm/lanes.py --kernel K --shape S --run -- COMMAND [ARGUMENT...]
 
 Every lane is run, whatever fails; the table at the end counts and names what was skipped and what failed.
@@ -20,20 +20,24 @@ from machine import SENT, SHAPES, VmError, run
 HERE = Path(__file__).resolve().parent
 # Emulation makes system calls 3 times as slow, and the start of a program 65 times: counts go down, bounds on time up.
 SLOW = {"STOCKADE_SUITE_RUNS": "100", "STOCKADE_SUITE_KILLS": "15", "STOCKADE_SUITE_SLOWNESS": "8"}
-LANE_SECONDS = 1800
-# The suite, and the unit tests.
+LANE_SECONDS = 1200
+# The suite, and the unit tests; and what shows systemd in other states, with the command line.
 PROGRAMS = ("suite", "stockade")
+LADDER = "ladder"
+LADDER_PROGRAMS = ("ladder.py",)
 
 
 @dataclass
 class Lane:
-    """One run of the tests and what came of it."""
+    """One run of the tests, of those whose names hold `only`, and what came of it."""
 
     kernel: str
     shape: str
+    only: str = ""
     passed: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
+    truth: list[str] = field(default_factory=list)
     seconds: float = 0
     error: str = ""
 
@@ -46,8 +50,19 @@ class Lane:
             what, why = scenario.groups() if scenario else (name, why)
             self.skipped[what] = why
         self.passed -= self.skipped.keys()
-        if text.count("\ntest result: ") != len(PROGRAMS):
+        self.truth = re.findall(r"^truth: .*", text, re.MULTILINE)
+        if text.count("\ntest result: ") != len(self.programs):
             self.error = self.error or "a test program did not come to its end"
+
+    @property
+    def name(self) -> str:
+        """As in SHAPE[:TESTS]."""
+        return f"{self.shape}:{self.only}" if self.only else self.shape
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What is run."""
+        return LADDER_PROGRAMS if self.shape == LADDER else PROGRAMS
 
     @property
     def good(self) -> bool:
@@ -68,14 +83,15 @@ def run_lane(lane: Lane, options: argparse.Namespace) -> None:
         said[stream] += data
         show(stream, data)
 
-    files = {name: options.programs / name for name in (*PROGRAMS, "guest")}
+    files = {name: options.programs / name for name in (*PROGRAMS, "stockade-cli", "guest")}
     files["tests/scenarios.json"] = HERE.parent / "scenarios.json"
+    files["ladder.py"] = HERE / "ladder.py"
     env = {"CARGO_MANIFEST_DIR": SENT, "STOCKADE_SUITE_GUEST": f"{SENT}/guest", **SLOW}
     start = time.monotonic()
     try:
         place = {"kernel": lane.kernel, "shape": lane.shape}
-        script = f'status=0; for p in {" ".join(PROGRAMS)}; do ./$p "$@" || status=1; done; exit $status'
-        command = ["sh", "-c", script, "-", *options.command]
+        script = f'status=0; for p in {" ".join(lane.programs)}; do ./$p "$@" || status=1; done; exit $status'
+        command = ["sh", "-c", script, "-", *([lane.only] if lane.only else []), *options.command]
         run(command, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
     except VmError as error:
         lane.error = str(error)
@@ -83,37 +99,55 @@ def run_lane(lane: Lane, options: argparse.Namespace) -> None:
     lane.read(b"\n".join(said.values()).decode(errors="replace"))
 
 
+def keep_truth(directory: Path, lane: Lane) -> None:
+    """Keeps what the tests said of each limit, for truth.py."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{lane.shape}-{lane.kernel}").write_text("\n".join(lane.truth) + "\n")
+
+
 def report(lanes: list[Lane]) -> None:
     """The table, and the names behind its numbers."""
-    print(f"\n{'kernel':20} {'shape':10} {'passed':>6} {'skipped':>7} {'failed':>6} {'seconds':>7}")
+    print(f"\n{'kernel':20} {'shape':12} {'passed':>6} {'skipped':>7} {'failed':>6} {'seconds':>7}")
     for lane in lanes:
         numbers = f"{len(lane.passed):6} {len(lane.skipped):7} {len(lane.failed):6} {lane.seconds:7.0f}"
-        print(f"{lane.kernel:20} {lane.shape:10} {numbers}  {lane.error.splitlines()[0] if lane.error else ''}")
+        print(f"{lane.kernel:20} {lane.name:12} {numbers}  {lane.error.splitlines()[0] if lane.error else ''}")
     for lane in lanes:
         for what, why in sorted(lane.skipped.items()):
-            print(f"skipped: {lane.kernel} {lane.shape}: {what}: {why}")
+            print(f"skipped: {lane.kernel} {lane.name}: {what}: {why}")
     for lane in lanes:
         for what in sorted(lane.failed):
-            print(f"FAILED: {lane.kernel} {lane.shape}: {what}")
+            print(f"FAILED: {lane.kernel} {lane.name}: {what}")
+        if lane.error:
+            print(f"FAILED: {lane.kernel} {lane.name}: {lane.error.splitlines()[0]}")
+    # The last line counts what the lanes ran, a lane that did not come to its end as one failure.
+    passed, skipped = sum(len(lane.passed) for lane in lanes), sum(len(lane.skipped) for lane in lanes)
+    failed = sum(len(lane.failed) + bool(lane.error) for lane in lanes)
+    print(f"\nIn all {len(lanes)} lanes:\n{passed} passed, {failed} failed, {skipped} skipped", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", action="append", required=True, help="Debian suite that the kernel is from")
-    parser.add_argument("--shape", action="append", required=True, choices=sorted(SHAPES))
+    parser.add_argument("--shape", action="append", required=True, help="SHAPE[:TESTS], of " + ", ".join(SHAPES))
     parser.add_argument("--programs", type=Path, help="directory of what run.sh has built")
+    parser.add_argument("--truth", type=Path, help="directory to keep what was said of each limit in, for truth.py")
     parser.add_argument("--run", action="store_true", help="run this command instead of the tests")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no machine is left running
-    lanes = [Lane(kernel, shape) for kernel in options.kernel for shape in options.shape]
+    lanes = [Lane(kernel, *shape.split(":", 1)) for kernel in options.kernel for shape in options.shape]
+    for lane in lanes:
+        if lane.shape not in SHAPES:
+            parser.error(f"no shape `{lane.shape}`; there are {', '.join(SHAPES)}")
     if options.run:
-        kernel, shape = options.kernel[0], options.shape[0]
+        kernel, shape = lanes[0].kernel, lanes[0].shape
         seconds = LANE_SECONDS
         return run(options.command, kernel=kernel, shape=shape, files={}, env={}, timeout=seconds, on_output=show)
     for lane in lanes:
-        print(f"\n==== {lane.kernel}, {lane.shape}", flush=True)
+        print(f"\n==== {lane.kernel}, {lane.name}", flush=True)
         run_lane(lane, options)
+        if options.truth and lane.truth:
+            keep_truth(options.truth, lane)
     report(lanes)
     return 0 if all(lane.good for lane in lanes) else 1
 

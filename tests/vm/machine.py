@@ -36,7 +36,12 @@ SHAPES = {
     # What a login over ssh gives: a scope that belongs to root, in which the user may make nothing.
     "login": "{session} {as_user}",
     "root": "",
+    # As root, tests/vm/ladder.py: systemd and its users in other states.
+    "ladder": "",
 }
+ROOTS = ("root", "ladder")
+SWAP_MIB = 64
+HUGE_PAGES = 16
 AS_USER = "setpriv --reuid 1000 --regid 1000 --init-groups --inh-caps=-all --"
 SESSION = (
     "sh -c 'd=/sys/fs/cgroup/user.slice/user-1000.slice/session-1.scope;"
@@ -186,7 +191,7 @@ def _booted(kernel: str) -> Path:
 
 def _script(command: Sequence[str], shape: str, env: Mapping[str, str]) -> str:
     """What the guest's agent runs, as root, with the host's serial port as descriptor 3."""
-    everything = ENVIRONMENT | {"HOME": "/root", "USER": "root"} if shape == "root" else dict(ENVIRONMENT)
+    everything = ENVIRONMENT | {"HOME": "/root", "USER": "root"} if shape in ROOTS else dict(ENVIRONMENT)
     everything |= env
     keep = " ".join(f"--setenv={name}" for name in everything)
     words = SHAPES[shape].format(as_user=AS_USER, session=SESSION, child=CHILD, keep=keep) + " " + shlex.join(command)
@@ -197,12 +202,20 @@ def _script(command: Sequence[str], shape: str, env: Mapping[str, str]) -> str:
 # The clock and the random numbers are those of the moment that the machine was kept at.
 date -s @{time.time():.3f} >/dev/null
 perl -e 'open F, ">", "/dev/urandom"; syswrite F, "{os.urandom(32).hex()}"; ioctl F, 0x5207, 0'
+dd if=/dev/zero of=/swap bs=1M count={SWAP_MIB} status=none && chmod 600 /swap && mkswap -q /swap && swapon /swap
+echo {HUGE_PAGES} >/proc/sys/vm/nr_hugepages
 mkdir -p {SENT} && tar -x -C {SENT} <&3
 mkfifo /run/out /run/err
 cat /run/out >/run/port-out & a=$!
 cat /run/err >/run/port-err & b=$!
 cd {SENT}
-{clean} {words} 3>&- </dev/null >/run/out 2>/run/err
+(
+    {clean} {words} 3>&-
+    rc=$?
+    # If something died, the kernel may know of what.
+    [ $rc = 0 ] || {{ echo; dmesg | tail -n 20; }}
+    exit $rc
+) </dev/null >/run/out 2>/run/err
 rc=$?
 # What the command has left running would hold its output open.
 {{ echo 1 >/sys/fs/cgroup/user.slice/user-1000.slice/cgroup.kill; }} 2>/dev/null ||

@@ -3,6 +3,8 @@
 # Called by `make test-vm`.
 #
 #     tests/vm/run.sh "KERNEL..." "SHAPE..." [TEST_ARGUMENT...]
+#
+# With STOCKADE_VM_TRUTH=DIRECTORY what is said of each limit is kept there, for truth.py.
 set -euo pipefail
 kernels=$1 shapes=$2
 shift 2
@@ -18,6 +20,9 @@ cargo test --locked --features capi --lib --test suite --no-run --message-format
         name=$(basename "$program")
         strip -o "$out/${name%-*}" "$program"
     done
+# What the ladder's lane runs.
+cargo build --locked --features capi --bin stockade
+strip -o "$out/stockade-cli" "${CARGO_TARGET_DIR:-target}/debug/stockade"
 mkdir "$out/guest"
 "${CC:-gcc}" -static -O2 -pthread -o "$out/guest/guest" "$here"/../guest/*.c
 lanes=
@@ -28,4 +33,4 @@ for shape in $shapes; do
     lanes="$lanes --shape $shape"
 done
 # shellcheck disable=SC2086 # a list of words
-"${PYTHON:-python3}" -B "$here/lanes.py" --programs "$out" $lanes -- "$@"
+"${PYTHON:-python3}" -B "$here/lanes.py" --programs "$out" ${STOCKADE_VM_TRUTH:+--truth "$STOCKADE_VM_TRUTH"} $lanes -- "$@"

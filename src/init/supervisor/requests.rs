@@ -150,7 +150,7 @@ impl Supervisor {
     pub(super) fn hear_run(&mut self, which: usize) {
         let Some(run) = self.runs[which] else { return };
         let mut fds = [-1; FDS_MAX];
-        let mut buffer = [0; size_of::<Message>()];
+        let mut buffer = [0; size_of::<Update>()];
         match receive(run.channel, &mut buffer, &mut fds, false) {
             Err(EAGAIN) => {}
             Ok((n, count)) if n > 0 => {
@@ -161,6 +161,31 @@ impl Supervisor {
                     Some(Message { kind: STATS, .. }) => {
                         if let Some(answer) = passed.next() {
                             self.stats(which, *answer);
+                        }
+                    }
+                    Some(Message { kind: GROUP, .. }) => {
+                        if let Some(answer) = passed.next() {
+                            let group = Group {
+                                kind: ANSWER,
+                                arg: 0,
+                                name: run.groups.name(),
+                            };
+                            let _ = send(*answer, bytes_of(&group), &[], &[], false);
+                            close(*answer);
+                        }
+                    }
+                    Some(Message { kind: NOTIFY, .. }) => {
+                        if let (Some(run), Some(threshold)) =
+                            (self.runs[which].as_mut(), read_of(&buffer[..n]))
+                        {
+                            run.threshold(&threshold, now());
+                        }
+                    }
+                    Some(Message { kind: UPDATE, .. }) => {
+                        if let (Some(answer), Some(update)) =
+                            (passed.next(), read_of::<Update>(&buffer[..n]))
+                        {
+                            self.update(which, &update, *answer);
                         }
                     }
                     Some(Message {
@@ -246,6 +271,17 @@ impl Supervisor {
         };
         let _ = send(answer, bytes_of(&message), &raw[..len], &[], false);
         close(answer);
+    }
+
+    /// Other clocks for a run, from now on.
+    fn update(&mut self, which: usize, update: &Update, answer: Fd) {
+        match self.runs[which].as_mut() {
+            Some(run) => {
+                run.update(update.clocks, now());
+                tell_answer(answer, 0);
+            }
+            None => close(answer),
+        }
     }
 
     pub(super) fn answer(&mut self, which: usize, errno: i32) {

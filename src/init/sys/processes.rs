@@ -189,7 +189,6 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result {
     syscall!(nr::PRLIMIT64, 0, resource, limit.as_ptr(), 0)
 }
 
-/// Raises the limit on open descriptors as far as it goes; gives it.
 pub fn set_nice(nice: i32) -> Result {
     const PRIO_PROCESS: usize = 0;
     syscall!(nr::SETPRIORITY, PRIO_PROCESS, 0, nice)
@@ -205,6 +204,7 @@ pub fn set_affinity(mask: &[u8]) -> Result {
     syscall!(nr::SCHED_SETAFFINITY, 0, mask.len(), mask.as_ptr())
 }
 
+/// Raises the limit on open descriptors as far as it goes; gives it.
 pub fn raise_open_files() -> u64 {
     const RLIMIT_NOFILE: usize = 7;
     let mut limit = [0u64; 2];
