@@ -102,6 +102,18 @@
 // The host's network. Nothing is isolated there, abstract sockets included.
 #define STOCKADE_NETWORK_HOST 2
 
+// The first of the other overlay drivers that works on this host.
+#define STOCKADE_OVERLAY_AUTO 0
+
+// The kernel's overlayfs, in the sandbox's user namespace: Linux 5.11 and later; on a tmpfs in full since 6.6.
+#define STOCKADE_OVERLAY_KERNEL 1
+
+// The program fuse-overlayfs, which must be installed, with a /dev/fuse that the caller may open.
+#define STOCKADE_OVERLAY_FUSE 2
+
+// A copy of all that there is, made at every start; it must fit disk and inodes.
+#define STOCKADE_OVERLAY_COPY 3
+
 // Flag of stockade_spec_add_volume: the program may write there, with the caller's own rights.
 #define STOCKADE_VOLUME_WRITABLE 1
 
@@ -303,6 +315,9 @@
 // Nothing holds it.
 #define STOCKADE_NOT_ENFORCED 2
 
+// What differs in a sandbox from the root file system that it was started with: a value that does not change.
+typedef struct stockade_changes stockade_changes;
+
 // What stands behind one limit or protection. Owned by its outcome.
 typedef struct stockade_enforcement stockade_enforcement;
 
@@ -448,8 +463,22 @@ int stockade_spec_add_output(stockade_spec *spec, const char *path);
 int stockade_spec_set_output_file_size(stockade_spec *spec, uint64_t bytes);
 
 // Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
-// of /etc; else the absolute path of a directory of the host. Read-only either way.
+// of /etc; else the absolute path of a directory of the host. Read-only either way, unless an overlay is set.
 int stockade_spec_set_rootfs(stockade_spec *spec, const char *rootfs);
+
+// Puts one more directory on top of the root file system, joined as overlayfs does, whiteouts (character devices 0, 0)
+// and opaque directories (user.overlay.opaque) included; the first takes the place of "host". At most 128 in all. More
+// than one always have an overlay.
+int stockade_spec_add_rootfs(stockade_spec *spec, const char *rootfs);
+
+// Makes the root file system writable for the sandbox, over directories that stay as they are: a STOCKADE_OVERLAY_
+// number. What is written counts against disk and inodes. Default: not, over one directory; STOCKADE_OVERLAY_AUTO over
+// more.
+int stockade_spec_set_overlay(stockade_spec *spec, int overlay);
+
+// Sets whether a root file system with an overlay is read-only all the same; /work, /tmp and /dev/shm stay writable.
+// Default: 0.
+int stockade_spec_set_read_only(stockade_spec *spec, int read_only);
 
 // Shows a directory or file of the host inside; both paths are absolute. Read-only unless flags has
 // STOCKADE_VOLUME_WRITABLE.
@@ -569,7 +598,7 @@ int stockade_spec_set_enforce(stockade_spec *spec, int enforce);
 int stockade_sandbox_start(const stockade_spec *spec, stockade_sandbox **sandbox, stockade_error **error);
 
 // Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
-// volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
+// overlay, read_only, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
 // with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
 int stockade_sandbox_run(const stockade_sandbox *sandbox,
                          const stockade_spec *spec,
@@ -589,6 +618,63 @@ int stockade_sandbox_close(const stockade_sandbox *sandbox, stockade_error **err
 
 // Closes a sandbox and frees it.
 void stockade_sandbox_free(stockade_sandbox *sandbox);
+
+// Takes a sandbox with an overlay back to its start: what runs in it is killed, and its root, /work, /tmp, /dev/shm and
+// every tmpfs are as they were then. Takes about as long as a start, however much was written.
+int stockade_sandbox_reset(const stockade_sandbox *sandbox, stockade_error **error);
+
+// What differs from the root file system that the sandbox was started with, as docker diff, sorted by path. Free it
+// with stockade_changes_free.
+int stockade_sandbox_changes(const stockade_sandbox *sandbox, stockade_changes **changes, stockade_error **error);
+
+// The upper layer of the sandbox's root as a descriptor of a directory, open for reading, which the caller closes: what
+// was changed, with character devices 0, 0 for names that were removed and the attribute user.overlay.opaque on
+// directories that hide what is below. Programs can have put anything there: follow no links in it. fd is -1 after a
+// failure.
+int stockade_sandbox_upper(const stockade_sandbox *sandbox, int *fd, stockade_error **error);
+
+// How many paths differ.
+size_t stockade_changes_count(const stockade_changes *changes);
+
+// The absolute path inside of the one with that index, or NULL if there are not so many. Not always UTF-8. Owned by the
+// changes.
+const char *stockade_changes_path(const stockade_changes *changes, size_t index);
+
+// What has become of it: 'A' if it was not there before, 'C' if it or something below it may differ, 'D' if it is no
+// longer there; 0 if there are not so many.
+char stockade_changes_kind(const stockade_changes *changes, size_t index);
+
+// Frees the changes.
+void stockade_changes_free(stockade_changes *changes);
+
+// Makes a file in the sandbox, with its parents, or replaces the one that is there; never through a symbolic link. A
+// relative path is below /work. mode: permission bits; 0 means 0644.
+int stockade_sandbox_put(const stockade_sandbox *sandbox,
+                         const char *path,
+                         const void *content,
+                         size_t length,
+                         uint32_t mode,
+                         stockade_error **error);
+
+// The content of a regular file in the sandbox, at most 64 MiB, never through a symbolic link: content and length are
+// set. Free the content with stockade_bytes_free.
+int stockade_sandbox_get(const stockade_sandbox *sandbox,
+                         const char *path,
+                         void **content,
+                         size_t *length,
+                         stockade_error **error);
+
+// Frees what stockade_sandbox_get gave.
+void stockade_bytes_free(void *content);
+
+// Copies a directory of the host into the sandbox as the directory path, over what is there: directories, regular files
+// and symbolic links, with their permission bits. Anything else is left out.
+int stockade_sandbox_put_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
+
+// Copies a directory of the sandbox to host, which must not be there yet: directories, regular files and symbolic links,
+// with their permission bits. Anything else is left out. Links are made as they are and can lead anywhere: do not follow
+// them.
+int stockade_sandbox_get_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
 
 // The program's process id on the host: true if it runs; false (and pid untouched) if it has ended or could not be
 // started. Waits for its start, about a millisecond. pid may be NULL.

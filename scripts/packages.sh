@@ -20,6 +20,7 @@ if [ "$1" = test ]; then
     need valgrind valgrind
     need newuidmap uidmap
     need pkg-config pkg-config
+    need fuse-overlayfs fuse-overlayfs
     need setpriv util-linux
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3

@@ -6,6 +6,7 @@
 set -eu
 wheels=$1
 as_user=scripts/as-test-user.sh
+with_fuse=scripts/with-fuse.sh
 
 title() {
     printf '\n==== %s\n' "$*"
@@ -40,7 +41,7 @@ make lib PROFILE=dev
 make install PROFILE=dev "DESTDIR=$PWD/build/c"
 for program in $programs; do
     title "Rust, C: $(basename "$program") as $($as_user id -un)"
-    $as_user env "CARGO_MANIFEST_DIR=$PWD" "STOCKADE_C_STAGE=$PWD/build/c" "$program"
+    $with_fuse $as_user env "CARGO_MANIFEST_DIR=$PWD" "STOCKADE_C_STAGE=$PWD/build/c" "$program"
 done
 title "Rust: examples in the documentation"
 cargo test --locked --features capi --doc
@@ -56,7 +57,7 @@ scripts/venv.sh build/venv-test "$python"
 build/venv-test/bin/pip install --quiet --group test
 build/venv-test/bin/pip install --quiet --force-reinstall --no-deps "$wheels"/*.whl
 title "Python: as $($as_user id -un)"
-$as_user build/venv-test/bin/python -B -m pytest -p no:cacheprovider
+$with_fuse $as_user build/venv-test/bin/python -B -m pytest -p no:cacheprovider
 if [ "$(id -u)" = 0 ]; then
     title "Python: as root"
     build/venv-test/bin/python -B -m pytest -p no:cacheprovider

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::limits::{kernel_at_least, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
+use crate::overlay;
 use crate::spec::{Enforce, Network, Spec};
 use crate::supervisor::Host;
 use EnforcementStatus::{Approximated, Enforced, NotEnforced};
@@ -54,16 +55,19 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     if spec.file_size.is_some() {
         put("file_size", Enforced, "RLIMIT_FSIZE");
     }
-    put(
-        "disk",
-        Enforced,
-        "size of the tmpfs behind /work, /tmp and /dev/shm",
-    );
+    let overlay = overlay::by(spec, host);
+    let disk = match overlay {
+        None => "size of the tmpfs behind /work, /tmp and /dev/shm",
+        Some(_) => "size of the tmpfs behind /work, /tmp, /dev/shm and what is changed of the root",
+    };
+    put("disk", Enforced, disk);
     put("inodes", Enforced, "nr_inodes of the same tmpfs");
+    if let Some(by) = &overlay {
+        put("overlay", Enforced, by);
+    }
     for (name, by) in [
         ("user_namespace", host.ids_text.as_str()),
         ("pid_namespace", "CLONE_NEWPID"),
-        ("mount_namespace", "CLONE_NEWNS, read-only root"),
         ("ipc_namespace", "CLONE_NEWIPC"),
         ("uts_namespace", "CLONE_NEWUTS"),
         ("cgroup_namespace", "CLONE_NEWCGROUP"),
@@ -73,6 +77,11 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     ] {
         put(name, Enforced, by);
     }
+    let root = match overlay.is_some() && !spec.read_only {
+        true => "CLONE_NEWNS, a root of the sandbox's own",
+        false => "CLONE_NEWNS, read-only root",
+    };
+    put("mount_namespace", Enforced, root);
     match spec.network {
         Network::None => put(
             "network",

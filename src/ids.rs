@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const RANGE: u64 = 65_536;
 /// Where root's sandboxes have their host ids: beyond what useradd, systemd and container tools hand out.
 const ROOT_START: u64 = 2_000_000_000;
-const USER_DEFAULT: u32 = 1000;
+pub(crate) const USER_DEFAULT: u32 = 1000;
 
 /// How ids are mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +139,53 @@ impl Ids {
                 Ok(())
             }
         }
+    }
+
+    /// The ids that stand for root's inside, on the host.
+    pub fn root(&self) -> (u32, u32) {
+        match self {
+            Ids::Root { users, groups } => (users.start as u32, groups.start as u32),
+            _ => (
+                nix::unistd::geteuid().as_raw(),
+                nix::unistd::getegid().as_raw(),
+            ),
+        }
+    }
+
+    /// What the supervisor calls the host's user and group; `None` if its map has not both.
+    pub fn supervisors(&self, host: (u32, u32)) -> Option<(u32, u32)> {
+        let own = (
+            nix::unistd::geteuid().as_raw(),
+            nix::unistd::getegid().as_raw(),
+        );
+        let one = |id: u32, own: u32, range: Option<&Extent>| match range {
+            _ if id == own => Some(0),
+            Some(range) => {
+                let at = u64::from(id).checked_sub(range.start)?;
+                (at < range.count).then_some(at as u32 + 1)
+            }
+            None => None,
+        };
+        let (users, groups) = match self {
+            Ids::Single { .. } => (None, None),
+            Ids::Range { users, groups } | Ids::Root { users, groups } => {
+                (Some(users), Some(groups))
+            }
+        };
+        Some((one(host.0, own.0, users)?, one(host.1, own.1, groups)?))
+    }
+
+    /// What a sandbox whose user has the ids `user` inside calls the host's user and group; `None` if it has not both.
+    /// As the supervisor writes the maps.
+    pub fn inside(&self, host: (u32, u32), user: (u32, u32)) -> Option<(u32, u32)> {
+        let ids = self.supervisors(host)?;
+        let one = |id: u32, own: u32| match (self, id) {
+            (Ids::Root { .. }, id) => id.checked_sub(1),
+            (_, 0) => Some(own),
+            (_, id) if id <= own => Some(id - 1),
+            (_, id) => Some(id),
+        };
+        Some((one(ids.0, user.0)?, one(ids.1, user.1)?))
     }
 
     /// The ids inside for `user` (`uid[:gid]`).

@@ -19,6 +19,7 @@ mod bytes;
 mod capi;
 mod capture;
 mod cgroup;
+mod changes;
 mod cores;
 mod doctor;
 mod enforcement;
@@ -30,6 +31,7 @@ mod mounts;
 mod once;
 mod orphan;
 mod outcome;
+mod overlay;
 mod plan;
 mod process;
 #[cfg(feature = "python")]
@@ -47,13 +49,14 @@ mod verdict;
 mod wire;
 
 pub use bytes::Bytes;
+pub use changes::{Change, ChangeKind};
 pub use doctor::{Check, CheckStatus, doctor};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage, Verdict};
 pub use process::{Notification, Process};
 pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
-pub use spec::{Enforce, File, Network, Overflow, Rootfs, Spec, Stdio, Tmpfs, Volume};
+pub use spec::{Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, Stdio, Tmpfs, Volume};
 pub use units::{parse_duration, parse_size};
 pub use update::Update;
 

@@ -1,12 +1,16 @@
 //! What a sandbox's file system is made of.
 
 use crate::error::Error;
+use crate::ids::Ids;
 use crate::once::Once;
+use crate::overlay::Chosen;
 use crate::plan::{Steps, WORK, inside};
 use crate::spec::{Network, Rootfs, Spec};
 use crate::wire::*;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+mod overlay;
 
 /// Bytes in the writable file system unless `disk` says otherwise.
 pub(crate) const DISK_DEFAULT: u64 = 64 << 20;
@@ -52,41 +56,33 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    pub fn new(spec: &Spec) -> Result<Root, Error> {
+    /// For a sandbox whose user has these ids inside, with the writable root that was chosen for it.
+    pub fn new(
+        spec: &Spec,
+        ids: &Ids,
+        user: (u32, u32),
+        chosen: Option<&Chosen>,
+    ) -> Result<Root, Error> {
         let mut root = Root {
             template: Steps::default(),
             setup: Steps::default(),
         };
-        root.template(spec)?;
-        root.setup(spec)?;
+        match chosen {
+            Some(chosen) => root.overlay(spec, chosen, &overlay::Owners { ids, user })?,
+            None => root.template(spec)?,
+        }
+        root.setup(spec, chosen.is_some())?;
         Ok(root)
     }
 
-    fn template(&mut self, spec: &Spec) -> Result<(), Error> {
+    /// procfs of the supervisor, without which the kernel lets nobody mount another, and the devices.
+    fn proc_and_devices(&mut self) {
         let t = &mut self.template;
-        let mut made = BTreeSet::new();
-        let directory = |t: &mut Steps, made: &mut BTreeSet<String>, path: &str| {
-            if made.insert(path.to_string()) {
-                t.text(T_DIR, 0, 0o755, 0, &[path.as_bytes()]);
-            }
-        };
-        for path in ["dev", "dev/shm", "tmp", "work", "run", "sys"] {
-            directory(t, &mut made, path);
-        }
         t.text(T_PROC, 0, 0, 0, &[b"proc"]);
-        made.insert("proc".into());
         for (name, major, minor) in DEVICES {
             let rdev = libc::makedev(major, minor);
-            t.text(
-                T_DEV,
-                0,
-                rdev,
-                0,
-                &[
-                    format!("/dev/{name}").as_bytes(),
-                    format!("dev/{name}").as_bytes(),
-                ],
-            );
+            let payload = [format!("/dev/{name}"), format!("dev/{name}")];
+            t.text(T_DEV, 0, rdev, 0, &payload.each_ref().map(|s| s.as_bytes()));
         }
         for (name, target) in [
             ("fd", "/proc/self/fd"),
@@ -94,14 +90,24 @@ impl Root {
             ("stdout", "/proc/self/fd/1"),
             ("stderr", "/proc/self/fd/2"),
         ] {
-            t.text(
-                T_LINK,
-                0,
-                0,
-                0,
-                &[target.as_bytes(), format!("dev/{name}").as_bytes()],
-            );
+            let path = format!("dev/{name}");
+            t.text(T_LINK, 0, 0, 0, &[target.as_bytes(), path.as_bytes()]);
         }
+    }
+
+    fn template(&mut self, spec: &Spec) -> Result<(), Error> {
+        let mut made = BTreeSet::new();
+        let directory = |t: &mut Steps, made: &mut BTreeSet<String>, path: &str| {
+            if made.insert(path.to_string()) {
+                t.text(T_DIR, 0, 0o755, 0, &[path.as_bytes()]);
+            }
+        };
+        for path in ["dev", "dev/shm", "tmp", "work", "run", "sys"] {
+            directory(&mut self.template, &mut made, path);
+        }
+        self.proc_and_devices();
+        made.insert("proc".into());
+        let t = &mut self.template;
         match &spec.rootfs {
             Rootfs::Host => {
                 for entry in host_entries() {
@@ -141,6 +147,7 @@ impl Root {
                     made.insert(path);
                 }
             }
+            Rootfs::Layers(_) => {} // always a writable root
             Rootfs::Directory(dir) => {
                 for entry in directory_entries(dir)? {
                     entry.add(t);
@@ -176,6 +183,7 @@ impl Root {
                 let there = match &spec.rootfs {
                     Rootfs::Host => Path::new("/").join(relative),
                     Rootfs::Directory(dir) => Path::new(dir).join(relative),
+                    Rootfs::Layers(_) => continue,
                 };
                 if there.symlink_metadata().is_err() {
                     return Err(Error::invalid(format!(
@@ -201,34 +209,28 @@ impl Root {
         Ok(())
     }
 
-    fn setup(&mut self, spec: &Spec) -> Result<(), Error> {
+    fn setup(&mut self, spec: &Spec, overlay: bool) -> Result<(), Error> {
         let s = &mut self.setup;
         s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
         for &(step, path) in guarded() {
             s.text(step, 0, 0, 0, &[path.as_bytes()]);
         }
         // One file system for all that is writable, so that `disk` and `inodes` are totals.
-        let disk = spec.disk.unwrap_or(DISK_DEFAULT);
-        let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
-        for (name, value) in [("disk", disk), ("inodes", inodes)] {
-            if value == 0 || value > i64::MAX as u64 {
-                return Err(Error::invalid(format!(
-                    "{name}: {value} is out of range; it is at least 1"
-                )));
+        let (disk, inodes) = disk_and_inodes(spec)?;
+        if !overlay {
+            // Its own four directories and a page for each are not counted against the program.
+            s.text(S_TMPFS, 0, disk, inodes.saturating_add(4), &[b"/tmp"]);
+            for (path, mode) in [
+                ("/tmp/work", 0o755),
+                ("/tmp/shm", 0o1777),
+                ("/tmp/tmp", 0o1777),
+            ] {
+                s.text(S_MKDIR, 0, mode, 0, &[path.as_bytes()]);
             }
+            s.text(S_BIND, 0, 0, 0, &[b"/tmp/work", WORK.as_bytes()]);
+            s.text(S_BIND, 0, 0, 0, &[b"/tmp/shm", b"/dev/shm"]);
+            s.text(S_BIND, 0, 0, 0, &[b"/tmp/tmp", b"/tmp"]);
         }
-        // Its own four directories and a page for each are not counted against the program.
-        s.text(S_TMPFS, 0, disk, inodes.saturating_add(4), &[b"/tmp"]);
-        for (path, mode) in [
-            ("/tmp/work", 0o755),
-            ("/tmp/shm", 0o1777),
-            ("/tmp/tmp", 0o1777),
-        ] {
-            s.text(S_MKDIR, 0, mode, 0, &[path.as_bytes()]);
-        }
-        s.text(S_BIND, 0, 0, 0, &[b"/tmp/work", WORK.as_bytes()]);
-        s.text(S_BIND, 0, 0, 0, &[b"/tmp/shm", b"/dev/shm"]);
-        s.text(S_BIND, 0, 0, 0, &[b"/tmp/tmp", b"/tmp"]);
         s.text(S_DISK, 0, 0, 0, &[WORK.as_bytes()]);
         for tmpfs in &spec.tmpfs {
             let path = inside(&tmpfs.path, "tmpfs")?;
@@ -277,6 +279,20 @@ impl Root {
     }
 }
 
+/// The limits on the writable file system.
+fn disk_and_inodes(spec: &Spec) -> Result<(u64, u64), Error> {
+    let disk = spec.disk.unwrap_or(DISK_DEFAULT);
+    let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
+    for (name, value) in [("disk", disk), ("inodes", inodes)] {
+        if value == 0 || value > i64::MAX as u64 {
+            return Err(Error::invalid(format!(
+                "{name}: {value} is out of range; it is at least 1"
+            )));
+        }
+    }
+    Ok((disk, inodes))
+}
+
 /// Those of [`MASKED`] and [`READ_ONLY`] that this kernel has, with their steps. Looked up once.
 fn guarded() -> &'static [(u16, &'static str)] {
     static THERE: Once<Vec<(u16, &str)>> = Once::new();
@@ -304,7 +320,7 @@ fn writable(spec: &Spec, path: &str) -> bool {
 fn is_own_directory(spec: &Spec, path: &str) -> bool {
     match spec.rootfs {
         Rootfs::Host => OWN.contains(&path) || path == "etc" || !is_bound(&host_entries(), path),
-        Rootfs::Directory(_) => OWN.contains(&path),
+        Rootfs::Directory(_) | Rootfs::Layers(_) => OWN.contains(&path),
     }
 }
 
@@ -422,17 +438,18 @@ fn own_etc(spec: &Spec) -> Vec<(String, String)> {
     if group != "0" && group != "65534" {
         groups += &format!("user:x:{group}:\n");
     }
-    let hostname = spec.hostname.as_deref().unwrap_or("stockade");
     vec![
         ("etc/passwd".into(), passwd),
         ("etc/group".into(), groups),
-        (
-            "etc/hosts".into(),
-            format!("127.0.0.1 localhost {hostname}\n::1 localhost\n"),
-        ),
+        ("etc/hosts".into(), hosts(spec)),
         (
             "etc/nsswitch.conf".into(),
             "passwd: files\ngroup: files\nhosts: files dns\n".into(),
         ),
     ]
+}
+
+fn hosts(spec: &Spec) -> String {
+    let hostname = spec.hostname.as_deref().unwrap_or("stockade");
+    format!("127.0.0.1 localhost {hostname}\n::1 localhost\n")
 }

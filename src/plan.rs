@@ -3,6 +3,7 @@
 use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
+use crate::overlay::Chosen;
 use crate::spec::{Network, Spec, Stdio};
 use crate::wire::*;
 use crate::{limits, mounts, remedy, seccomp};
@@ -76,10 +77,11 @@ impl Plan {
         spec: &Spec,
         ids: &Ids,
         cgroup: &Cgroup,
+        overlay: Option<&Chosen>,
         run: Option<bool>,
     ) -> Result<Plan, Error> {
         let (user, group) = ids.user_of(spec.user.as_deref())?;
-        let root = mounts::Root::new(spec)?;
+        let root = mounts::Root::new(spec, ids, (user, group), overlay)?;
         let mut flags = match spec.network {
             Network::None => 0,
             Network::Loopback => NET_NEW,
@@ -113,6 +115,17 @@ impl Plan {
                 program.bytes(),
             ],
         ))
+    }
+
+    /// The plan of a sandbox that is only to come up, with id 1000 inside.
+    pub fn probe(root: &mounts::Root, host_network: bool) -> Plan {
+        let user = crate::ids::USER_DEFAULT;
+        let mut head = head(user, user);
+        if host_network {
+            head.flags |= NET_HOST;
+        }
+        let sections = [root.template.bytes(), root.setup.bytes(), &[], &[]];
+        assemble(head, sections)
     }
 
     /// The plan of one more program in a live sandbox, whose limits may be changed if `updatable`.
@@ -335,11 +348,15 @@ fn exec(spec: &Spec) -> Result<Vec<u8>, Error> {
             paths.push([dir, b"/", program].concat());
         }
     }
-    let tables: [Vec<&[u8]>; 3] = [
+    exec_tables([
         spec.args.iter().map(|arg| &**arg).collect(),
         env.iter().map(|entry| entry.as_slice()).collect(),
         paths.iter().map(|path| path.as_slice()).collect(),
-    ];
+    ])
+}
+
+/// Arguments, environment and paths to try, none with a NUL byte, as [`ExecHead`] describes.
+pub(crate) fn exec_tables(tables: [Vec<&[u8]>; 3]) -> Result<Vec<u8>, Error> {
     let counts: Vec<usize> = tables.iter().map(Vec::len).collect();
     let mut offset = size_of::<ExecHead>() + counts.iter().map(|n| (n + 1) * 8).sum::<usize>();
     let head = ExecHead {

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::launch::above_stdio;
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
+use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
 use crate::supervisor::{self, Channel, Host, Key, Received};
@@ -144,7 +145,9 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         None => supervisor::start(&Key::of(spec), &fds, |host| {
             limits::check(spec)?;
             enforcement::check(spec, host)?;
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, Some(handle))?;
+            let overlay = overlay::choose(spec, host)?;
+            let overlay = overlay.as_ref();
+            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?;
             plan.head.flags |= flags;
             Ok(plan)
         })?,

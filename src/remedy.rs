@@ -55,6 +55,10 @@ fn op_name(code: u16) -> &'static str {
         S_MASK => "masking",
         S_READ_ONLY => "making read-only",
         S_DISK => "opening",
+        S_OVERLAY => "making the writable root at",
+        S_ROOT => "entering the root",
+        S_PROBE => "replacing a directory of the lower layer at",
+        S_SERVE => "starting",
         L_GROUP => "making a cgroup in base directory",
         L_WRITE => "writing cgroup file",
         R_RLIMIT => "setting resource limit",
@@ -130,6 +134,9 @@ fn step_name(step: u32) -> &'static str {
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
+        STEP_LIVE => "the sandbox's init",
+        STEP_RESET => "clearing the old root away",
+        STEP_SERVE => "starting fuse-overlayfs",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
         _ => "an unknown step",
     }
@@ -166,6 +173,29 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (Some(R_CWD), libc::ENOENT) => "there is no such directory inside the sandbox",
         (Some(S_VOLUME), libc::ENOENT) => "the mount point is not there and cannot be made",
         (Some(S_VOLUME), libc::ELOOP | libc::ENOTDIR) => "the path leads through a symbolic link",
+        (Some(S_OVERLAY), libc::EACCES) => {
+            "the caller may not open /dev/fuse (chmod 666 /dev/fuse, or a udev rule)"
+        }
+        (Some(S_OVERLAY | S_BIND), libc::ENOTCONN) => {
+            "fuse-overlayfs has ended: does it run on this host (`fuse-overlayfs --version`)?"
+        }
+        (Some(S_OVERLAY), libc::EINVAL) => {
+            "a directory of rootfs has a file system mounted below it, or is on one that overlayfs does not take: \
+             overlay=fuse and overlay=copy do"
+        }
+        (Some(S_OVERLAY), libc::ENODEV) => "this kernel has not that file system",
+        (Some(S_OVERLAY), libc::EPERM) => {
+            "this kernel lets no user namespace mount it: overlayfs since Linux 5.11, FUSE since 4.18"
+        }
+        (Some(S_PROBE), libc::EIO | libc::EOPNOTSUPP) => {
+            "a tmpfs takes no attributes of users before Linux 6.6, so that no directory can be marked opaque there"
+        }
+        (Some(S_OVERLAY), libc::ENOSPC) => {
+            "the root file system is larger than the sandbox's `disk` or `inodes` limit"
+        }
+        (Some(T_DEV), libc::ENOENT) => {
+            "there is no such device: FUSE needs /dev/fuse (modprobe fuse)"
+        }
         (Some(S_SOURCE), libc::EACCES) => "the caller may not open it",
         (Some(L_WRITE | L_GROUP), _) => {
             "the cgroup hierarchy changed since the supervisor started, or the kernel refuses this value"

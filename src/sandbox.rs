@@ -4,6 +4,7 @@ use crate::cgroup::Controllers;
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
+use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
 use crate::spec::Spec;
@@ -11,6 +12,9 @@ use crate::supervisor::{self, Channel, Host, Key};
 use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+mod files;
+mod live;
 
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
 /// killed with them, or, if it has left its program's process group while other programs run, when the last of those ends.
@@ -21,6 +25,7 @@ pub struct Sandbox {
     channel: Channel,
     host: Arc<Host>,
     spec: Spec,
+    plan: Plan,
     closed: AtomicBool,
 }
 
@@ -32,7 +37,8 @@ impl Sandbox {
     pub fn start(spec: &Spec) -> Result<Self, Error> {
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
-            Plan::sandbox(spec, &host.ids, &host.cgroup, None)
+            let overlay = overlay::choose(spec, host)?;
+            Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), None)
         })?;
         let answer = channel
             .receive(true)?
@@ -43,6 +49,7 @@ impl Sandbox {
                 channel,
                 host,
                 spec: spec.clone(),
+                plan,
                 closed: AtomicBool::new(false),
             }),
             Some(failure) => Err(plan.explain(&failure)),
@@ -63,7 +70,7 @@ impl Sandbox {
 
     /// Runs a program in it and waits for its end.
     ///
-    /// The sandbox's own fields (`rootfs`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
+    /// The sandbox's own fields (`rootfs`, `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
     /// `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
     /// count for this run; memory and processes of overlapping runs are counted for each alone.
     ///
@@ -84,10 +91,7 @@ impl Sandbox {
 
     /// Starts a program; with `handle` its process id can be asked for.
     pub(crate) fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
-        self.channel.check_owner()?;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
-        }
+        self.check_open()?;
         self.check_fixed(spec)?;
         process::start(
             spec,
@@ -99,10 +103,20 @@ impl Sandbox {
         )
     }
 
+    fn check_open(&self) -> Result<(), Error> {
+        self.channel.check_owner()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
+        }
+        Ok(())
+    }
+
     fn check_fixed(&self, spec: &Spec) -> Result<(), Error> {
         let own = &self.spec;
         let same = [
             ("rootfs", own.rootfs == spec.rootfs),
+            ("overlay", own.overlay == spec.overlay),
+            ("read_only", own.read_only == spec.read_only),
             ("volumes", own.volumes == spec.volumes),
             ("tmpfs", own.tmpfs == spec.tmpfs),
             ("network", own.network == spec.network),

@@ -46,6 +46,12 @@ pub struct Spec {
     // ---- the sandbox
     /// The root file system. Default: [`Rootfs::Host`].
     pub rootfs: Rootfs,
+    /// How the root file system is made writable for the sandbox, over `rootfs`, which stays as it is. Default: not at all
+    /// over one directory, [`Overlay::Auto`] over a list of them. What is written counts against `disk` and `inodes`.
+    pub overlay: Option<Overlay>,
+    /// Whether a root file system with an overlay is read-only all the same, as Docker's `--read-only`. `/work`, `/tmp`
+    /// and `/dev/shm` are writable. Default: no.
+    pub read_only: bool,
     /// Host directories or files to show inside, in Docker's form `host:inside[:ro|rw]`; default `ro`.
     pub volumes: Vec<Volume>,
     /// More writable memory file systems, in Docker's form `path[:size=64m,nr_inodes=1k]`, beside the built-in
@@ -208,13 +214,44 @@ pub enum Stdio {
 
 /// The root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[serde(from = "RootfsForm", into = "RootfsForm")]
 pub enum Rootfs {
     /// The host's `/usr` and what a dynamic linker and interpreters need of `/etc`, read-only. JSON: `"host"`.
     #[default]
     Host,
-    /// A directory of the host, read-only. JSON: its absolute path.
+    /// A directory of the host, read-only; with an [`overlay`](Spec::overlay), writable for the sandbox and never changed.
+    /// JSON: its absolute path.
     Directory(String),
+    /// Directories of the host, the lowest first, joined as overlayfs does, whiteouts (character devices 0, 0) and opaque
+    /// directories (`user.overlay.opaque`) included: 1 to 128, always with an [`overlay`](Spec::overlay). JSON: an array
+    /// of absolute paths.
+    Layers(Vec<String>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RootfsForm {
+    One(String),
+    Layers(Vec<String>),
+}
+
+impl From<RootfsForm> for Rootfs {
+    fn from(form: RootfsForm) -> Self {
+        match form {
+            RootfsForm::One(text) => text.into(),
+            RootfsForm::Layers(layers) => Rootfs::Layers(layers),
+        }
+    }
+}
+
+impl From<Rootfs> for RootfsForm {
+    fn from(rootfs: Rootfs) -> Self {
+        match rootfs {
+            Rootfs::Host => RootfsForm::One("host".into()),
+            Rootfs::Directory(path) => RootfsForm::One(path),
+            Rootfs::Layers(layers) => RootfsForm::Layers(layers),
+        }
+    }
 }
 
 impl From<String> for Rootfs {
@@ -227,13 +264,35 @@ impl From<String> for Rootfs {
     }
 }
 
-impl From<Rootfs> for String {
-    fn from(rootfs: Rootfs) -> Self {
-        match rootfs {
-            Rootfs::Host => "host".into(),
-            Rootfs::Directory(path) => path,
-        }
+impl Rootfs {
+    /// With one more directory on top; the first takes the place of the host's.
+    pub fn add(&mut self, directory: String) {
+        *self = match std::mem::take(self) {
+            Rootfs::Host => Rootfs::from(directory),
+            Rootfs::Directory(first) => Rootfs::Layers(vec![first, directory]),
+            Rootfs::Layers(mut layers) => {
+                layers.push(directory);
+                Rootfs::Layers(layers)
+            }
+        };
     }
+}
+
+/// What makes a root file system writable for one sandbox, without changing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlay {
+    /// The first of the others that works on this host, which is tried once.
+    #[default]
+    Auto,
+    /// The kernel's overlayfs, in the sandbox's user namespace (Linux 5.11 and later; on a tmpfs in full since 6.6).
+    Kernel,
+    /// The program fuse-overlayfs, which must be installed, with a `/dev/fuse` that the caller may open. One for each
+    /// sandbox; it ends with it.
+    Fuse,
+    /// A copy of all that there is, made at every start. It must fit `disk` and `inodes`. Device nodes and sockets are
+    /// left out, holes are filled, and extended attributes are not copied.
+    Copy,
 }
 
 /// A host directory or file shown inside.
@@ -349,6 +408,10 @@ setters! {
     stderr: Stdio => |s, v| s.stderr = Some(v);
     /// Sets [`rootfs`](Spec::rootfs).
     rootfs: Rootfs => |s, v| s.rootfs = v;
+    /// Sets [`overlay`](Spec::overlay).
+    overlay: Overlay => |s, v| s.overlay = Some(v);
+    /// Sets [`read_only`](Spec::read_only).
+    read_only: bool => |s, v| s.read_only = v;
     /// Adds one to [`volumes`](Spec::volumes).
     volume: Volume => |s, v| s.volumes.push(v);
     /// Adds one to [`tmpfs`](Spec::tmpfs).

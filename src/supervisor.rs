@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::launch::{self, above_stdio, sealed_memfd};
 use crate::orphan::Orphan;
+use crate::overlay::Probes;
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
 use crate::spec::{Network, Spec};
@@ -18,7 +19,7 @@ use nix::sys::socket::{
 };
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +32,9 @@ pub(crate) struct Host {
     pub ids_text: String,
     pub keeps_groups: bool,
     pub cgroup: Cgroup,
+    pub overlay: Probes,
+    /// Whether its sandboxes have the host's network.
+    pub host_network: bool,
     lost: AtomicBool,
     /// The process that started it.
     pid: u32,
@@ -146,6 +150,29 @@ pub(crate) fn start(
     }
 }
 
+/// Sends a request about files, with the socket for its answer, and perhaps a file.
+pub(crate) fn send_ask(
+    socket: RawFd,
+    ask: &Ask,
+    strings: &[&[u8]],
+    answer: &OwnedFd,
+    with: Option<BorrowedFd>,
+) -> io::Result<()> {
+    let mut body = Vec::new();
+    for string in strings {
+        body.extend_from_slice(string);
+        body.push(0);
+    }
+    let mut fds = vec![answer.as_raw_fd()];
+    fds.extend(with.map(|fd| fd.as_raw_fd()));
+    send(socket, bytes_of(ask), &body, &fds)
+}
+
+/// Sends a plan without streams to a supervisor that is there.
+pub(crate) fn send_start(host: &Host, plan: &Plan, channel: &OwnedFd) -> io::Result<()> {
+    send_plan(host.socket.as_raw_fd(), START, plan, channel, &[], false)
+}
+
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
@@ -259,6 +286,8 @@ impl Host {
             ids_text,
             keeps_groups,
             cgroup,
+            overlay: Probes::default(),
+            host_network: key.host_network,
             lost: AtomicBool::new(false),
             pid: std::process::id(),
         })
@@ -419,16 +448,21 @@ impl Channel {
             Err(e) => return Err(Error::system("sending to the supervisor", e)),
             Ok(()) => drop(theirs),
         }
-        // A child that another thread forks meanwhile may hold the socket open, so the run's own end counts too.
+        answer.receive_or_end(self)
+    }
+
+    /// Waits for the one message of this channel, or the end of `whole`, which is what it was asked of.
+    pub fn receive_or_end(&self, whole: &Channel) -> Result<Option<Received>, Error> {
+        // A child that another thread forks meanwhile may hold the socket open, so the other's own end counts too.
         let mut ends = [
-            PollFd::new(answer.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.as_fd(), PollFlags::empty()),
+            PollFd::new(self.as_fd(), PollFlags::POLLIN),
+            PollFd::new(whole.as_fd(), PollFlags::empty()),
         ];
         while matches!(
             poll(&mut ends, PollTimeout::NONE),
             Err(nix::errno::Errno::EINTR)
         ) {}
-        answer.receive(false)
+        self.receive(false)
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

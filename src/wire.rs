@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0017;
+pub const VERSION: u32 = 0x5354_0020;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -48,6 +48,43 @@ pub const EXIT: u32 = 14;
 /// Over the socket that came with a request: it is done, or `arg` is the errno of why not. Its end without one means
 /// that the run is over.
 pub const ANSWER: u32 = 15;
+
+// ---- messages, host to init, passed on by the supervisor; on a sandbox's channel, with a socket over which ANSWER comes
+/// Begin anew: what programs run is killed, and what they have written is gone. A [`Request`] with the sandbox's plan;
+/// to init a [`Message`], with the socket to what will serve its root if `arg` is 1.
+pub const RESET: u32 = 30;
+/// A [`Message`]: the upper layer of the writable root, as a descriptor.
+pub const UPPER_LAYER: u32 = 31;
+
+/// The rest are an [`Ask`] with paths inside behind it, each ended by NUL. Parents of what is made are made.
+///
+/// File `path` anew, mode `arg`, with the content of the regular file that comes along.
+pub const PUT_FILE: u32 = 32;
+/// Directory `path`, mode `arg`; an existing one is kept.
+pub const MAKE_DIR: u32 = 33;
+/// Symbolic link: `path`, `target`.
+pub const MAKE_LINK: u32 = 34;
+/// Regular file `path`, as a descriptor.
+pub const GET_FILE: u32 = 35;
+/// Where the link `path` leads: bytes behind the answer.
+pub const READ_LINK: u32 = 36;
+/// Directory `path` from `offset` on: entries as getdents64(2) gives them behind the answer; none at its end.
+pub const LIST: u32 = 37;
+
+/// How many bytes come behind an answer at most.
+pub const ANSWER_MAX: usize = 16 * 1024;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ask {
+    pub kind: u32,
+    pub arg: u32,
+    pub offset: u64,
+}
+
+// ---- messages, init to supervisor
+/// Descriptors: the sandbox's procfs and its writable file system.
+pub const FILES: u32 = 21;
 
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
@@ -244,13 +281,14 @@ pub struct Op {
 }
 
 // ---- template: done by the supervisor in a mount namespace that sandboxes then copy
-/// Directory `path`, mode `a`.
+/// Directory `path`, mode `a`; owned by `b`, an [`owner`] among the supervisor's ids, or 0 for its own.
 pub const T_DIR: u16 = 1;
 /// Symbolic link: `target`, `path`.
 pub const T_LINK: u16 = 2;
 /// File `path`, then its content; mode `a`.
 pub const T_FILE: u16 = 3;
-/// Bind `source` at `path`, with `flags` [`BIND_WRITABLE`] and so on.
+/// Bind `source` at `path`, with `flags` [`BIND_WRITABLE`] and so on. `a` and `b` tell one source from another that has
+/// come to its place.
 pub const T_BIND: u16 = 4;
 /// Bind the device node `source`, which must be a character device with number `a`, at `path`.
 pub const T_DEV: u16 = 5;
@@ -272,9 +310,9 @@ pub const S_PROC: u16 = 20;
 pub const S_TMPFS: u16 = 21;
 /// Directory `path` with mode `a`, and its parents; an existing one is kept.
 pub const S_DIR: u16 = 22;
-/// Directory `path` with mode `a` in a file system that was just made.
+/// Directory `path` with mode `a` in a file system that was just made; owned by `b`, an [`owner`], or 0 for init's.
 pub const S_MKDIR: u16 = 31;
-/// Bind `source` at `path`, both inside.
+/// Bind `source` at `path`, both inside; with `flags` 1 and what is mounted below.
 pub const S_BIND: u16 = 23;
 /// Attach the next volume at `path`; flags as for [`T_BIND`].
 pub const S_VOLUME: u16 = 24;
@@ -288,6 +326,42 @@ pub const S_MASK: u16 = 27;
 pub const S_READ_ONLY: u16 = 28;
 /// The writable file system whose use is reported: `path`.
 pub const S_DISK: u16 = 29;
+
+/// Mount a writable root at `path`, by the driver `flags`; options follow. Lower layers are the directories of
+/// [`LOWERS`], the upper one is [`UPPER`].
+pub const S_OVERLAY: u16 = 32;
+/// Make `path` the root from here on; with `flags` 1 read-only.
+pub const S_ROOT: u16 = 33;
+/// Try what an overlay at `path` must be able to: replace a directory of its lower layer, `probe`, by an empty one.
+pub const S_PROBE: u16 = 34;
+/// The program that serves a root of driver [`OVERLAY_FUSE`]: payload as of [`R_EXEC`]. Started by the supervisor.
+pub const S_SERVE: u16 = 35;
+
+/// Drivers of [`S_OVERLAY`].
+pub const OVERLAY_KERNEL: u16 = 1;
+pub const OVERLAY_FUSE: u16 = 2;
+pub const OVERLAY_COPY: u16 = 3;
+
+/// The most lower directories: Docker's limit is 127 layers.
+pub const LOWERS_MAX: u64 = 128;
+
+/// Where a sandbox with a writable root has things before [`S_ROOT`]: out of its programs' reach.
+pub const LOWERS: &str = "/lower";
+/// The upper layer's directory.
+pub const UPPER: &str = "/box/upper";
+
+/// An owner in one number, for ids below 2^31.
+pub const fn owner(user: u32, group: u32) -> u64 {
+    1 << 63 | (user as u64) << 31 | group as u64
+}
+
+/// The ids in such a number; `None` for 0.
+pub const fn owner_ids(owner: u64) -> Option<(u32, u32)> {
+    match owner {
+        0 => None,
+        n => Some(((n >> 31) as u32, n as u32 & 0x7fff_ffff)),
+    }
+}
 
 // ---- volumes: opened by the supervisor in the host's mount namespace (section `setup`, code S_SOURCE, in order)
 /// Source of the next volume: `path`; flags as for [`T_BIND`].
@@ -363,7 +437,10 @@ pub const STEP_INIT_DIED: u32 = 20;
 pub const STEP_EPOLL: u32 = 21;
 pub const STEP_SESSION: u32 = 22;
 pub const STEP_INHERITED: u32 = 23;
-pub const STEP_OOM_SCORE_ADJ: u32 = 24;
+pub const STEP_SERVE: u32 = 24;
+pub const STEP_RESET: u32 = 25;
+pub const STEP_LIVE: u32 = 27;
+pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -1,8 +1,9 @@
 //! The driver in Rust: times whole calls of the library beside plain `posix_spawn` of the same program.
 //!
-//! `spawn latency COUNT SPEC PLAIN [PEER]` prints a line `name ns ns ...` per series, measured in turns.
-//! `spawn rate CALLERS SPEC PLAIN [PEER]` prints a line `name runs-per-second` per series.
-//! SPEC is a specification in JSON; PLAIN and PEER are command lines split at spaces. run.py puts it all together.
+//! `spawn latency COUNT SPEC PLAIN [PEER...]` prints a line `name ns ns ...` per series, measured in turns.
+//! `spawn rate CALLERS SPEC PLAIN [PEER...]` prints a line `name runs-per-second` per series.
+//! SPEC is a specification in JSON; PLAIN and PEER are command lines split at spaces, or PEER is a name for another
+//! specification and that: `NAME={...}`. run.py puts it all together.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,7 +120,9 @@ fn main() {
         ref peer @ ..,
     ] = words[..]
     else {
-        eprintln!("usage: spawn latency|rate NUMBER SPEC PLAIN [PEER]; `make bench` runs it all");
+        eprintln!(
+            "usage: spawn latency|rate NUMBER SPEC PLAIN [PEER...]; `make bench` runs it all"
+        );
         return;
     };
     let number = number.parse().expect("a number");
@@ -128,7 +131,13 @@ fn main() {
         ("plain", command(plain)),
         ("stockade", Series::Stockade(Box::new(spec))),
     ];
-    series.extend(peer.first().map(|line| ("bubblewrap", command(line))));
+    series.extend(peer.iter().map(|line| match line.split_once('=') {
+        Some((name, json)) if json.starts_with('{') => {
+            let spec = Spec::from_json(json).expect("a specification");
+            (name, Series::Stockade(Box::new(spec)))
+        }
+        _ => ("bubblewrap", command(line)),
+    }));
     match mode {
         "latency" => latency(number, &series),
         _ => rate(number, &series),

@@ -33,13 +33,14 @@ from stockade._options import Limits, Options
 from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
-from stockade._sandbox import Sandbox
+from stockade._sandbox import Change, Sandbox
 from stockade._stockade import Spec, __version__
 
 __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Change",
     "Check",
     "Enforcement",
     "Error",

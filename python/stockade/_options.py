@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
@@ -62,7 +62,9 @@ class Options(Limits, total=False):
     files: Pairs[Path, Content | tuple[Content, int]] | None
     outputs: Iterable[Path] | None
     output_file_size: Size | None
-    rootfs: Path | None
+    rootfs: Path | Sequence[Path] | None
+    overlay: Literal["auto", "kernel", "fuse", "copy"] | None
+    read_only: bool | None
     volumes: Iterable[str] | None
     tmpfs: Iterable[str] | None
     network: Literal["none", "loopback", "host"] | None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+import os
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from stockade import _stockade
 from stockade._launch import Launch, launch
-from stockade._options import Options, OsBytes
+from stockade._options import Content, Options, OsBytes, Path
 from stockade._stockade import Spec
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
     from stockade._outcome import Outcome
     from stockade._process import Process
+
+
+class Change(NamedTuple):
+    """One path that differs from what a sandbox was started with."""
+
+    kind: str
+    """"A": it was not there; "C": it, or something below it, may differ; "D": it is no longer there."""
+    path: str
+    """The absolute path inside."""
 
 
 class Sandbox:
@@ -36,7 +46,7 @@ class Sandbox:
     Args:
         spec: a `Spec`. Default: one with every default.
         **options: as for `run`; those that are given are changed in `spec`. Options of the sandbox itself (`rootfs`,
-            `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`, `inodes`, `cgroup_parent`,
+            `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`, `inodes`, `cgroup_parent`,
             `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and `popen`.
 
     Raises:
@@ -162,6 +172,79 @@ class Sandbox:
     ) -> Process[Any]:
         """Start a program in this sandbox: as `stockade.popen`. It is killed when the sandbox is closed."""
         return self._launch(args, options, text, encoding, errors, pipes=True).popen(bufsize)
+
+    def put(self, path: Path, content: Content, mode: int | None = None) -> None:
+        """Make a file in the sandbox, with its parents, or replace the one that is there; never through a link.
+
+        Args:
+            path: a relative one is below `/work`.
+            content: bytes, or str (UTF-8).
+            mode: permission bits. Default: 0o644.
+
+        Raises:
+            SetupError: with the errno, if it cannot be made there.
+        """
+        data = content.encode() if isinstance(content, str) else bytes(content)
+        self._native.put(os.fspath(path), data, mode)
+
+    def get(self, path: Path) -> bytes:
+        """Read a regular file in the sandbox, of at most 64 MiB; never through a link.
+
+        Raises:
+            SetupError: with the errno, if it cannot be read.
+        """
+        return self._native.get(os.fspath(path))
+
+    def put_tree(self, path: Path, host: Path) -> None:
+        """Copy the directory `host` of the host into the sandbox as the directory `path`, over what is there.
+
+        Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
+        out.
+        """
+        self._native.put_tree(os.fspath(path), os.fspath(host))
+
+    def get_tree(self, path: Path, host: Path) -> None:
+        """Copy the directory `path` of the sandbox to `host` on the host, which must not be there yet.
+
+        Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
+        out. Links are made as they are and can lead anywhere: do not follow them.
+        """
+        self._native.get_tree(os.fspath(path), os.fspath(host))
+
+    def reset(self) -> None:
+        """Take the sandbox back to its start: what runs in it is killed, what was written is gone.
+
+        Its root, `/work`, `/tmp`, `/dev/shm` and every `tmpfs` are as they were then; volumes are not touched. Takes
+        about as long as a start, however much was written.
+
+        Raises:
+            StateError: it was started without `overlay`, or is closed.
+        """
+        self._native.reset()
+
+    def changes(self) -> list[Change]:
+        """What differs from the root file system that it was started with, as `docker diff`, sorted by path.
+
+        `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of that.
+
+        Raises:
+            StateError: it was started without `overlay`, or is closed.
+            UnsupportedError: with overlay="copy", which keeps no record of changes.
+        """
+        return [Change(kind, path) for kind, path in self._native.changes()]
+
+    def upper(self) -> int:
+        """Open the upper layer of the root: the descriptor of a directory, which the caller closes.
+
+        In it is what was changed: names that were removed are character devices 0, 0, and a directory that hides what
+        is below has the attribute `user.overlay.opaque` (of fuse-overlayfs, `user.fuseoverlayfs.opaque`). Programs
+        can have put anything there: follow no links in it.
+
+        Raises:
+            StateError: it was started without `overlay`, or is closed.
+            UnsupportedError: with overlay="copy".
+        """
+        return self._native.upper()
 
     def close(self) -> None:
         """End everything in the sandbox and remove it. Later calls raise `StateError`; closing again does nothing."""

@@ -6,9 +6,11 @@
 //! writable) is written at the top of the header.
 #![allow(non_camel_case_types, reason = "the names of the handles are C's")]
 
+mod changes;
 mod doctor;
 mod error;
 mod ffi;
+mod files;
 mod notification;
 mod outcome;
 mod process;

@@ -14,6 +14,12 @@ use std::ptr::null_mut;
 /// system stays until it is closed, what they leave running is killed when the last of them ends. Every call may be made from any thread, also at the same time.
 pub struct stockade_sandbox(Sandbox);
 
+impl stockade_sandbox {
+    pub(super) fn inner(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
 /// Starts a sandbox. The program in spec is not run and may be empty. Free the sandbox with stockade_sandbox_free.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_sandbox_start(
@@ -28,7 +34,7 @@ pub extern "C" fn stockade_sandbox_start(
 }
 
 /// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
-/// volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
+/// overlay, read_only, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
 /// with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_sandbox_run(

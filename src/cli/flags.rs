@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use stockade::{Bytes, Enforce, File, Network, Overflow, Rootfs, Spec, parse_duration, parse_size};
+use stockade::{
+    Bytes, Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, parse_duration, parse_size,
+};
 
 /// What `stockade run` was asked to do.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Run {
     pub json: bool,
     /// Whether to say only what failed.
     pub quiet: bool,
+    /// Whether a root file system was given by a flag.
+    rootfs: bool,
     /// Where to write collected files: the path inside, the file on the host.
     pub collect: Vec<(String, PathBuf)>,
 }
@@ -76,7 +80,7 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         "--json" => run.json = true,
         "-q" | "--quiet" => run.quiet = true,
         // What these ask for always holds.
-        "--rm" | "--init" | "--read-only" => {}
+        "--rm" | "--init" => {}
         "-t" | "--tty" => return Err("a sandbox has no terminal".into()),
         "-d" | "--detach" => return Err("nothing outlives the call".into()),
         "--spec" if *spec == Spec::default() => *spec = read_spec(&raw(parser)?)?,
@@ -119,7 +123,15 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         }
         "--output-file-size" => spec.output_file_size = Some(size(parser)?),
 
-        "--rootfs" => spec.rootfs = Rootfs::from(text(parser)?),
+        "--rootfs" => {
+            // The first takes the place of what was there, the others go on top.
+            if !std::mem::replace(&mut run.rootfs, true) {
+                spec.rootfs = Rootfs::Host;
+            }
+            spec.rootfs.add(text(parser)?);
+        }
+        "--overlay" => spec.overlay = Some(word(parser, OVERLAYS)?),
+        "--read-only" => spec.read_only = true,
         "-v" | "--volume" => spec.volumes.push(parsed(parser)?),
         "--tmpfs" => spec.tmpfs.push(parsed(parser)?),
         "--network" | "--net" => spec.network = word(parser, NETWORKS)?,
@@ -168,6 +180,12 @@ const NETWORKS: &[(&str, Network)] = &[
     ("none", Network::None),
     ("loopback", Network::Loopback),
     ("host", Network::Host),
+];
+const OVERLAYS: &[(&str, Overlay)] = &[
+    ("auto", Overlay::Auto),
+    ("kernel", Overlay::Kernel),
+    ("fuse", Overlay::Fuse),
+    ("copy", Overlay::Copy),
 ];
 const OVERFLOWS: &[(&str, Overflow)] = &[("kill", Overflow::Kill), ("discard", Overflow::Discard)];
 const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];

@@ -34,7 +34,10 @@ The program:
       --output-file-size SIZE most bytes of each collected file (default 64m)
 
 The sandbox:
-      --rootfs DIR            a directory as root, read-only (default: the host's /usr and what it needs)
+      --rootfs DIR            a directory as root, read-only (default: the host's /usr and what it needs); again:
+                              one more on top
+      --overlay auto|kernel|fuse|copy      make that writable for the sandbox; the directories stay as they are
+      --read-only             a root with an overlay is read-only all the same
   -v, --volume HOST:INSIDE[:ro|rw]         show a directory or file of the host (default ro)
       --tmpfs PATH[:size=64m,nr_inodes=1k] one more writable file system in memory
       --network none|loopback|host         (default none)

@@ -10,20 +10,21 @@ pub(super) fn overlay(host: &Host) -> Check {
         list.lines()
             .any(|line| line.trim() == "nodev\toverlay" || line.trim() == "overlay")
     });
-    if let Some(found) = kernel::release(host)
-        && found < (5, 11)
-    {
-        return Check::degraded(
-            name,
-            "the kernel does not allow it in user namespaces before 5.11",
-        )
-        .fix("boot a kernel of 5.11 or later");
+    let older = match kernel::release(host) {
+        Some(found) if found < (5, 11) => {
+            Some("the kernel does not allow it in user namespaces before 5.11")
+        }
+        Some(found) if found < (6, 6) && registered => Some(
+            "a tmpfs takes no attributes of users before 6.6, so that no directory is opaque there",
+        ),
+        _ => None,
+    };
+    if let Some(why) = older {
+        return Check::degraded(name, why)
+            .fix("boot a kernel of 6.6 or later, or use overlay=fuse");
     }
     if registered {
-        return Check::ok(
-            name,
-            "allowed in user namespaces (no root file system uses it yet)",
-        );
+        return Check::ok(name, "allowed in user namespaces");
     }
     Check::degraded(name, "the kernel has not loaded the module `overlay`")
         .fix("echo overlay | sudo tee /etc/modules-load.d/overlay.conf && sudo modprobe overlay")
@@ -37,8 +38,8 @@ pub(super) fn fuse(host: &Host) -> Check {
         .open(host.at("/dev/fuse"));
     let helper = host.program_in_path("fuse-overlayfs");
     match (device, helper) {
-        (Ok(_), Some(helper)) => Check::ok(name, format!("{} (not used yet)", helper.display())),
-        (Ok(_), None) => Check::degraded(name, "fuse-overlayfs is not installed (not used yet)")
+        (Ok(_), Some(helper)) => Check::ok(name, helper.display().to_string()),
+        (Ok(_), None) => Check::degraded(name, "fuse-overlayfs is not installed")
             .fix(host.install("fuse-overlayfs", "fuse-overlayfs")),
         (Err(error), _) => {
             let fix = match host.container {
@@ -55,7 +56,7 @@ pub(super) fn fuse(host: &Host) -> Check {
                     host.install("fuse-overlayfs", "fuse-overlayfs")
                 ),
             };
-            Check::degraded(name, format!("/dev/fuse: {error} (not used yet)")).fix(fix)
+            Check::degraded(name, format!("/dev/fuse: {error}")).fix(fix)
         }
     }
 }

@@ -7,7 +7,13 @@ use crate::sys::*;
 
 /// Opens `path` component by component with `flags`; `..` is refused.
 pub fn open(path: &[u8], flags: usize) -> Result<Fd> {
-    let (dir, name) = parent(path, false)?;
+    open_below(AT_FDCWD, s!("/"), path, flags)
+}
+
+/// The same with the directory `top` in `dir` as the root.
+pub fn open_below(dir: Fd, top: Str, path: &[u8], flags: usize) -> Result<Fd> {
+    let top = openat(dir, top, O_PATH | O_DIRECTORY, 0)?;
+    let (dir, name) = parent_below(top, path, false)?;
     let result = match name {
         None => openat(dir, s!("."), flags | O_NOFOLLOW, 0),
         Some(name) => openat(dir, name.text(), flags | O_NOFOLLOW, 0),
@@ -41,7 +47,45 @@ pub fn make_file(path: &[u8], mode: u32, content: &[u8]) -> Result<()> {
     result
 }
 
+/// The same with the content of a regular file.
+pub fn copy_file(path: &[u8], mode: u32, content: Fd) -> Result<()> {
+    if fstat(content)?.mode() & S_IFMT != S_IFREG {
+        return Err(EINVAL); // it could keep us waiting
+    }
+    let (dir, name) = parent(path, true)?;
+    let result = match name {
+        None => Err(EINVAL),
+        Some(name) => create_with(dir, name.text(), mode, |fd| copy_all(content, fd)),
+    };
+    close(dir);
+    result
+}
+
+/// Makes the symbolic link `path` anew, with its parents.
+pub fn make_link(path: &[u8], target: Str) -> Result<()> {
+    let (dir, name) = parent(path, true)?;
+    let result = match name {
+        None => Err(EINVAL),
+        Some(name) => match symlinkat(target, dir, name.text()) {
+            Err(EEXIST) => unlinkat(dir, name.text(), 0)
+                .and_then(|_| symlinkat(target, dir, name.text())),
+            result => result,
+        },
+    };
+    close(dir);
+    result.map(|_| ())
+}
+
 fn create(dir: Fd, name: Str, mode: u32, content: &[u8]) -> Result<()> {
+    create_with(dir, name, mode, |fd| write_all(fd, content))
+}
+
+fn create_with(
+    dir: Fd,
+    name: Str,
+    mode: u32,
+    write: impl FnOnce(Fd) -> Result<()>,
+) -> Result<()> {
     let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     let fd = match openat(dir, name, flags, 0o600) {
         Err(EEXIST) => {
@@ -50,7 +94,7 @@ fn create(dir: Fd, name: Str, mode: u32, content: &[u8]) -> Result<()> {
         }
         other => other?,
     };
-    let done = write_all(fd, content).and_then(|()| fchmod(fd, mode));
+    let done = write(fd).and_then(|()| fchmod(fd, mode));
     close(fd);
     done.map(|_| ())
 }
@@ -59,7 +103,12 @@ type Name = Text<256>;
 
 /// The directory that `path` lies in, made if `make`, and the last component (`None` for the root itself).
 fn parent(path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
-    let mut dir = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+    let top = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+    parent_below(top, path, make)
+}
+
+/// The same from `dir`, which is closed.
+fn parent_below(mut dir: Fd, path: &[u8], make: bool) -> Result<(Fd, Option<Name>)> {
     let mut parts = path
         .split(|b| *b == b'/')
         .filter(|part| !part.is_empty() && *part != b".")

@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod attributes;
+mod copy;
 mod files;
 mod groups;
 mod mem;
@@ -15,6 +16,7 @@ mod program;
 mod run;
 mod sample;
 mod sandbox;
+mod serve;
 mod supervisor;
 mod sys;
 mod table;

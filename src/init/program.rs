@@ -167,16 +167,20 @@ fn exec(child: &mut Child) -> Fault {
     else {
         return (IN_STEP, STEP_PLAN, EPROTO);
     };
-    let payload = child.plan.payload(&at);
+    (IN_RUN, at.index, exec_tables(child.plan.payload(&at)))
+}
+
+/// Executes the first of the paths of an [`ExecHead`] and its tables that can be; comes back with why not.
+pub fn exec_tables(payload: &mut [u8]) -> i32 {
     let Some(head) = read_of::<ExecHead>(payload) else {
-        return (IN_STEP, STEP_PLAN, EPROTO);
+        return EPROTO;
     };
     // Offsets become addresses, in place; the zero that ends each table stays.
     let base = payload.as_ptr() as usize;
     let first = size_of::<ExecHead>();
     let entries = head.args as usize + head.env as usize + head.paths as usize + 3;
     let Some(table) = payload.get_mut(first..first + entries * 8) else {
-        return (IN_STEP, STEP_PLAN, EPROTO);
+        return EPROTO;
     };
     for entry in table.chunks_exact_mut(8) {
         let mut offset = [0; 8];
@@ -208,5 +212,5 @@ fn exec(child: &mut Child) -> Fault {
             }
         }
     }
-    (IN_RUN, at.index, errno)
+    errno
 }

@@ -3,6 +3,7 @@
 use crate::groups::{Groups, Read, Reads};
 use crate::mem::bytes_of;
 use crate::plan::Text;
+use crate::s;
 use crate::sample::{Seen, open_proc, reaped, sample};
 use crate::sys::*;
 use crate::wire::*;
@@ -138,10 +139,17 @@ impl Run {
     }
 
     /// Opens what looks at its processes need, where no cgroup counts: not before the first, which a short run never has.
-    pub fn open_procfs(&mut self, init: i32, disk: &Text<64>) {
+    /// `shown` are the two, if init has shown them.
+    pub fn open_procfs(&mut self, init: i32, disk: &Text<64>, shown: [Fd; 2]) {
         // By what may be asked for while it runs, not by the limits of now.
         let needed = self.samples || self.cpu_read == 0;
         if !needed || self.proc >= 0 {
+            return;
+        }
+        if shown[0] >= 0 {
+            let open = |fd: Fd, flags| openat(fd, s!("."), O_DIRECTORY | flags, 0).unwrap_or(-1);
+            close(self.disk);
+            (self.proc, self.disk) = (open(shown[0], O_RDONLY), open(shown[1], O_PATH));
             return;
         }
         self.proc = open_proc(init).unwrap_or(-1);

@@ -5,9 +5,11 @@ use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
 use crate::program::{Start, spawn};
 use crate::s;
+use crate::serve;
 use crate::sys::*;
 use crate::wire::*;
 
+mod live;
 mod set_up;
 
 /// Programs at one time in one sandbox.
@@ -52,6 +54,13 @@ struct Init {
     flags: u32,
     signals: Fd,
     disk: Fd,
+    /// The trees of the host's directories that wait to be attached.
+    volumes: [Fd; VOLUMES_MAX],
+    /// The socket to what serves its root.
+    server: Fd,
+    /// With a writable root: the root that it was made in, and its upper layer; else -1.
+    outer: Fd,
+    upper: Fd,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -61,6 +70,10 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         flags: plan.head.flags,
         signals: -1,
         disk: -1,
+        volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        server: serve::SERVER,
+        outer: -1,
+        upper: -1,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
@@ -77,6 +90,8 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         );
         exit(1);
     }
+    close(serve::SERVER);
+    init.show_files(plan, run);
     if plan.head.flags & HAS_RUN != 0 {
         init.start(plan, run, start);
     } else {
@@ -115,7 +130,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             more = init.reap(plan);
         }
         if ready[0].revents != 0 {
-            init.obey();
+            init.obey(plan);
         }
     }
 }
@@ -134,6 +149,22 @@ impl Init {
         let both = Both(Envelope { run, enter: 0 }, *message);
         if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
             exit(1); // the supervisor is gone
+        }
+    }
+
+    /// The supervisor looks at the sandbox's processes and disk where no cgroup counts; through a root that is served
+    /// it has no way to them, so that it is given them.
+    fn show_files(&self, plan: &Plan, run: u32) {
+        if !serve::is_wanted(plan) {
+            return;
+        }
+        if let Ok(proc) = openat(AT_FDCWD, s!("/proc"), O_RDONLY | O_DIRECTORY, 0) {
+            let shown = Message {
+                kind: FILES,
+                arg: 0,
+            };
+            self.tell(run, &shown, &[], &[proc, self.disk]);
+            close(proc);
         }
     }
 
@@ -249,6 +280,12 @@ impl Init {
                 self.note(pid, status);
             }
         }
+        self.finish_ended(plan);
+        true
+    }
+
+    /// Tells of every program that has ended.
+    fn finish_ended(&mut self, plan: &Plan) {
         for slot in 0..PROGRAMS_MAX {
             if let Some(program) = self.programs[slot].take_if(|p| p.status.is_some()) {
                 let _ = kill(-program.pid, SIGKILL);
@@ -261,7 +298,6 @@ impl Init {
         if self.flags & ONE_SHOT != 0 {
             exit(0);
         }
-        true
     }
 
     fn note(&mut self, pid: i32, status: u32) {
@@ -315,7 +351,7 @@ impl Init {
             .steps(plan.head.run)
             .filter(|(at, _)| at.op.code == R_OUTPUT);
         for (index, (_, payload)) in outputs.enumerate() {
-            let opened = text(payload).and_then(|path| open_regular(path.bytes()));
+            let opened = text(payload).and_then(|path| self.open_regular(path.bytes()));
             let message = Collected {
                 kind: OUTPUT,
                 index: index as u32,
@@ -332,8 +368,31 @@ impl Init {
         }
     }
 
+    fn open_regular(&self, path: &[u8]) -> Result<Fd> {
+        const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
+        const HOW: usize = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+        let fd = regular(files::open(path, HOW)?)?;
+        if fstatfs(fd)?.kind != FUSE_SUPER_MAGIC || self.outer < 0 {
+            return Ok(fd);
+        }
+        // What serves the root ends with the sandbox, and the host reads later: it is given the file itself, from the
+        // highest layer that has it. As it is there, no layer hides it.
+        if let Ok(upper) = files::open_below(self.upper, s!("."), path, HOW) {
+            close(fd);
+            return regular(upper);
+        }
+        for lower in 0..LOWERS_MAX {
+            let name = Text::<32>::new().add(b"lower/").number(lower);
+            if let Ok(lower) = files::open_below(self.outer, name.text(), path, HOW) {
+                close(fd);
+                return regular(lower);
+            }
+        }
+        Ok(fd) // a volume that is served by someone else
+    }
+
     /// Does what the supervisor says.
-    fn obey(&mut self) {
+    fn obey(&mut self, plan: &Plan) {
         let buffer = as_bytes(MESSAGE.take());
         let mut fds = [-1; FDS_MAX];
         let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else {
@@ -352,6 +411,7 @@ impl Init {
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
             KILL => self.signal_all(envelope.run, SIGKILL),
+            RESET..=LIST => self.answer(message, rest, &fds[..count], plan),
             PAUSE | RESUME => {
                 let stop = message.kind == PAUSE;
                 self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });
@@ -443,8 +503,8 @@ impl Init {
     }
 }
 
-fn open_regular(path: &[u8]) -> Result<Fd> {
-    let fd = files::open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)?;
+/// `fd`, if it is a regular file.
+fn regular(fd: Fd) -> Result<Fd> {
     match fstat(fd) {
         Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(fd),
         _ => {

@@ -7,6 +7,7 @@ use crate::program::Start;
 use crate::run::{Due, Run};
 use crate::s;
 use crate::sandbox::{self, Envelope, as_bytes};
+use crate::serve;
 use crate::sys::*;
 use crate::table::Table;
 use crate::template::Templates;
@@ -40,6 +41,10 @@ struct Sandbox {
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
+    /// What serves its root; -1 if nothing does.
+    server: Fd,
+    /// Its procfs and its writable file system, if its init has shown them; else -1.
+    files: [Fd; 2],
     disk: Text<64>,
     /// What its init has said and the host has no room for: init is not listened to until the host has read. It waits
     /// for the host then, as we must not.
@@ -53,6 +58,35 @@ struct Parked {
     len: usize,
     run: usize,
     fd: Fd,
+}
+
+impl Sandbox {
+    /// Kills its init, and so everything in it. What serves its root first: a process that waits for that could not die.
+    fn kill(&self) {
+        self.end_server();
+        let _ = pidfd_kill(self.pidfd);
+    }
+
+    fn end_server(&self) {
+        if self.server >= 0 {
+            let _ = pidfd_kill(self.server);
+        }
+    }
+
+    fn close_files(&mut self) {
+        self.files.iter().for_each(|fd| close(*fd));
+        self.files = [-1; 2];
+    }
+
+    /// Waits for the end of what serves its root.
+    fn reap_server(&mut self) {
+        if self.server >= 0 {
+            self.end_server();
+            let _ = reap(self.server);
+            close(self.server);
+            self.server = -1;
+        }
+    }
 }
 
 /// What an event is about.
@@ -232,7 +266,7 @@ impl Supervisor {
             }
             let sandbox = run.sandbox;
             if let Some(sandbox) = self.sandboxes[sandbox].as_ref() {
-                run.open_procfs(sandbox.init, &sandbox.disk);
+                run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
             }
             match run.check(time) {
                 Due::Nothing => {}
@@ -244,7 +278,7 @@ impl Supervisor {
                     let excused = self.sandboxes[sandbox].as_ref().is_some_and(waits)
                         && self.runs[which].is_some_and(|run| run.reason == REASON_NONE);
                     if let Some(sandbox) = self.sandboxes[sandbox].filter(|_| !excused) {
-                        let _ = pidfd_kill(sandbox.pidfd);
+                        sandbox.kill();
                     }
                 }
             }
@@ -287,11 +321,12 @@ impl Supervisor {
     /// The host is gone: so is everything else, and its groups are removed.
     fn end(&mut self) -> ! {
         for sandbox in self.sandboxes.iter() {
-            let _ = pidfd_kill(sandbox.pidfd);
+            sandbox.kill();
         }
         for which in 0..self.sandboxes.high().max(self.runs.high()) {
-            if let Some(sandbox) = self.sandboxes[which] {
+            if let Some(mut sandbox) = self.sandboxes[which] {
                 let _ = reap(sandbox.pidfd);
+                sandbox.reap_server();
             }
             if let Some(mut run) = self.runs[which].take() {
                 run.groups.close();

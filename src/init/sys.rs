@@ -100,11 +100,14 @@ pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
+pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
 pub const ENFILE: i32 = 23;
 pub const EMFILE: i32 = 24;
 pub const ENOSYS: i32 = 38;
+pub const ELOOP: i32 = 40;
 pub const EPROTO: i32 = 71;
+pub const ENOTCONN: i32 = 107;
 pub const ETIMEDOUT: i32 = 110;
 pub const ETOOMANYREFS: i32 = 109;
 

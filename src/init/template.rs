@@ -12,7 +12,7 @@ use crate::wire::*;
 /// How many shapes of root are kept.
 const KEPT: usize = 16;
 /// Binds in one root.
-const BINDS_MAX: usize = 96;
+const BINDS_MAX: usize = 160;
 
 #[derive(Clone, Copy)]
 struct Template {
@@ -264,10 +264,17 @@ fn new_tmpfs() -> Result<Fd> {
 /// One step of a root, relative to the working directory; `tree` belongs to binds.
 fn make(op: Op, payload: &[u8], tree: Fd) -> Result<()> {
     match op.code {
-        T_DIR => match mkdirat(AT_FDCWD, text(payload)?, op.a as u32) {
-            Ok(_) | Err(EEXIST) => Ok(()),
-            Err(e) => Err(e),
-        },
+        T_DIR => {
+            let path = text(payload)?;
+            match mkdirat(AT_FDCWD, path, op.a as u32) {
+                Ok(_) | Err(EEXIST) => {}
+                Err(e) => return Err(e),
+            }
+            match owner_ids(op.b) {
+                Some((user, group)) => fchownat(AT_FDCWD, path, user, group).map(|_| ()),
+                None => Ok(()),
+            }
+        }
         T_LINK => {
             let (target, path) = pair(payload)?;
             symlinkat(target, AT_FDCWD, text(path)?).map(|_| ())

@@ -79,10 +79,14 @@ impl Spec {
             }
             "output_file_size" => spec.output_file_size = given.map(Field::size).transpose()?,
             "rootfs" => {
-                spec.rootfs = given
-                    .map(Field::text)
-                    .transpose()?
-                    .map_or_else(Default::default, Into::into)
+                spec.rootfs = given.map(rootfs).transpose()?.unwrap_or_default();
+            }
+            "overlay" => {
+                let words = "\"auto\", \"kernel\", \"fuse\" or \"copy\"";
+                spec.overlay = given.map(|f| f.word(words)).transpose()?;
+            }
+            "read_only" => {
+                spec.read_only = given.map(Field::boolean).transpose()?.unwrap_or_default();
             }
             "volumes" => {
                 let volumes =
@@ -175,6 +179,17 @@ impl Spec {
 fn rates(given: Option<Field<'_, '_>>) -> PyResult<Vec<DeviceRate>> {
     let rates = given.map(|f| f.sequence("[\"/dev/sda:10m\"]", |rate| rate.parse()));
     Ok(rates.transpose()?.unwrap_or_default())
+}
+
+/// A path or `host`, or several paths.
+fn rootfs(field: Field<'_, '_>) -> PyResult<spec::Rootfs> {
+    match field.text() {
+        Ok(path) => Ok(path.into()),
+        Err(_) => Ok(spec::Rootfs::Layers(field.sequence(
+            "\"/srv/root\" or [\"/srv/base\", \"/srv/more\"]",
+            |path| path.text(),
+        )?)),
+    }
 }
 
 /// The keyword arguments of `Process.update`.

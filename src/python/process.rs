@@ -1,5 +1,6 @@
 //! Started programs and live sandboxes.
 
+use crate::changes::Change;
 use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::process::{self, Notification};
@@ -10,8 +11,11 @@ use crate::python::outcome;
 use crate::python::spec::Spec;
 use crate::units;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a wait may go on without a look at Python's pending signals. A signal that comes during the wait
@@ -250,6 +254,52 @@ impl Sandbox {
             let inner = py.detach(|| crate::Sandbox::start(spec))?;
             Ok(Sandbox { inner: Some(inner) })
         })
+    }
+
+    /// Makes a file in it.
+    #[pyo3(signature = (path, content, mode=None))]
+    fn put(&self, py: Python<'_>, path: &str, content: &[u8], mode: Option<u32>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().put(path, content, mode))?))
+    }
+
+    /// What is in a regular file in it.
+    fn get<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyBytes>> {
+        guard(|| {
+            let content = py.detach(|| self.inner().get(path))?;
+            Ok(PyBytes::new(py, &content))
+        })
+    }
+
+    /// Copies a directory of the host into it.
+    fn put_tree(&self, py: Python<'_>, path: &str, host: PathBuf) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().put_tree(path, host))?))
+    }
+
+    /// Copies a directory of it to the host.
+    fn get_tree(&self, py: Python<'_>, path: &str, host: PathBuf) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().get_tree(path, host))?))
+    }
+
+    /// Takes it back to its start.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().reset())?))
+    }
+
+    /// What differs from its start: letters and paths.
+    fn changes(&self, py: Python<'_>) -> PyResult<Vec<(String, OsString)>> {
+        guard(|| {
+            let changes = py.detach(|| self.inner().changes())?;
+            let fields = |change: Change| {
+                let path = OsString::from_vec(change.path.0);
+                (change.kind.letter().to_string(), path)
+            };
+            Ok(changes.into_iter().map(fields).collect())
+        })
+    }
+
+    /// The upper layer of its root, as a descriptor.
+    fn upper(&self, py: Python<'_>) -> PyResult<i32> {
+        guard(|| Ok(py.detach(|| self.inner().upper())?.into_raw_fd()))
     }
 
     /// Ends everything in it and removes it. Closing again does nothing.

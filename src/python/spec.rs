@@ -33,7 +33,12 @@ use std::os::unix::ffi::OsStrExt;
 ///     output_file_size: the most bytes to collect of one of them. Default: 64 MiB.
 ///
 /// The sandbox:
-///     rootfs: "host" (default; the host's /usr and what interpreters need, read-only) or a directory's path.
+///     rootfs: "host" (default; the host's /usr and what interpreters need, read-only), a directory's path, or those of
+///         several, the lowest first, joined as overlayfs does.
+///     overlay: makes that writable for the sandbox, over directories that stay as they are: "kernel" (overlayfs),
+///         "fuse" (the program fuse-overlayfs), "copy", or "auto", the first of them that works on this host.
+///         Default: not, over one directory; "auto" over several.
+///     read_only: a root with an overlay is read-only all the same. Default: False.
 ///     volumes: host directories or files to show inside, "host:inside[:ro|rw]". Default: none; ro.
 ///     tmpfs: more memory file systems, "path[:size=64m,nr_inodes=1k]", beside /work, /tmp and /dev/shm.
 ///     network: "none" (default; not even localhost answers), "loopback" or "host".
@@ -91,7 +96,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 42] = [
+const FIELDS: [&str; 44] = [
     "env",
     "cwd",
     "input",
@@ -102,6 +107,8 @@ const FIELDS: [&str; 42] = [
     "outputs",
     "output_file_size",
     "rootfs",
+    "overlay",
+    "read_only",
     "volumes",
     "tmpfs",
     "network",
@@ -142,7 +149,7 @@ impl Spec {
     #[pyo3(
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
-            files=None, outputs=None, output_file_size=None, rootfs=None, volumes=None, tmpfs=None, network=None, \
+            files=None, outputs=None, output_file_size=None, rootfs=None, overlay=None, read_only=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
@@ -254,8 +261,25 @@ impl Spec {
         self.0.output_file_size
     }
     #[getter]
-    fn rootfs(&self) -> String {
-        self.0.rootfs.clone().into()
+    fn rootfs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match &self.0.rootfs {
+            spec::Rootfs::Host => "host".into_pyobject(py)?.into_any(),
+            spec::Rootfs::Directory(path) => path.into_pyobject(py)?.into_any(),
+            spec::Rootfs::Layers(layers) => PyTuple::new(py, layers)?.into_any(),
+        })
+    }
+    #[getter]
+    fn overlay(&self) -> Option<&'static str> {
+        self.0.overlay.map(|overlay| match overlay {
+            spec::Overlay::Auto => "auto",
+            spec::Overlay::Kernel => "kernel",
+            spec::Overlay::Fuse => "fuse",
+            spec::Overlay::Copy => "copy",
+        })
+    }
+    #[getter]
+    fn read_only(&self) -> bool {
+        self.0.read_only
     }
     #[getter]
     fn volumes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

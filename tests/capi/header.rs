@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 18] = [
     "stockade",
     "doctor",
     "error",
@@ -14,6 +14,8 @@ const SOURCES: [&str; 16] = [
     "spec/place",
     "spec/limits",
     "sandbox",
+    "changes",
+    "files",
     "process",
     "stats",
     "update",
@@ -97,7 +99,7 @@ fn has_the_version_of_the_package() {
 #[test]
 fn can_be_read_in_one_sitting() {
     let lines = fs::read_to_string(path()).unwrap().lines().count();
-    assert!(lines < 900, "{lines} lines");
+    assert!(lines < 1000, "{lines} lines");
 }
 
 /// Included twice in one file and by two files of one program, in each language and standard it claims.

@@ -1,7 +1,10 @@
 /* A live sandbox: several runs, side by side too, in one file system; its end. */
 #include "check.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void several_runs(void)
 {
@@ -90,9 +93,90 @@ static void fixed_fields(void)
     stockade_spec_free(other);
 }
 
+/* A root that can be written to, over an empty directory: what was changed, and back to the start. */
+static void writable_root(void)
+{
+    char dir[] = "/tmp/stockade-capi-XXXXXX";
+    const char *links[] = {"bin", "lib", "lib64"};
+    stockade_spec *spec = shell("echo new > /new; mkdir /below; echo x > /below/file; cat /new");
+    stockade_spec *looks = NULL;
+    stockade_sandbox *sandbox = NULL;
+    stockade_outcome *outcome = NULL;
+    stockade_changes *changes = NULL;
+    size_t i, length;
+    void *content;
+    char copy[64], inner[80];
+    int fd = -2;
+    CHECK(mkdtemp(dir) != NULL && chmod(dir, 0755) == 0);
+    for (i = 0; i < 3; i++) {
+        char target[32], path[64];
+        snprintf(target, sizeof target, "usr/%s", links[i]);
+        snprintf(path, sizeof path, "%s/%s", dir, links[i]);
+        CHECK(symlink(target, path) == 0);
+    }
+    snprintf(copy, sizeof copy, "%s/copy", dir);
+    CHECK(stockade_spec_set_rootfs(spec, dir) == 0);
+    CHECK(stockade_spec_set_overlay(spec, STOCKADE_OVERLAY_AUTO) == 0);
+    CHECK(stockade_spec_add_volume(spec, "/usr", "/usr", 0) == 0);
+    looks = stockade_spec_clone(spec);
+    CHECK(stockade_spec_set_args(looks, (const char *[]){"sh", "-c", "test ! -e /new", NULL}) == 0);
+    WORKS(stockade_sandbox_start(spec, &sandbox, &failed));
+    WORKS(stockade_sandbox_run(sandbox, spec, &outcome, &failed));
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "new\n");
+    CHECK(stockade_outcome_enforcement(outcome, "overlay") != NULL);
+    stockade_outcome_free(outcome);
+    WORKS(stockade_sandbox_changes(sandbox, &changes, &failed));
+    CHECK(stockade_changes_count(changes) == 3);
+    CHECK_TEXT(stockade_changes_path(changes, 1), "/below/file");
+    CHECK(stockade_changes_kind(changes, 2) == 'A');
+    CHECK(stockade_changes_path(changes, 3) == NULL && stockade_changes_kind(changes, 3) == 0);
+    stockade_changes_free(changes);
+    WORKS(stockade_sandbox_upper(sandbox, &fd, &failed));
+    CHECK(faccessat(fd, "below/file", F_OK, 0) == 0);
+    CHECK(close(fd) == 0);
+    WORKS(stockade_sandbox_put(sandbox, "/below/put", "put\n", 4, 0600, &failed));
+    WORKS(stockade_sandbox_get(sandbox, "/below/put", &content, &length, &failed));
+    CHECK(length == 4 && memcmp(content, "put\n", 4) == 0);
+    stockade_bytes_free(content);
+    FAILS(stockade_sandbox_get(sandbox, "/missing", &content, &length, &failed), STOCKADE_ERROR_SETUP, "/missing");
+    CHECK(content == NULL && length == 0);
+    FAILS(stockade_sandbox_put(sandbox, "/x", NULL, 1, 0, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`content` is NULL");
+    WORKS(stockade_sandbox_get_tree(sandbox, "/below", copy, &failed));
+    WORKS(stockade_sandbox_put_tree(sandbox, "/again", copy, &failed));
+    WORKS(stockade_sandbox_get(sandbox, "/again/file", &content, &length, &failed));
+    CHECK(length == 2);
+    stockade_bytes_free(content);
+    WORKS(stockade_sandbox_reset(sandbox, &failed));
+    WORKS(stockade_sandbox_run(sandbox, looks, &outcome, &failed));
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_OK);
+    stockade_outcome_free(outcome);
+    WORKS(stockade_sandbox_close(sandbox, &failed));
+    FAILS(stockade_sandbox_reset(sandbox, &failed), STOCKADE_ERROR_STATE, "closed");
+    FAILS(stockade_sandbox_changes(sandbox, &changes, &failed), STOCKADE_ERROR_STATE, "closed");
+    CHECK(changes == NULL);
+    FAILS(stockade_sandbox_upper(NULL, &fd, &failed), STOCKADE_ERROR_INVALID_ARGUMENT, "`sandbox` is NULL");
+    CHECK(fd == -1);
+    stockade_sandbox_free(sandbox);
+    stockade_changes_free(NULL);
+    stockade_spec_free(spec);
+    stockade_spec_free(looks);
+    for (i = 0; i < 3; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/%s", dir, links[i]);
+        CHECK(unlink(path) == 0);
+    }
+    snprintf(inner, sizeof inner, "%s/file", copy);
+    CHECK(unlink(inner) == 0);
+    snprintf(inner, sizeof inner, "%s/put", copy);
+    CHECK(unlink(inner) == 0);
+    CHECK(rmdir(copy) == 0);
+    CHECK(rmdir(dir) == 0);
+}
+
 int main(void)
 {
     several_runs();
+    writable_root();
     side_by_side();
     closing_ends_it();
     fixed_fields();

@@ -20,6 +20,9 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_add_output(spec, "out") == 0);
     CHECK(stockade_spec_set_output_file_size(spec, 1 << 20) == 0);
     CHECK(stockade_spec_set_rootfs(spec, "/srv/root") == 0);
+    CHECK(stockade_spec_add_rootfs(spec, "/srv/more") == 0);
+    CHECK(stockade_spec_set_overlay(spec, STOCKADE_OVERLAY_FUSE) == 0);
+    CHECK(stockade_spec_set_read_only(spec, 1) == 0);
     CHECK(stockade_spec_add_volume(spec, "/a", "/b", 0) == 0);
     CHECK(stockade_spec_add_volume(spec, "/c", "/d", STOCKADE_VOLUME_WRITABLE) == 0);
     CHECK(stockade_spec_add_tmpfs(spec, "/t", 1 << 20, 100) == 0);
@@ -62,7 +65,8 @@ static const char *const full_json =
     "{\"args\": [\"prog\", \"one\", \"two\"], \"env\": {\"A\": \"1\", \"B\": \"2\"}, \"cwd\": \"/tmp\","
     " \"input\": {\"base64\": \"aW7/\"}, \"stdin\": \"pipe\", \"stdout\": \"null\", \"stderr\": \"stdout\","
     " \"files\": {\"f\": {\"content\": \"text\", \"mode\": 493}}, \"outputs\": [\"out\"],"
-    " \"output_file_size\": \"1m\", \"rootfs\": \"/srv/root\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
+    " \"output_file_size\": \"1m\", \"rootfs\": [\"/srv/root\", \"/srv/more\"],"
+    " \"overlay\": \"fuse\", \"read_only\": true, \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
     " \"hostname\": \"box\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"
@@ -176,6 +180,8 @@ static void bad_values(void)
     REFUSES(stockade_spec_add_file(spec, "f", NULL, 1, 0), "`data` is NULL");
     REFUSES(stockade_spec_add_file(spec, NULL, "", 0, 0), "`path` is NULL");
     REFUSES(stockade_spec_set_rootfs(spec, NULL), "`rootfs` is NULL");
+    REFUSES(stockade_spec_add_rootfs(spec, NULL), "`rootfs` is NULL");
+    REFUSES(stockade_spec_set_overlay(spec, 9), "STOCKADE_OVERLAY_AUTO");
 }
 
 static void descriptors_have_no_json(void)

@@ -181,7 +181,60 @@ static int cmd_setid(int argc, char **argv)
     return 0;
 }
 
+/* One step of cmd_fs: 0, or -1 with errno. */
+static int fs_step(const char *op, const char *path, const char *to)
+{
+    if (strcmp(op, "put") == 0) {
+        int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (fd < 0 || write(fd, to, strlen(to)) < 0)
+            return -1;
+        return close(fd);
+    }
+    if (strcmp(op, "cat") == 0) {
+        char content[4096];
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, content, sizeof content);
+        if (n >= 0)
+            printf("%.*s:", (int)n, content);
+        return n < 0 ? -1 : close(fd);
+    }
+    if (strcmp(op, "rm") == 0)
+        return unlink(path);
+    if (strcmp(op, "rmdir") == 0)
+        return rmdir(path);
+    if (strcmp(op, "mkdir") == 0)
+        return mkdir(path, 0755);
+    if (strcmp(op, "mv") == 0)
+        return rename(path, to);
+    if (strcmp(op, "chmod") == 0)
+        return chmod(path, strtoul(to, NULL, 8));
+    if (strcmp(op, "symlink") == 0)
+        return symlink(to, path);
+    fprintf(stderr, "guest: fs: no step `%s`\n", op);
+    exit(2);
+}
+
+/* fs OP:PATH[:ARGUMENT]...: does one after another; each says `OP:PATH=RESULT`. */
+static int cmd_fs(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char step[4096];
+        snprintf(step, sizeof step, "%s", argv[i]);
+        char *path = strchr(step, ':');
+        if (!path)
+            return 2;
+        *path++ = 0;
+        char *to = strchr(path, ':');
+        if (to)
+            *to++ = 0;
+        printf("%s:%s=", step, path);
+        printf("%s\n", errno_name(fs_step(step, path, to ? to : "") < 0 ? errno : 0));
+    }
+    return 0;
+}
+
 const struct command file_commands[] = {
+    {"fs", cmd_fs, "OP:PATH[:ARGUMENT]...: put, cat, rm, rmdir, mkdir, mv, chmod, symlink"},
     {"write-stdout", cmd_write_stdout, "SIZE"},
     {"write-stderr", cmd_write_stderr, "SIZE"},
     {"flood", cmd_flood, ""},

@@ -210,6 +210,64 @@ def test_sandbox_from_a_spec() -> None:
         assert other.run(["hostname"]).stdout == b"other\n"
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    # pytest keeps its directories to the caller, who as root is somebody else inside.
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        assert directory.name.startswith(("test_", "pytest-")), directory
+        directory.chmod(0o755)
+    for name in ("bin", "lib", "lib64"):
+        (tmp_path / name).symlink_to(f"usr/{name}")
+    (tmp_path / "given").write_text("given")
+    return tmp_path
+
+
+def test_a_root_that_can_be_written_to(root: Path) -> None:
+    options = stockade.Spec(rootfs=root, overlay="auto", volumes=["/usr:/usr"], timeout=10)
+    with stockade.Sandbox(options) as box:
+        assert box.changes() == []
+        assert box.run(["sh", "-c", "rm -f /given; echo new > /new"]).success
+        assert stockade.Change("A", "/new") in box.changes()
+        upper = box.upper()
+        try:
+            assert "new" in os.listdir(upper)
+        finally:
+            os.close(upper)
+        assert box.run(["true"]).enforcement["overlay"].status == "enforced"
+        box.put("/made/by/us", "text", 0o600)
+        assert box.get("/made/by/us") == b"text"
+        box.get_tree("/made", root / "copy")
+        box.put_tree("again", root / "copy")
+        assert box.run(["cat", "again/by/us"], text=True).stdout == "text"
+        with pytest.raises(stockade.SetupError, match="/missing") as missing:
+            box.get("/missing")
+        assert missing.value.errno == errno.ENOENT
+        box.reset()
+        assert box.changes() == []
+        assert box.run(["cat", "/given"], text=True).stdout == "given"
+        assert not box.run(["cat", "/new"]).success
+    assert (root / "given").read_text() == "given"
+    assert not (root / "new").exists()
+    with pytest.raises(stockade.StateError, match="closed"):
+        box.reset()
+
+
+def test_a_sandbox_without_an_overlay_has_no_changes() -> None:
+    with stockade.Sandbox() as box:
+        with pytest.raises(stockade.StateError, match="overlay"):
+            box.changes()
+        with pytest.raises(stockade.StateError, match="overlay"):
+            box.reset()
+
+
+def test_a_root_can_be_read_only_all_the_same(root: Path) -> None:
+    outcome = stockade.run(
+        ["sh", "-c", "echo x > /new"], rootfs=[root], overlay="auto", read_only=True, volumes=["/usr:/usr"], text=True
+    )
+    assert not outcome.success
+    assert "Read-only" in outcome.stderr
+
+
 def test_sandbox_options_hold_for_its_life() -> None:
     with stockade.Sandbox(hostname="box") as box:
         with pytest.raises(stockade.InvalidArgumentError, match="hostname"):

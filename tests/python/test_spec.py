@@ -25,9 +25,10 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.outputs == spec.volumes == spec.tmpfs == spec.hugetlb == ()
     assert spec.io_read_bps == spec.io_write_bps == spec.io_read_iops == spec.io_write_iops == ()
     assert spec.cpu_idle is False
+    assert spec.read_only is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight output file_size open_files stack \
+        overlay cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight output file_size open_files stack \
         disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
@@ -85,6 +86,9 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("user", 7, "7"),
         ("hostname", "box", "box"),
         ("rootfs", Path("/srv/root"), "/srv/root"),
+        ("rootfs", [Path("/srv/root"), "/srv/more"], ("/srv/root", "/srv/more")),
+        ("overlay", "fuse", "fuse"),
+        ("read_only", True, True),
         ("output_overflow", "discard", "discard"),
         ("enforce", "best-effort", "best-effort"),
         ("cgroup_parent", "/sys/fs/cgroup/x", "/sys/fs/cgroup/x"),
@@ -163,6 +167,8 @@ def test_timeout_is_wall_time() -> None:
         ("volumes", ["a:/b"], "absolute"),
         ("volumes", ["/a:/b:rx"], "rx"),
         ("tmpfs", ["s"], "absolute"),
+        ("rootfs", ["/a", 5], "not int"),
+        ("overlay", "zfs", '"auto", "kernel", "fuse" or "copy"'),
         ("network", "bridge", '"none", "loopback" or "host"'),
         ("network", False, "not bool"),
         ("user", 1.0, "not float"),

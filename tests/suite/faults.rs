@@ -18,7 +18,7 @@ fn a_host_killed_at_any_point_leaves_nothing() {
     let kills =
         std::env::var("STOCKADE_SUITE_KILLS").map_or(KILLS, |n| n.parse().expect("a number"));
     // A process of its own that inherits every orphan, so that nothing left can go unseen.
-    let said = Host::start("killer", &kills.to_string()).finish();
+    let said = Host::start("killer", &format!("{kills} victim")).finish();
     assert_eq!(said.last().map(String::as_str), Some("clean"), "{said:#?}");
 }
 
@@ -81,7 +81,12 @@ impl Random {
 }
 
 /// Starts a victim and kills it, again and again; then looks for anything that was a victim's.
-pub fn killer(kills: u32) {
+///
+/// The argument: how often, the victim's role, and the argument for that.
+pub fn killer(argument: &str) {
+    let (kills, victim) = argument.split_once(' ').expect("a number and a role");
+    let kills: u32 = kills.parse().expect("a number");
+    let (role, for_it) = victim.split_once(' ').unwrap_or((victim, ""));
     adopt_orphans();
     let scratch = tempfile::tempdir().expect("a directory");
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
@@ -95,7 +100,7 @@ pub fn killer(kills: u32) {
     let mut random = Random(seed);
     let mut victims = Vec::new();
     for number in 0..kills {
-        let mut host = Host::start_with("victim", "", |command| {
+        let mut host = Host::start_with(role, for_it, |command| {
             command
                 .env("TMPDIR", scratch.path())
                 .env("XDG_RUNTIME_DIR", scratch.path())

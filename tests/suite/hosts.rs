@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, fork, stuck, threads};
+use crate::{drift, faults, fork, overlay, stuck, threads};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -37,7 +37,9 @@ fn role() {
         "odd-surroundings" => disturbed::odd_surroundings(),
         "undisturbed" => disturbed::undisturbed(),
         "victim" => faults::victim(),
-        "killer" => faults::killer(argument.parse().expect("a number")),
+        "killer" => faults::killer(argument),
+        "overlay-victim" => overlay::victim(argument),
+        "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),

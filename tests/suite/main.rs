@@ -16,6 +16,7 @@ mod lateral;
 mod limits;
 mod network;
 mod notifications;
+mod overlay;
 mod resources;
 mod sandbox;
 mod scenarios;

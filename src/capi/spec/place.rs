@@ -3,7 +3,7 @@
 use super::{set, stockade_spec, unknown};
 use crate::capi::ffi::c_text;
 use crate::error::Error;
-use crate::spec::{Network, Rootfs, Tmpfs, Volume};
+use crate::spec::{Network, Overlay, Rootfs, Tmpfs, Volume};
 use std::ffi::{c_char, c_int};
 
 /// A network of its own with every interface down: even localhost does not answer. The fastest, and the default.
@@ -13,11 +13,20 @@ pub const STOCKADE_NETWORK_LOOPBACK: c_int = 1;
 /// The host's network. Nothing is isolated there, abstract sockets included.
 pub const STOCKADE_NETWORK_HOST: c_int = 2;
 
+/// The first of the other overlay drivers that works on this host.
+pub const STOCKADE_OVERLAY_AUTO: c_int = 0;
+/// The kernel's overlayfs, in the sandbox's user namespace: Linux 5.11 and later; on a tmpfs in full since 6.6.
+pub const STOCKADE_OVERLAY_KERNEL: c_int = 1;
+/// The program fuse-overlayfs, which must be installed, with a /dev/fuse that the caller may open.
+pub const STOCKADE_OVERLAY_FUSE: c_int = 2;
+/// A copy of all that there is, made at every start; it must fit disk and inodes.
+pub const STOCKADE_OVERLAY_COPY: c_int = 3;
+
 /// Flag of stockade_spec_add_volume: the program may write there, with the caller's own rights.
 pub const STOCKADE_VOLUME_WRITABLE: u64 = 1;
 
 /// Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
-/// of /etc; else the absolute path of a directory of the host. Read-only either way.
+/// of /etc; else the absolute path of a directory of the host. Read-only either way, unless an overlay is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_spec_set_rootfs(
     spec: Option<&mut stockade_spec>,
@@ -26,6 +35,61 @@ pub unsafe extern "C" fn stockade_spec_set_rootfs(
     set(spec, |s| {
         // SAFETY: C promises a NUL-terminated string.
         s.rootfs = Rootfs::from(unsafe { c_text(rootfs, "rootfs") }?.to_string());
+        Ok(())
+    })
+}
+
+/// Puts one more directory on top of the root file system, joined as overlayfs does, whiteouts (character devices 0, 0)
+/// and opaque directories (user.overlay.opaque) included; the first takes the place of "host". At most 128 in all. More
+/// than one always have an overlay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_add_rootfs(
+    spec: Option<&mut stockade_spec>,
+    rootfs: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.rootfs
+            .add(unsafe { c_text(rootfs, "rootfs") }?.to_string());
+        Ok(())
+    })
+}
+
+/// Makes the root file system writable for the sandbox, over directories that stay as they are: a STOCKADE_OVERLAY_
+/// number. What is written counts against disk and inodes. Default: not, over one directory; STOCKADE_OVERLAY_AUTO over
+/// more.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_overlay(
+    spec: Option<&mut stockade_spec>,
+    overlay: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.overlay = Some(match overlay {
+            STOCKADE_OVERLAY_AUTO => Overlay::Auto,
+            STOCKADE_OVERLAY_KERNEL => Overlay::Kernel,
+            STOCKADE_OVERLAY_FUSE => Overlay::Fuse,
+            STOCKADE_OVERLAY_COPY => Overlay::Copy,
+            _ => {
+                return Err(unknown(
+                    "overlay",
+                    overlay,
+                    "STOCKADE_OVERLAY_AUTO, _KERNEL, _FUSE, _COPY",
+                ));
+            }
+        });
+        Ok(())
+    })
+}
+
+/// Sets whether a root file system with an overlay is read-only all the same; /work, /tmp and /dev/shm stay writable.
+/// Default: 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_read_only(
+    spec: Option<&mut stockade_spec>,
+    read_only: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.read_only = read_only != 0;
         Ok(())
     })
 }

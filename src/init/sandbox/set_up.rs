@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::attributes::restrict;
+use crate::copy;
+use crate::serve;
 use crate::template::bind_attributes;
 
 type Done = core::result::Result<(), Fault>;
@@ -37,11 +39,7 @@ impl Init {
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
-        let mut volume = FIRST_VOLUME;
-        for (at, payload) in plan.steps(plan.head.setup) {
-            self.set_up_step(at.op, payload, &mut volume)
-                .map_err(|errno| (IN_SETUP, at.index, errno))?;
-        }
+        self.set_up_steps(plan)?;
         // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE and the locks of all four.
         prctl(PR_SET_SECUREBITS, 0b1110_1111, 0).map_err(step(STEP_CAPABILITIES))?;
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(step(STEP_CAPABILITIES))?;
@@ -49,7 +47,16 @@ impl Init {
         Ok(())
     }
 
-    fn set_up_step(&mut self, op: Op, payload: &[u8], volume: &mut Fd) -> Result<()> {
+    pub(super) fn set_up_steps(&mut self, plan: &Plan) -> Done {
+        let mut volume = 0;
+        for (at, payload) in plan.steps(plan.head.setup) {
+            self.set_up_step(at.op, payload, &mut volume)
+                .map_err(|errno| (IN_SETUP, at.index, errno))?;
+        }
+        Ok(())
+    }
+
+    fn set_up_step(&mut self, op: Op, payload: &[u8], volume: &mut usize) -> Result<()> {
         match op.code {
             S_PROC => {
                 // Init is hidden from the program, which with one mapped id owns init's files in procfs: it must not
@@ -77,25 +84,32 @@ impl Init {
                 }
             }
             S_MKDIR => {
-                mkdirat(AT_FDCWD, text(payload)?, op.a as u32)?;
+                let path = text(payload)?;
+                mkdirat(AT_FDCWD, path, op.a as u32)?;
+                if let Some((user, group)) = owner_ids(op.b) {
+                    fchownat(AT_FDCWD, path, user, group)?;
+                }
             }
             S_BIND => {
                 let (source, target) = pair(payload)?;
-                mount(source, text(target)?, s!(""), MS_BIND, s!(""))?;
+                let below = if op.flags & 1 != 0 { MS_REC } else { 0 };
+                mount(source, text(target)?, s!(""), MS_BIND | below, s!(""))?;
             }
             S_VOLUME => {
                 let path = text(payload)?.bytes();
                 let target = files::open(path, O_PATH)?;
-                let moved = move_mount(*volume, target, s!(""));
+                let tree = *self.volumes.get(*volume).ok_or(EPROTO)?;
+                let moved = move_mount(tree, target, s!(""));
                 close(target);
                 moved?;
                 // A second time, for the kernels that have refused it to a tree that was not attached yet.
                 let attributes = bind_attributes(op.flags);
-                match mount_setattr(*volume, attributes, true) {
+                match mount_setattr(tree, attributes, true) {
                     Err(ENOSYS) => restrict(path, attributes, true)?,
                     result => drop(result?),
                 }
-                close(*volume);
+                close(tree);
+                self.volumes[*volume] = -1;
                 *volume += 1;
             }
             S_LOOPBACK => loopback_up()?,
@@ -112,11 +126,59 @@ impl Init {
                 let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
                 mount(path, path, s!(""), flags, s!(""))?;
             }
-            S_DISK => self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?,
-            S_SOURCE => {}
+            S_DISK => {
+                close(self.disk);
+                self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?;
+            }
+            S_OVERLAY => {
+                let (target, options) = pair(payload)?;
+                self.overlay(op.flags, target, text(options)?)?;
+            }
+            S_ROOT => {
+                let path = text(payload)?;
+                if op.flags & 1 != 0 {
+                    restrict(path.bytes(), MOUNT_ATTR_RDONLY, false)?;
+                }
+                chdir(path)?;
+                chroot(s!("."))?;
+            }
+            S_PROBE => {
+                let path = text(payload)?;
+                unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
+                mkdirat(AT_FDCWD, path, 0o700)?;
+            }
+            S_SOURCE | S_SERVE => {}
             _ => return Err(EPROTO),
         }
         Ok(())
+    }
+}
+
+impl Init {
+    fn overlay(&mut self, driver: u16, target: Str, options: Str) -> Result<()> {
+        close(self.upper);
+        self.upper = openat(AT_FDCWD, s!("/box/upper"), O_PATH | O_DIRECTORY, 0)?;
+        if self.outer < 0 {
+            self.outer = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0)?;
+        }
+        match driver {
+            OVERLAY_KERNEL => {
+                // Lower layers are named from there.
+                chdir(s!("/lower"))?;
+                let flags = MS_NOSUID | MS_NODEV;
+                let kind = s!("overlay");
+                mount(kind, target, kind, flags, options)?;
+                chdir(s!("/"))?;
+                Ok(())
+            }
+            OVERLAY_FUSE => serve::begin(self.server),
+            OVERLAY_COPY => {
+                let upper = s!("/box/upper");
+                copy::layers(options.bytes(), upper)?;
+                mount(upper, target, s!(""), MS_BIND, s!("")).map(|_| ())
+            }
+            _ => Err(EPROTO),
+        }
     }
 }
 

@@ -41,6 +41,7 @@ impl Supervisor {
         match read_of::<Message>(message).map(|m| m.kind) {
             Some(READY) => self.tell_owner(which, message),
             Some(FAILED) if self.runs[run].is_none() => self.tell_owner(which, message),
+            Some(FILES) => self.shown(which, fds),
             Some(STARTED) => self.started(run, message, fds),
             Some(PAUSE | RESUME) => self.answer(run, 0),
             Some(EXIT) => return self.exited(run, message),
@@ -49,6 +50,19 @@ impl Supervisor {
             _ => {}
         }
         true
+    }
+
+    /// Keeps what an init has shown of its sandbox.
+    fn shown(&mut self, which: usize, fds: &[Fd]) {
+        let copies = |flags: [usize; 2]| {
+            let mut fds = fds.iter().zip(flags);
+            let open = |(fd, flags): (&Fd, usize)| openat(*fd, s!("."), O_DIRECTORY | flags, 0);
+            [(); 2].map(|()| fds.next().and_then(|one| open(one).ok()).unwrap_or(-1))
+        };
+        if let Some(sandbox) = self.sandboxes[which].as_mut() {
+            sandbox.close_files();
+            sandbox.files = copies([O_RDONLY, O_PATH]);
+        }
     }
 
     pub(super) fn tell_owner(&self, which: usize, message: &[u8]) {
@@ -131,7 +145,7 @@ impl Supervisor {
         if let Some(sandbox) = self.sandboxes[run.sandbox].as_ref()
             && sandbox.channel >= 0
         {
-            run.open_procfs(sandbox.init, &sandbox.disk);
+            run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
             run.not_the_first();
         }
         if run.reason == REASON_NONE {
@@ -182,12 +196,14 @@ impl Supervisor {
             return;
         };
         let _ = reap(sandbox.pidfd);
+        sandbox.reap_server();
         epoll_remove(self.epoll, sandbox.pidfd);
         close(sandbox.pidfd);
         if sandbox.channel >= 0 {
             epoll_remove(self.epoll, sandbox.channel);
             close(sandbox.channel);
         }
+        sandbox.close_files();
         let network = sandbox.network.take();
         (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
         self.release_network(network);

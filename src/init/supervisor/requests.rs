@@ -13,6 +13,10 @@ impl Supervisor {
         match receive(sandbox.channel, buffer, &mut fds, false) {
             Err(EAGAIN) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
+                let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
+                if (RESET..=LIST).contains(&kind) {
+                    return self.ask_init(which, kind, &mut buffer[..n], &fds[..count]);
+                }
                 let result = self.exec(which, &mut buffer[..n], &fds[..count]);
                 fds[1..count].iter().for_each(|fd| close(*fd));
                 if let Err((section, index, errno)) = result {
@@ -34,10 +38,49 @@ impl Supervisor {
                     }
                 }
                 // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
-                let _ = pidfd_kill(sandbox.pidfd);
+                sandbox.kill();
                 epoll_remove(self.epoll, sandbox.channel);
             }
         }
+    }
+
+    /// Passes a request on to a sandbox's init, which answers itself. Takes the descriptors; whoever asked sees the end of
+    /// theirs if it cannot be.
+    fn ask_init(&mut self, which: usize, kind: u32, message: &mut [u8], fds: &[Fd]) {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return fds.iter().for_each(|fd| close(*fd));
+        };
+        let mut socket = -1;
+        let mut ready = Ok(());
+        if kind == RESET {
+            for run in 0..self.runs.high() {
+                if let Some(run) = self.runs[run].as_mut().filter(|run| run.sandbox == which) {
+                    run.ending(REASON_CALLER, now());
+                }
+            }
+            if sandbox.server >= 0 {
+                sandbox.reap_server();
+                ready = Plan::new(message, fds.last().copied()).and_then(|mut plan| {
+                    let started = serve::start(&mut plan);
+                    plan.free();
+                    (sandbox.server, socket) = started?;
+                    Ok(())
+                });
+            }
+        }
+        if ready.is_ok() {
+            let envelope = Envelope { run: 0, enter: 0 };
+            let reset = Message { kind, arg: 0 };
+            let pass = [fds[0], socket];
+            let (body, pass) = match (kind, socket) {
+                (RESET, 0..) => (bytes_of(&reset), &pass[..]),
+                (RESET, _) => (bytes_of(&reset), &pass[..1]),
+                _ => (&*message, fds),
+            };
+            let _ = send(sandbox.control, bytes_of(&envelope), body, pass, false);
+        }
+        close(socket);
+        fds.iter().for_each(|fd| close(*fd));
     }
 
     pub(super) fn exec(
@@ -205,7 +248,7 @@ impl Supervisor {
             return tell_answer(answer, EAGAIN);
         }
         if let Some(sandbox) = self.sandboxes[run.sandbox].as_ref() {
-            run.open_procfs(sandbox.init, &sandbox.disk);
+            run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
         }
         let (memory, pids) = run.look();
         let time = now();

@@ -44,7 +44,7 @@ impl Supervisor {
         let volumes = self.templates.open_volumes(plan, &mut trees)?;
         let result = self.start_init(plan, channel, fds, slot, &trees[..volumes]);
         trees[..volumes].iter().for_each(|fd| close(*fd));
-        let (sandbox, run) = result?;
+        let (mut sandbox, run) = result?;
         let data = slot as u64;
         let watched = epoll_add(self.epoll, sandbox.pidfd, INIT << 32 | data)
             .and_then(|_| epoll_add(self.epoll, sandbox.control, CONTROL << 32 | data))
@@ -56,8 +56,9 @@ impl Supervisor {
                 )
             });
         if let Err(errno) = watched {
-            let _ = pidfd_kill(sandbox.pidfd);
+            sandbox.kill();
             let _ = reap(sandbox.pidfd);
+            sandbox.reap_server();
             close(sandbox.pidfd);
             close(sandbox.control);
             self.release_network(sandbox.network);
@@ -102,12 +103,22 @@ impl Supervisor {
             run = Some(self.new_run(plan, slot, channel, &mut start)?);
             streams(flags, fds, &mut start);
         }
-        let made = self.clone_init(plan, slot, trees, &start);
+        let served = serve::start(plan).map_err(step(STEP_SERVE));
+        let made = served.and_then(|(server, socket)| {
+            let made = self.clone_init(plan, slot, trees, &start, socket);
+            close(socket);
+            if made.is_err() && server >= 0 {
+                let _ = pidfd_kill(server);
+                let _ = reap(server);
+                close(server);
+            }
+            made.map(|(init, pidfd, control)| (init, pidfd, control, server))
+        });
         // Streams are closed by the caller; what was opened for entering groups is ours.
         start.stdio = [-1; 3];
         start.close();
         match made {
-            Ok((init, pidfd, control)) => {
+            Ok((init, pidfd, control, server)) => {
                 if let Some(network) = network {
                     self.networks[network].leased = true;
                 }
@@ -119,6 +130,8 @@ impl Supervisor {
                         control,
                         channel: if run.is_some() { -1 } else { channel },
                         network,
+                        server,
+                        files: [-1; 2],
                         disk,
                         parked: None,
                     },
@@ -168,6 +181,7 @@ impl Supervisor {
         run: usize,
         trees: &[Fd],
         start: &Start,
+        server: Fd,
     ) -> core::result::Result<(i32, Fd, Fd), Fault> {
         let mut namespaces =
             CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
@@ -177,7 +191,14 @@ impl Supervisor {
         let [ours, theirs] = socketpair().map_err(step(STEP_SOCKETS))?;
         let mut pidfd = -1;
         let init = match fork_into(namespaces, &mut pidfd) {
-            Ok(0) => become_init(plan, self.config.map, run as u32, theirs, trees, start),
+            Ok(0) => {
+                let fds = Inherited {
+                    control: theirs,
+                    server,
+                    trees,
+                };
+                become_init(plan, self.config.map, run as u32, &fds, start)
+            }
             Ok(pid) => pid as i32,
             Err(errno) => {
                 close(ours);
@@ -295,8 +316,15 @@ fn disk_path(plan: &Plan) -> Text<64> {
     )
 }
 
+/// Descriptors of init's own, beside those of its first program.
+struct Inherited<'a> {
+    control: Fd,
+    server: Fd,
+    trees: &'a [Fd],
+}
+
 /// In the new child: puts its descriptors where init expects them, closes all others, and goes on as init.
-fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], start: &Start) -> ! {
+fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Start) -> ! {
     let place = |fd: Fd, at: Fd| {
         if fd < 0 {
             return -1;
@@ -306,7 +334,7 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], s
             Err(_) => exit(1),
         }
     };
-    place(control, sandbox::CONTROL);
+    place(fds.control, sandbox::CONTROL);
     let mut placed = Start {
         stdio: [-1; 3],
         into_cgroup: -1,
@@ -319,10 +347,11 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, control: Fd, trees: &[Fd], s
     for (i, fd) in start.enter.iter().enumerate() {
         placed.enter[i] = place(*fd, sandbox::FIRST_ENTER + i as Fd);
     }
-    for (i, fd) in trees.iter().enumerate() {
+    place(fds.server, serve::SERVER);
+    for (i, fd) in fds.trees.iter().enumerate() {
         place(*fd, sandbox::FIRST_VOLUME + i as Fd);
     }
-    if close_range(sandbox::FIRST_VOLUME + trees.len() as Fd, u32::MAX).is_err() {
+    if close_range(sandbox::FIRST_VOLUME + fds.trees.len() as Fd, u32::MAX).is_err() {
         exit(1);
     }
     sandbox::main(plan, map, run, placed)

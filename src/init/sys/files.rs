@@ -57,6 +57,18 @@ pub fn fchmod(fd: Fd, mode: u32) -> Result {
     syscall!(nr::FCHMOD, fd, mode)
 }
 
+/// Changes the owner, of a link itself.
+pub fn fchownat(dir: Fd, path: Str, user: u32, group: u32) -> Result {
+    syscall!(
+        nr::FCHOWNAT,
+        dir,
+        path.ptr(),
+        user,
+        group,
+        AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH
+    )
+}
+
 pub fn symlinkat(target: Str, dir: Fd, path: Str) -> Result {
     syscall!(nr::SYMLINKAT, target.ptr(), dir, path.ptr())
 }
@@ -71,10 +83,14 @@ pub struct Stat {
     head: [u64; 18],
 }
 
+const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+
 pub const S_IFMT: u32 = 0o170000;
 pub const S_IFREG: u32 = 0o100000;
 pub const S_IFDIR: u32 = 0o040000;
 pub const S_IFCHR: u32 = 0o020000;
+pub const S_IFLNK: u32 = 0o120000;
+pub const S_IFIFO: u32 = 0o010000;
 
 impl Stat {
     /// `st_mode`.
@@ -93,18 +109,84 @@ impl Stat {
             self.head[4]
         }
     }
+    /// `st_uid`.
+    pub fn user(&self) -> u32 {
+        if cfg!(target_arch = "x86_64") {
+            (self.head[3] >> 32) as u32
+        } else {
+            self.head[3] as u32
+        }
+    }
+    /// `st_gid`.
+    pub fn group(&self) -> u32 {
+        if cfg!(target_arch = "x86_64") {
+            self.head[4] as u32
+        } else {
+            (self.head[3] >> 32) as u32
+        }
+    }
+    /// `st_mtim`: seconds and nanoseconds.
+    pub fn modified(&self) -> [u64; 2] {
+        [self.head[11], self.head[12]]
+    }
 }
 
 pub fn fstat(fd: Fd) -> Result<Stat> {
+    stat_of(fd, s!(""), AT_EMPTY_PATH)
+}
+
+/// Of a link itself.
+pub fn fstatat(dir: Fd, path: Str) -> Result<Stat> {
+    stat_of(dir, path, AT_SYMLINK_NOFOLLOW)
+}
+
+fn stat_of(dir: Fd, path: Str, flags: usize) -> Result<Stat> {
     let mut stat = Stat { head: [0; 18] };
-    syscall!(
-        nr::NEWFSTATAT,
-        fd,
-        s!("").ptr(),
-        &raw mut stat,
-        AT_EMPTY_PATH
-    )?;
+    syscall!(nr::NEWFSTATAT, dir, path.ptr(), &raw mut stat, flags)?;
     Ok(stat)
+}
+
+/// How many bytes the link's target has.
+pub fn readlinkat(dir: Fd, path: Str, buffer: &mut [u8]) -> Result {
+    syscall!(
+        nr::READLINKAT,
+        dir,
+        path.ptr(),
+        buffer.as_mut_ptr(),
+        buffer.len()
+    )
+}
+
+pub fn mkfifoat(dir: Fd, path: Str, mode: u32) -> Result {
+    syscall!(nr::MKNODAT, dir, path.ptr(), S_IFIFO | mode, 0)
+}
+
+/// How many bytes the attribute has.
+pub fn fgetxattr(fd: Fd, name: Str, buffer: &mut [u8]) -> Result {
+    syscall!(
+        nr::FGETXATTR,
+        fd,
+        name.ptr(),
+        buffer.as_mut_ptr(),
+        buffer.len()
+    )
+}
+
+/// Sets when it was last modified, if that can be done.
+pub fn set_time(fd: Fd, time: [u64; 2]) {
+    let times = [time, time];
+    let _ = syscall!(nr::UTIMENSAT, fd, 0, times.as_ptr(), 0);
+}
+
+/// Copies the whole of one file to another.
+pub fn copy_all(from: Fd, to: Fd) -> Result<()> {
+    loop {
+        match syscall!(nr::SENDFILE, to, from, 0, 1 << 30) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 #[repr(C)]
@@ -126,6 +208,11 @@ pub fn fstatfs(fd: Fd) -> Result<StatFs> {
     let mut out = StatFs::default();
     syscall!(nr::FSTATFS, fd, &raw mut out)?;
     Ok(out)
+}
+
+/// Goes to `offset` from the start.
+pub fn seek(fd: Fd, offset: u64) -> Result {
+    syscall!(nr::LSEEK, fd, offset, 0)
 }
 
 pub fn getdents(fd: Fd, buffer: &mut [u8]) -> Result {

@@ -16,6 +16,8 @@ pub mod nr {
     pub const OPENAT: usize = 257; pub const MKDIRAT: usize = 258; pub const NEWFSTATAT: usize = 262; pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266; pub const UNSHARE: usize = 272; pub const SIGNALFD4: usize = 289; pub const EPOLL_CREATE1: usize = 291;
     pub const DUP3: usize = 292; pub const PRLIMIT64: usize = 302; pub const SETNS: usize = 308; pub const SECCOMP: usize = 317;
+    pub const LSEEK: usize = 8; pub const SENDFILE: usize = 40; pub const FGETXATTR: usize = 193; pub const MKNODAT: usize = 259; pub const READLINKAT: usize = 267;
+    pub const UTIMENSAT: usize = 280; pub const FCHOWNAT: usize = 260;
     pub const SETPRIORITY: usize = 141; pub const SCHED_SETSCHEDULER: usize = 144; pub const SCHED_SETAFFINITY: usize = 203;
     pub const EPOLL_PWAIT: usize = 281; pub const WAIT4: usize = 61; pub const FCHMOD: usize = 91;
 }
@@ -35,6 +37,8 @@ pub mod nr {
     pub const OPENAT: usize = 56; pub const MKDIRAT: usize = 34; pub const NEWFSTATAT: usize = 79; pub const UNLINKAT: usize = 35;
     pub const SYMLINKAT: usize = 36; pub const UNSHARE: usize = 97; pub const SIGNALFD4: usize = 74; pub const EPOLL_CREATE1: usize = 20;
     pub const DUP3: usize = 24; pub const PRLIMIT64: usize = 261; pub const SETNS: usize = 268; pub const SECCOMP: usize = 277;
+    pub const LSEEK: usize = 62; pub const SENDFILE: usize = 71; pub const FGETXATTR: usize = 10; pub const MKNODAT: usize = 33; pub const READLINKAT: usize = 78;
+    pub const UTIMENSAT: usize = 88; pub const FCHOWNAT: usize = 54;
     pub const SETPRIORITY: usize = 140; pub const SCHED_SETSCHEDULER: usize = 119; pub const SCHED_SETAFFINITY: usize = 122;
     pub const EPOLL_PWAIT: usize = 22; pub const WAIT4: usize = 260; pub const PPOLL: usize = 73; pub const FCHMOD: usize = 52;
 }

@@ -172,6 +172,13 @@ pub fn drop_capabilities() -> Result {
     syscall!(nr::CAPSET, head.as_ptr(), data.as_ptr())
 }
 
+/// Leaves only these, of the first 32, in the effective, permitted and inheritable sets.
+pub fn keep_capabilities(set: u32) -> Result {
+    let head: [u32; 2] = [0x20080522, 0];
+    let data = [set, set, set, 0, 0, 0];
+    syscall!(nr::CAPSET, head.as_ptr(), data.as_ptr())
+}
+
 /// Joins a new, empty session keyring.
 pub fn new_session_keyring() -> Result {
     syscall!(nr::KEYCTL, 1, 0)

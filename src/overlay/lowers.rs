@@ -1,0 +1,124 @@
+//! Lower directories, looked into as overlayfs joins them: the highest that has an entry decides.
+
+use crate::error::Error;
+use std::fs::{File, Metadata};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Directories that are joined, the highest first. They belong to the caller and are trusted as far as names go; links
+/// in them are never followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Lowers {
+    directories: Vec<PathBuf>,
+}
+
+impl Lowers {
+    /// From paths with the lowest first.
+    pub fn new(directories: &[String]) -> Result<Lowers, Error> {
+        for dir in directories {
+            if !dir.starts_with('/') || dir.contains('\0') {
+                return Err(Error::invalid(format!(
+                    "rootfs: `{}`: it is `host` or an absolute path",
+                    dir.escape_default()
+                )));
+            }
+            let bad = |e| Error::system(format!("rootfs: `{dir}`"), e).into_invalid();
+            if !std::fs::metadata(dir).map_err(bad)?.is_dir() {
+                return Err(bad(std::io::Error::from_raw_os_error(libc::ENOTDIR)));
+            }
+        }
+        Ok(Lowers {
+            directories: directories.iter().rev().map(PathBuf::from).collect(),
+        })
+    }
+
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    /// What the joined tree has at `path`, which is relative; its top for an empty one.
+    pub fn find(&self, path: impl AsRef<Path>) -> Option<Metadata> {
+        let mut current = self.directories.clone();
+        let mut found = current.first()?.metadata().ok();
+        for name in path.as_ref() {
+            (found, current) = step(&current, name);
+            found.as_ref()?;
+        }
+        found
+    }
+
+    /// The names that the joined tree has in the directory `path`, which is relative; none if it has no such directory.
+    pub fn names(&self, path: &Path) -> Vec<std::ffi::OsString> {
+        let mut current = self.directories.clone();
+        for name in path {
+            current = step(&current, name).1;
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for dir in &current {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            names.extend(entries.map(|entry| entry.file_name()));
+        }
+        names
+            .into_iter()
+            .filter(|name| step(&current, name).0.is_some())
+            .collect()
+    }
+}
+
+/// One name in joined directories: what it is, and the directories that are joined below.
+fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<PathBuf>) {
+    let (mut found, mut below) = (None, Vec::new());
+    for dir in current {
+        let path = dir.join(name);
+        let Ok(seen) = path.symlink_metadata() else {
+            continue;
+        };
+        if is_whiteout(&seen) || (found.is_some() && !seen.is_dir()) {
+            break;
+        }
+        let directory = seen.is_dir();
+        found.get_or_insert(seen);
+        if !directory || {
+            let opaque = is_opaque_path(&path);
+            below.push(path);
+            opaque
+        } {
+            break;
+        }
+    }
+    (found, below)
+}
+
+/// Whether it stands for "there is nothing here": a character device 0, 0.
+pub(crate) fn is_whiteout(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+fn is_opaque_path(path: &Path) -> bool {
+    let mut open = std::fs::OpenOptions::new();
+    let open = open
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    open.open(path)
+        .is_ok_and(|dir: File| is_opaque(dir.as_fd()))
+}
+
+/// Whether a directory hides what is below it in lower layers, as either driver marks that.
+pub(crate) fn is_opaque(dir: BorrowedFd) -> bool {
+    [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"]
+        .iter()
+        .any(|name| {
+            let mut value = [0u8; 4];
+            // SAFETY: an open descriptor, a string with its NUL, and a buffer of the length that is given.
+            let len = unsafe {
+                libc::fgetxattr(
+                    dir.as_raw_fd(),
+                    name.as_ptr(),
+                    value.as_mut_ptr().cast(),
+                    value.len(),
+                )
+            };
+            len == 1 && value[0] == b'y'
+        })
+}

@@ -1,0 +1,242 @@
+//! Files and trees into a live sandbox and out of it. Every path inside is looked up by the sandbox's init, on
+//! descriptors and never through a symbolic link, since programs can have put anything there.
+
+use super::Sandbox;
+use super::live::Answer;
+use crate::error::{Error, ErrorKind};
+use crate::launch::sealed_memfd;
+use crate::limits::OUTPUT_FILE_DEFAULT;
+use crate::plan::inside;
+use crate::supervisor;
+use crate::wire::*;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// How deep directories may lie in each other.
+const DEPTH_MAX: usize = 200;
+/// Kinds of directory entries, as getdents64(2) has them.
+const DT_DIR: u8 = 4;
+const DT_REG: u8 = 8;
+const DT_LNK: u8 = 10;
+
+impl Sandbox {
+    /// Makes a file in the sandbox, with its parents, or replaces the one that is there. The path is as of
+    /// [`files`](crate::Spec::files): relative ones are below `/work`. `mode`: permission bits; default 0o644.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for a bad path; [`ErrorKind::Setup`] with the errno if it cannot be made: a component
+    /// is a symbolic link, the place is read-only, or `disk` or `inodes` is used up. [`ErrorKind::State`] after
+    /// [`close`](Sandbox::close).
+    pub fn put(
+        &self,
+        path: &str,
+        content: impl AsRef<[u8]>,
+        mode: Option<u32>,
+    ) -> Result<(), Error> {
+        let memfd = sealed_memfd(content.as_ref(), false)
+            .map_err(|e| Error::system(format!("putting `{path}`"), e))?;
+        let path = inside(path, "put")?;
+        self.put_file(path.as_bytes(), memfd.as_fd(), mode.unwrap_or(0o644))
+    }
+
+    /// The content of a regular file in the sandbox, at most 64 MiB.
+    ///
+    /// # Errors
+    /// As [`put`](Sandbox::put); also if it is larger, or no regular file.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let inner = inside(path, "get")?;
+        let file = self.get_file(inner.as_bytes())?;
+        let failed = |e| Error::system(format!("getting `{path}`"), e);
+        let mut content = Vec::new();
+        let most = OUTPUT_FILE_DEFAULT + 1;
+        file.take(most).read_to_end(&mut content).map_err(failed)?;
+        if content.len() as u64 == most {
+            return Err(failed(io::Error::from_raw_os_error(libc::EFBIG)));
+        }
+        Ok(content)
+    }
+
+    /// Copies a directory of the host into the sandbox as the directory `path`, over what is there: directories, regular
+    /// files and symbolic links, with their permission bits. Anything else is left out.
+    ///
+    /// # Errors
+    /// As [`put`](Sandbox::put), and if the host's directory cannot be read. What was copied until then stays.
+    pub fn put_tree(&self, path: &str, from: impl AsRef<Path>) -> Result<(), Error> {
+        let path = inside(path, "put_tree")?;
+        self.put_directory(path.as_bytes(), from.as_ref(), DEPTH_MAX)
+    }
+
+    /// Copies a directory of the sandbox to `to` on the host, which must not be there yet: directories, regular files and
+    /// symbolic links, with their permission bits, as files of the caller's. Anything else is left out. Links are made as
+    /// they are and can lead anywhere: do not follow them.
+    ///
+    /// # Errors
+    /// As [`get`](Sandbox::get), and if something cannot be made on the host, or directories are more than 200 deep. What
+    /// was copied until then stays.
+    pub fn get_tree(&self, path: &str, to: impl AsRef<Path>) -> Result<(), Error> {
+        let path = inside(path, "get_tree")?;
+        self.get_directory(path.as_bytes(), to.as_ref(), DEPTH_MAX)
+    }
+
+    fn put_directory(&self, path: &[u8], from: &Path, depth: usize) -> Result<(), Error> {
+        let failed = |e| Error::system(format!("reading `{}`", from.display()), e);
+        let depth = deeper(depth, path)?;
+        let mode = from.metadata().map_err(failed)?.permissions().mode();
+        self.about(MAKE_DIR, mode & 0o777, 0, &[path], None)?;
+        for entry in std::fs::read_dir(from).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let kind = entry.file_type().map_err(failed)?;
+            let (inner, outer) = (joined(path, entry.file_name().as_bytes()), entry.path());
+            let failed = |e| Error::system(format!("reading `{}`", outer.display()), e);
+            if kind.is_dir() {
+                self.put_directory(&inner, &outer, depth)?;
+            } else if kind.is_symlink() {
+                let target = std::fs::read_link(&outer).map_err(failed)?;
+                self.about(
+                    MAKE_LINK,
+                    0,
+                    0,
+                    &[&inner, target.as_os_str().as_bytes()],
+                    None,
+                )?;
+            } else if kind.is_file() {
+                let file = File::open(&outer).map_err(failed)?;
+                let mode = file.metadata().map_err(failed)?.permissions().mode();
+                self.put_file(&inner, file.as_fd(), mode & 0o777)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn get_directory(&self, path: &[u8], to: &Path, depth: usize) -> Result<(), Error> {
+        let failed = |to: &Path, e| Error::system(format!("making `{}`", to.display()), e);
+        let depth = deeper(depth, path)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(to)
+            .map_err(|e| failed(to, e))?;
+        let mut offset = 0;
+        loop {
+            let entries = self.about(LIST, 0, offset, &[path], None)?.body;
+            if entries.is_empty() {
+                break;
+            }
+            for (name, kind, next) in Entries(&entries) {
+                offset = next;
+                if name == b"." || name == b".." || name.contains(&b'/') {
+                    continue;
+                }
+                let (inner, outer) = (joined(path, name), to.join(OsStr::from_bytes(name)));
+                match kind {
+                    DT_DIR => self.get_directory(&inner, &outer, depth)?,
+                    DT_LNK => {
+                        let target = self.about(READ_LINK, 0, 0, &[&inner], None)?.body;
+                        std::os::unix::fs::symlink(OsStr::from_bytes(&target), &outer)
+                            .map_err(|e| failed(&outer, e))?;
+                    }
+                    DT_REG => {
+                        let mut from = self.get_file(&inner)?;
+                        let mode = from.metadata().map_or(0o644, |m| m.permissions().mode());
+                        let mut new = OpenOptions::new();
+                        let new = new.write(true).create_new(true).mode(mode & 0o777);
+                        new.open(&outer)
+                            .and_then(|mut file| io::copy(&mut from, &mut file))
+                            .map_err(|e| failed(&outer, e))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_file(&self, path: &[u8], content: BorrowedFd, mode: u32) -> Result<(), Error> {
+        if mode > 0o777 {
+            return Err(Error::invalid(format!(
+                "put: mode {mode:o} has more than permission bits"
+            )));
+        }
+        self.about(PUT_FILE, mode, 0, &[path], Some(content))
+            .map(drop)
+    }
+
+    fn get_file(&self, path: &[u8]) -> Result<File, Error> {
+        let answer = self.about(GET_FILE, 0, 0, &[path], None)?;
+        let fd = answer.fd.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Resource,
+                "no descriptor came; the limit on open descriptors may be reached",
+            )
+        })?;
+        Ok(File::from(fd))
+    }
+
+    /// Asks init for something about a path.
+    fn about(
+        &self,
+        kind: u32,
+        arg: u32,
+        offset: u64,
+        strings: &[&[u8]],
+        with: Option<BorrowedFd>,
+    ) -> Result<Answer, Error> {
+        self.check_open()?;
+        let ask = Ask { kind, arg, offset };
+        let answer = self
+            .ask(|theirs| supervisor::send_ask(self.channel.fd(), &ask, strings, theirs, with))?;
+        match answer.failure.errno {
+            0 => Ok(answer),
+            errno => {
+                let what = match kind {
+                    PUT_FILE | MAKE_LINK => "putting",
+                    MAKE_DIR => "making directory",
+                    LIST => "reading directory",
+                    _ => "getting",
+                };
+                let path = String::from_utf8_lossy(strings[0]).into_owned();
+                let cause = io::Error::from_raw_os_error(errno as i32);
+                Err(Error::system(
+                    format!("{what} `{path}` in the sandbox"),
+                    cause,
+                ))
+            }
+        }
+    }
+}
+
+fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
+    [path, b"/", name].concat()
+}
+
+fn deeper(depth: usize, path: &[u8]) -> Result<usize, Error> {
+    depth.checked_sub(1).ok_or_else(|| {
+        Error::system(
+            format!(
+                "`{}`: directories are copied {DEPTH_MAX} deep",
+                String::from_utf8_lossy(path)
+            ),
+            io::Error::from_raw_os_error(libc::ENAMETOOLONG),
+        )
+    })
+}
+
+/// Entries of a directory as getdents64(2) gives them: the name, what it is, and where the next one is.
+struct Entries<'a>(&'a [u8]);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], u8, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = u64::from_ne_bytes(self.0.get(8..16)?.try_into().ok()?);
+        let length = u16::from_ne_bytes(self.0.get(16..18)?.try_into().ok()?) as usize;
+        let kind = *self.0.get(18)?;
+        let name = self.0.get(19..length)?.split(|b| *b == 0).next()?;
+        self.0 = &self.0[length..];
+        Some((name, kind, next))
+    }
+}
