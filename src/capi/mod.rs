@@ -15,5 +15,6 @@ mod sandbox;
 mod spec;
 mod stats;
 mod stockade;
+mod store;
 #[cfg(test)]
 mod tests;

@@ -183,15 +183,15 @@ impl Store {
                 }
             },
         };
-        match (extra, images.as_mut_slice()) {
-            (None, _) => {}
-            (Some(extra), [image]) => image.names.push(extra),
-            (Some(_), images) => {
+        if let Some(extra) = extra {
+            let one = images.iter().all(|image| image.id == images[0].id);
+            if !one {
                 return Err(Error::invalid(format!(
                     "a name can be given to one image, and the archive has {}",
                     images.len()
                 )));
             }
+            images[0].names.push(extra);
         }
         reading.finish(images)
     }
@@ -759,10 +759,14 @@ impl<'s, 'a> Reading<'s, 'a> {
             Ok(())
         })?;
         let state = State::read(&self.store.root)?;
-        images
-            .iter()
-            .map(|image| self.store.info(&state, &image.id))
-            .collect()
+        let mut infos: Vec<ImageInfo> = Vec::new();
+        for image in &images {
+            // An archive may have it under several names.
+            if infos.iter().all(|info| info.id != image.id) {
+                infos.push(self.store.info(&state, &image.id)?);
+            }
+        }
+        Ok(infos)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "stockade",
     "doctor",
     "error",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 14] = [
     "sandbox",
     "process",
     "stats",
+    "store",
     "outcome",
     "outcome/output",
     "outcome/usage",
@@ -95,7 +96,7 @@ fn has_the_version_of_the_package() {
 #[test]
 fn can_be_read_in_one_sitting() {
     let lines = fs::read_to_string(path()).unwrap().lines().count();
-    assert!(lines < 750, "{lines} lines");
+    assert!(lines < 900, "{lines} lines");
 }
 
 /// Included twice in one file and by two files of one program, in each language and standard it claims.
