@@ -18,6 +18,7 @@ mod sandbox;
 mod spec;
 mod stats;
 mod stockade;
+mod store;
 #[cfg(test)]
 mod tests;
 mod update;
