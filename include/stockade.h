@@ -483,6 +483,19 @@ int stockade_spec_add_output(stockade_spec *spec, const char *path);
 // Sets the most bytes to collect of one output file. Default: 64 MiB.
 int stockade_spec_set_output_file_size(stockade_spec *spec, uint64_t bytes);
 
+// Sets the image whose layers are the root file system, always with an overlay: a name, "latest" if it has no tag, or an
+// id. What its configuration says of the program, environment, directory and user holds where the specification says
+// nothing, as with `docker run`; of an image without a user it is 0:0. In a live sandbox programs are run as with
+// `docker exec`, without its entry point and command.
+int stockade_spec_set_image(stockade_spec *spec, const char *image);
+
+// Sets the program and first arguments in place of the image's entry point, of whose command nothing holds then: an
+// array that ends with NULL.
+int stockade_spec_set_entrypoint(stockade_spec *spec, const char *const *entrypoint);
+
+// Sets the directory of the store that the image is in. Default: as of stockade_store_open.
+int stockade_spec_set_store(stockade_spec *spec, const char *path);
+
 // Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
 // of /etc; else the absolute path of a directory of the host. Read-only either way, unless an overlay is set.
 int stockade_spec_set_rootfs(stockade_spec *spec, const char *rootfs);

@@ -27,6 +27,9 @@ mod error;
 mod ids;
 #[cfg(feature = "image")]
 pub mod image;
+#[cfg(not(feature = "image"))]
+#[path = "image_off.rs"]
+mod image;
 mod launch;
 mod limits;
 mod mounts;

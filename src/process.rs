@@ -5,6 +5,7 @@ use crate::capture::{Stream, Streams};
 use crate::cores::{self, Lease};
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
+use crate::image;
 use crate::launch::above_stdio;
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
@@ -64,6 +65,8 @@ struct State {
     notifications: VecDeque<Notification>,
     /// Processors of its own, until it has ended.
     lease: Option<Lease>,
+    /// Its image, which stays in the store until it has ended.
+    image: Option<image::Image>,
 }
 
 /// An error that can be given out more than once.
@@ -127,6 +130,14 @@ pub(crate) struct Live<'a> {
 
 /// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
 pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
+    // In a live sandbox it is the sandbox's, which holds it.
+    let image = match live {
+        None => image::of(spec)?,
+        Some(_) => None,
+    };
+    let in_image = image.as_ref().map(|image| image::program(spec, image));
+    let in_image = in_image.transpose()?;
+    let spec = in_image.as_ref().unwrap_or(spec);
     let lease = lease(spec)?;
     let leased = lease.as_ref().map(|lease| Spec {
         cpuset_cpus: Some(lease.list()),
@@ -194,6 +205,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         ended: None,
         notifications: VecDeque::new(),
         lease,
+        image,
     };
     Ok(Process {
         channel,
@@ -394,7 +406,7 @@ impl Process {
                 }
             }
         }
-        state.lease = None;
+        (state.lease, state.image) = (None, None);
     }
 
     fn hear(&self, state: &mut State, received: Received) {

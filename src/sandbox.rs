@@ -3,6 +3,7 @@
 use crate::cgroup::Controllers;
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
+use crate::image::{self, Image};
 use crate::outcome::Outcome;
 use crate::overlay;
 use crate::plan::{Plan, read_of};
@@ -25,6 +26,8 @@ pub struct Sandbox {
     channel: Channel,
     host: Arc<Host>,
     spec: Spec,
+    /// The same with what its image says, and the image.
+    in_image: Option<(Spec, Image)>,
     plan: Plan,
     closed: AtomicBool,
 }
@@ -35,6 +38,11 @@ impl Sandbox {
     /// # Errors
     /// As [`Spec::run`].
     pub fn start(spec: &Spec) -> Result<Self, Error> {
+        let given = spec;
+        let in_image = image::of(spec)?
+            .map(|image| Ok::<_, Error>((image::in_image(spec, &image)?, image)))
+            .transpose()?;
+        let spec = in_image.as_ref().map_or(spec, |(spec, _)| spec);
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
             let overlay = overlay::choose(spec, host)?;
@@ -48,7 +56,8 @@ impl Sandbox {
             Some(Failure { kind: READY, .. }) => Ok(Sandbox {
                 channel,
                 host,
-                spec: spec.clone(),
+                spec: given.clone(),
+                in_image,
                 plan,
                 closed: AtomicBool::new(false),
             }),
@@ -63,6 +72,11 @@ impl Sandbox {
         }
     }
 
+    /// What it was started with, its image looked up.
+    fn effective(&self) -> &Spec {
+        self.in_image.as_ref().map_or(&self.spec, |(spec, _)| spec)
+    }
+
     /// The specification it was started with.
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -70,7 +84,7 @@ impl Sandbox {
 
     /// Runs a program in it and waits for its end.
     ///
-    /// The sandbox's own fields (`rootfs`, `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
+    /// The sandbox's own fields (`image`, `store`, `rootfs`, `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
     /// `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
     /// count for this run; memory and processes of overlapping runs are counted for each alone.
     ///
@@ -93,8 +107,13 @@ impl Sandbox {
     pub(crate) fn start_program(&self, spec: &Spec, handle: bool) -> Result<Process, Error> {
         self.check_open()?;
         self.check_fixed(spec)?;
+        let in_image = self
+            .in_image
+            .as_ref()
+            .map(|(_, image)| image::in_image(spec, image))
+            .transpose()?;
         process::start(
-            spec,
+            in_image.as_ref().unwrap_or(spec),
             handle,
             Some(Live {
                 channel: &self.channel,
@@ -115,6 +134,8 @@ impl Sandbox {
         let own = &self.spec;
         let same = [
             ("rootfs", own.rootfs == spec.rootfs),
+            ("image", own.image == spec.image),
+            ("store", own.store == spec.store),
             ("overlay", own.overlay == spec.overlay),
             ("read_only", own.read_only == spec.read_only),
             ("volumes", own.volumes == spec.volumes),

@@ -44,6 +44,17 @@ pub struct Spec {
     pub output_file_size: Option<u64>,
 
     // ---- the sandbox
+    /// The image whose layers are the root file system, in place of `rootfs`, always with an `overlay` (default `auto`): a
+    /// name, `latest` if it has no tag, or an id. What its configuration says holds where the specification says
+    /// nothing, as with `docker run`: the program (`Entrypoint`, `Cmd`), `env` (to which those of the specification are
+    /// added), `cwd` and `user`, which can be names that the image knows; of an image without a user it is `0:0`, and
+    /// `HOME` is its home there. In a live sandbox programs are run as with `docker exec`: without entry point and
+    /// command.
+    pub image: Option<String>,
+    /// The program and first arguments in place of the image's `Entrypoint`, of whose `Cmd` nothing holds then.
+    pub entrypoint: Option<Vec<Bytes>>,
+    /// The directory of the store that the image is in. Default: as [`Store::open`](crate::image::Store::open).
+    pub store: Option<String>,
     /// The root file system. Default: [`Rootfs::Host`].
     pub rootfs: Rootfs,
     /// How the root file system is made writable for the sandbox, over `rootfs`, which stays as it is. Default: not at all
@@ -408,6 +419,12 @@ setters! {
     stderr: Stdio => |s, v| s.stderr = Some(v);
     /// Sets [`rootfs`](Spec::rootfs).
     rootfs: Rootfs => |s, v| s.rootfs = v;
+    /// Sets [`image`](Spec::image).
+    image: impl Into<String> => |s, v| s.image = Some(v.into());
+    /// Sets [`entrypoint`](Spec::entrypoint).
+    entrypoint: Vec<Bytes> => |s, v| s.entrypoint = Some(v);
+    /// Sets [`store`](Spec::store).
+    store: impl Into<String> => |s, v| s.store = Some(v.into());
     /// Sets [`overlay`](Spec::overlay).
     overlay: Overlay => |s, v| s.overlay = Some(v);
     /// Sets [`read_only`](Spec::read_only).

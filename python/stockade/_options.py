@@ -62,6 +62,9 @@ class Options(Limits, total=False):
     files: Pairs[Path, Content | tuple[Content, int]] | None
     outputs: Iterable[Path] | None
     output_file_size: Size | None
+    image: str | None
+    entrypoint: Iterable[OsBytes] | None
+    store: Path | None
     rootfs: Path | Sequence[Path] | None
     overlay: Literal["auto", "kernel", "fuse", "copy"] | None
     read_only: bool | None

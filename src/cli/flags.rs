@@ -60,7 +60,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, String> {
             }
         }
     }
-    if run.spec.args.is_empty() {
+    if run.spec.args.is_empty() && run.spec.image.is_none() {
         return Err("no program given: `stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]`".into());
     }
     if !run.json && run.spec.outputs.len() > run.collect.len() {
@@ -130,6 +130,9 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
             }
             spec.rootfs.add(text(parser)?);
         }
+        "--image" => spec.image = Some(text(parser)?),
+        "--entrypoint" => spec.entrypoint = Some(vec![Bytes::from(raw(parser)?.as_bytes())]),
+        "--store" => spec.store = Some(text(parser)?),
         "--overlay" => spec.overlay = Some(word(parser, OVERLAYS)?),
         "--read-only" => spec.read_only = true,
         "-v" | "--volume" => spec.volumes.push(parsed(parser)?),

@@ -37,6 +37,10 @@ The program:
       --output-file-size SIZE most bytes of each collected file (default 64m)
 
 The sandbox:
+      --image NAME            an image of the store as root; what it says of the program, variables, directory and user
+                              holds where no flag says otherwise, as with docker run
+      --entrypoint PROGRAM    in place of the image's
+      --store DIR             the store that the image is in
       --rootfs DIR            a directory as root, read-only (default: the host's /usr and what it needs); again:
                               one more on top
       --overlay auto|kernel|fuse|copy      make that writable for the sandbox; the directories stay as they are

@@ -30,6 +30,7 @@ mod lower;
 mod manifest;
 mod name;
 mod read;
+mod run;
 mod save;
 mod source;
 mod state;
@@ -50,6 +51,8 @@ pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
 pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};
 pub use verify::Verified;
+
+pub(crate) use run::{in_image, of, program};
 
 use crate::error::{Error, ErrorKind};
 use limits::Budget;

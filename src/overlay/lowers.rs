@@ -2,6 +2,8 @@
 
 use crate::error::Error;
 use std::fs::{File, Metadata};
+#[cfg(feature = "image")]
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,40 @@ impl Lowers {
             found.as_ref()?;
         }
         found
+    }
+
+    /// The content of the regular file that the joined tree has at `path`, at most `most` bytes of it; `None` if it has
+    /// none there. A FIFO is not waited for, nor a link followed.
+    #[cfg(feature = "image")]
+    pub fn read(&self, path: &str, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let path = Path::new(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        let mut current = self.directories.clone();
+        for part in parent {
+            current = step(&current, part).1;
+        }
+        let Some(dir) = current
+            .iter()
+            .find(|dir| dir.join(name).symlink_metadata().is_ok())
+        else {
+            return Ok(None);
+        };
+        if !step(&current, name).0.is_some_and(|seen| seen.is_file()) {
+            return Ok(None);
+        }
+        let mut open = std::fs::OpenOptions::new();
+        let open = open
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = open.open(dir.join(name))?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        file.take(most).read_to_end(&mut content)?;
+        Ok(Some(content))
     }
 
     /// The names that the joined tree has in the directory `path`, which is relative; none if it has no such directory.

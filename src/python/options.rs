@@ -81,6 +81,14 @@ impl Spec {
             "rootfs" => {
                 spec.rootfs = given.map(rootfs).transpose()?.unwrap_or_default();
             }
+            "image" => spec.image = given.map(Field::text).transpose()?,
+            "entrypoint" => {
+                let bytes = |f: Field<'_, '_>| Ok(Bytes(f.os_bytes()?));
+                spec.entrypoint = given
+                    .map(|f| f.sequence("[\"python3\"]", bytes))
+                    .transpose()?;
+            }
+            "store" => spec.store = given.map(Field::text).transpose()?,
             "overlay" => {
                 let words = "\"auto\", \"kernel\", \"fuse\" or \"copy\"";
                 spec.overlay = given.map(|f| f.word(words)).transpose()?;

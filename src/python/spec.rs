@@ -33,6 +33,11 @@ use std::os::unix::ffi::OsStrExt;
 ///     output_file_size: the most bytes to collect of one of them. Default: 64 MiB.
 ///
 /// The sandbox:
+///     image: an image of the store as root, always with an overlay: a name, "latest" if it has no tag, or an id. What it
+///         says of the program, env, cwd and user holds where the options say nothing, as with `docker run`; user can
+///         be a name that it knows. In a live sandbox programs are run as with `docker exec`, without its entry point.
+///     entrypoint: the program and first arguments in place of the image's, of whose command nothing holds then.
+///     store: the directory of the store that it is in. Default: as for stockade.images.Store.
 ///     rootfs: "host" (default; the host's /usr and what interpreters need, read-only), a directory's path, or those of
 ///         several, the lowest first, joined as overlayfs does.
 ///     overlay: makes that writable for the sandbox, over directories that stay as they are: "kernel" (overlayfs),
@@ -96,7 +101,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 44] = [
+const FIELDS: [&str; 47] = [
     "env",
     "cwd",
     "input",
@@ -106,6 +111,9 @@ const FIELDS: [&str; 44] = [
     "files",
     "outputs",
     "output_file_size",
+    "image",
+    "entrypoint",
+    "store",
     "rootfs",
     "overlay",
     "read_only",
@@ -149,7 +157,7 @@ impl Spec {
     #[pyo3(
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
-            files=None, outputs=None, output_file_size=None, rootfs=None, overlay=None, read_only=None, volumes=None, tmpfs=None, network=None, \
+            files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
@@ -259,6 +267,21 @@ impl Spec {
     #[getter]
     fn output_file_size(&self) -> Option<u64> {
         self.0.output_file_size
+    }
+    #[getter]
+    fn image(&self) -> Option<&str> {
+        self.0.image.as_deref()
+    }
+    #[getter]
+    fn entrypoint<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let entry = self.0.entrypoint.as_ref();
+        entry
+            .map(|entry| PyTuple::new(py, entry.iter().map(os_str)))
+            .transpose()
+    }
+    #[getter]
+    fn store(&self) -> Option<&str> {
+        self.0.store.as_deref()
     }
     #[getter]
     fn rootfs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -72,7 +72,7 @@ impl Sandbox {
     }
 
     fn overlay(&self) -> Result<overlay::Chosen, Error> {
-        overlay::choose(&self.spec, &self.host)?.ok_or_else(|| {
+        overlay::choose(self.effective(), &self.host)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::State,
                 "the sandbox has no writable root: give `overlay` when it is started",

@@ -28,7 +28,7 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.read_only is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        overlay cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight output file_size open_files stack \
+        image entrypoint store overlay cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight output file_size open_files stack \
         disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
@@ -87,6 +87,9 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("hostname", "box", "box"),
         ("rootfs", Path("/srv/root"), "/srv/root"),
         ("rootfs", [Path("/srv/root"), "/srv/more"], ("/srv/root", "/srv/more")),
+        ("image", "python:3.12", "python:3.12"),
+        ("entrypoint", ["a", b"b"], ("a", "b")),
+        ("store", Path("/srv/images"), "/srv/images"),
         ("overlay", "fuse", "fuse"),
         ("read_only", True, True),
         ("output_overflow", "discard", "discard"),

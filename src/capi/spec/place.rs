@@ -1,5 +1,6 @@
 //! The setters for the sandbox itself.
 
+use super::program::c_array;
 use super::{set, stockade_spec, unknown};
 use crate::capi::ffi::c_text;
 use crate::error::Error;
@@ -24,6 +25,49 @@ pub const STOCKADE_OVERLAY_COPY: c_int = 3;
 
 /// Flag of stockade_spec_add_volume: the program may write there, with the caller's own rights.
 pub const STOCKADE_VOLUME_WRITABLE: u64 = 1;
+
+/// Sets the image whose layers are the root file system, always with an overlay: a name, "latest" if it has no tag, or an
+/// id. What its configuration says of the program, environment, directory and user holds where the specification says
+/// nothing, as with `docker run`; of an image without a user it is 0:0. In a live sandbox programs are run as with
+/// `docker exec`, without its entry point and command.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_image(
+    spec: Option<&mut stockade_spec>,
+    image: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.image = Some(unsafe { c_text(image, "image") }?.into());
+        Ok(())
+    })
+}
+
+/// Sets the program and first arguments in place of the image's entry point, of whose command nothing holds then: an
+/// array that ends with NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_entrypoint(
+    spec: Option<&mut stockade_spec>,
+    entrypoint: *const *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises an array of NUL-terminated strings that ends with NULL.
+        s.entrypoint = Some(unsafe { c_array(entrypoint, "entrypoint") }?);
+        Ok(())
+    })
+}
+
+/// Sets the directory of the store that the image is in. Default: as of stockade_store_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_store(
+    spec: Option<&mut stockade_spec>,
+    path: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.store = Some(unsafe { c_text(path, "path") }?.into());
+        Ok(())
+    })
+}
 
 /// Sets the root file system: "host", the default, is the host's /usr and what a dynamic linker and interpreters need
 /// of /etc; else the absolute path of a directory of the host. Read-only either way, unless an overlay is set.

@@ -37,22 +37,32 @@ pub unsafe extern "C" fn stockade_spec_set_args(
     args: *const *const c_char,
 ) -> c_int {
     set(spec, |s| {
-        if args.is_null() {
-            return Err(Error::invalid("argument `args` is NULL"));
-        }
-        s.args.clear();
-        let mut next = args;
-        // SAFETY: C promises an array that ends with NULL, and `next` has not passed its end.
-        while let arg = unsafe { *next }
-            && !arg.is_null()
-        {
-            // SAFETY: C promises NUL-terminated strings in it.
-            s.args.push(Bytes::from(unsafe { c_bytes(arg, "args") }?));
-            // SAFETY: this was not the NULL at the end, so there is one more.
-            next = unsafe { next.add(1) };
-        }
+        // SAFETY: C promises an array of NUL-terminated strings that ends with NULL.
+        s.args = unsafe { c_array(args, "args") }?;
         Ok(())
     })
+}
+
+/// The strings of an array that ends with NULL.
+///
+/// # Safety
+/// It is one, or NULL, which is refused.
+pub(super) unsafe fn c_array(array: *const *const c_char, name: &str) -> Result<Vec<Bytes>, Error> {
+    if array.is_null() {
+        return Err(Error::invalid(format!("argument `{name}` is NULL")));
+    }
+    let mut all = Vec::new();
+    let mut next = array;
+    // SAFETY: `next` has not passed the array's end.
+    while let text = unsafe { *next }
+        && !text.is_null()
+    {
+        // SAFETY: NUL-terminated, by the caller's word.
+        all.push(Bytes::from(unsafe { c_bytes(text, name) }?));
+        // SAFETY: this was not the NULL at the end, so there is one more.
+        next = unsafe { next.add(1) };
+    }
+    Ok(all)
 }
 
 /// Sets one variable of the program's environment, which is empty at first: nothing is inherited from the host.
