@@ -764,6 +764,12 @@ int stockade_update_set_cpus(stockade_update *update, double cpus);
 // The share of the processors. STOCKADE_UNLIMITED is the default, 100.
 int stockade_update_set_cpu_weight(stockade_update *update, uint64_t weight);
 
+// The processors that it may use: a list such as "0-2,4". NULL is the default, all.
+int stockade_update_set_cpuset_cpus(stockade_update *update, const char *list);
+
+// The share of the block devices. STOCKADE_UNLIMITED is the default, 100.
+int stockade_update_set_io_weight(stockade_update *update, uint64_t weight);
+
 // The limit on captured output: bytes. STOCKADE_UNLIMITED is the default, 64 MiB.
 int stockade_update_set_output(stockade_update *update, uint64_t bytes);
 

@@ -223,7 +223,7 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
 fn yields(by: &str, host: &Host) -> (EnforcementStatus, String) {
     let text = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
     let sessions = text.is_ok_and(|text| text.trim() == "1");
-    if host.cgroup.has_cpu() {
+    if host.cgroup.has("cpu") {
         let among = "among the run's own processes, whose group has a CPU controller";
         return (Approximated, format!("{by}, which counts {among}"));
     }

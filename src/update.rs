@@ -61,14 +61,12 @@ macro_rules! changeable {
                 $($name: spec.$name.clone(),)*
                 oom_group: spec.oom_group,
                 cpu_idle: spec.cpu_idle,
-                cpuset_cpus: spec.cpuset_cpus.clone(),
                 nice: spec.nice,
                 oom_score_adj: spec.oom_score_adj,
                 io_read_bps: spec.io_read_bps.clone(),
                 io_write_bps: spec.io_write_bps.clone(),
                 io_read_iops: spec.io_read_iops.clone(),
                 io_write_iops: spec.io_write_iops.clone(),
-                io_weight: spec.io_weight,
                 hugetlb: spec.hugetlb.clone(),
                 stack: spec.stack,
                 enforce: spec.enforce,
@@ -94,6 +92,10 @@ changeable! {
     cpus: f64;
     /// [`Spec::cpu_weight`](crate::Spec::cpu_weight).
     cpu_weight: u64;
+    /// [`Spec::cpuset_cpus`](crate::Spec::cpuset_cpus), a list of processors.
+    cpuset_cpus: String;
+    /// [`Spec::io_weight`](crate::Spec::io_weight).
+    io_weight: u64;
     /// [`Spec::output`](crate::Spec::output); `None` is its default. Output that was discarded already stays so.
     output: u64;
 }

@@ -45,6 +45,8 @@ class Limits(TypedDict, total=False):
     pids: int | None
     cpus: float | None
     cpu_weight: int | None
+    cpuset_cpus: str | None
+    io_weight: int | None
     output: Size | None
 
 
@@ -70,7 +72,6 @@ class Options(Limits, total=False):
     hostname: str | None
     python: bool
     cpu_idle: bool | None
-    cpuset_cpus: str | None
     nice: int | None
     oom_score_adj: int | None
     oom_group: bool | None
@@ -78,7 +79,6 @@ class Options(Limits, total=False):
     io_write_bps: Iterable[str] | None
     io_read_iops: Iterable[str] | None
     io_write_iops: Iterable[str] | None
-    io_weight: int | None
     hugetlb: Iterable[str] | None
     file_size: Size | None
     open_files: int | None

@@ -244,13 +244,14 @@ class Process(Generic[AnyStr]):
         a paused program go on with `resume`.
 
         Args:
-            **limits: cpu_time, wall_time (or timeout), memory, swap, pids, cpus, cpu_weight, output.
+            **limits: cpu_time, wall_time (or timeout), memory, swap, pids, cpus, cpu_weight,
+                cpuset_cpus (a list), io_weight, output.
 
         Raises:
             InvalidArgumentError: a value is out of range, or the option can only be given at the start.
             UnsupportedError: nothing on this host holds the limit, unless enforce is "best-effort". So it is with
-                `cpus` and `cpu_weight` if the program was started without either, and with `pids` where no cgroup
-                holds it.
+                `cpus` and `cpu_weight` if the program was started without either, with `cpuset_cpus` and `io_weight`
+                likewise, and with `pids` where no cgroup holds it.
 
         After an error nothing is changed.
 

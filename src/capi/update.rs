@@ -1,11 +1,11 @@
 //! `stockade_update`: which limits of a running program are to be others.
 
 use super::error::stockade_error;
-use super::ffi::{call, free, required};
+use super::ffi::{c_text, call, free, required};
 use super::process::stockade_process;
 use crate::error::ErrorKind;
 use crate::update::Update;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
@@ -106,6 +106,32 @@ pub extern "C" fn stockade_update_set_cpu_weight(
     weight: u64,
 ) -> c_int {
     set(update, |u| u.cpu_weight = Some(number(weight)))
+}
+
+/// The processors that it may use: a list such as "0-2,4". NULL is the default, all.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_update_set_cpuset_cpus(
+    update: Option<&mut stockade_update>,
+    list: *const c_char,
+) -> c_int {
+    let list = match list.is_null() {
+        true => None,
+        // SAFETY: C promises a NUL-terminated string.
+        false => match unsafe { c_text(list, "list") } {
+            Ok(list) => Some(list.to_string()),
+            Err(e) => return e.kind() as c_int,
+        },
+    };
+    set(update, |u| u.cpuset_cpus = Some(list))
+}
+
+/// The share of the block devices. STOCKADE_UNLIMITED is the default, 100.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_update_set_io_weight(
+    update: Option<&mut stockade_update>,
+    weight: u64,
+) -> c_int {
+    set(update, |u| u.io_weight = Some(number(weight)))
 }
 
 /// The limit on captured output: bytes. STOCKADE_UNLIMITED is the default, 64 MiB.

@@ -57,7 +57,7 @@ impl Cgroup {
             }
             "cpu_idle" => {
                 let dir = self.dir("cpu")?;
-                self.has(dir, IDLE).then(|| enforced(IDLE))?
+                self.has_file(dir, IDLE).then(|| enforced(IDLE))?
             }
             "cpuset_cpus" => {
                 self.dir("cpuset")?;
@@ -74,7 +74,7 @@ impl Cgroup {
                 ];
                 let rates = which.map(|name| (name == limit).then_some(1));
                 let file = (words.io_max)("8:0", rates).pop()?.0;
-                if !self.has(dir, &file) {
+                if !self.has_file(dir, &file) {
                     return None;
                 }
                 match self.kind {
@@ -99,7 +99,7 @@ impl Cgroup {
                     .iter()
                     .map(|huge| (words.hugetlb)(&huge.name()));
                 let files: Vec<String> = files.collect();
-                if !files.iter().all(|file| self.has(dir, file)) {
+                if !files.iter().all(|file| self.has_file(dir, file)) {
                     return None;
                 }
                 enforced(&files.join(", "))

@@ -152,7 +152,7 @@ impl Cgroup {
             if let Some(weight) = spec.cpu_weight.map(words.weight) {
                 write(dir, weight, true);
             }
-            if spec.cpu_idle && self.has(dir, IDLE) {
+            if spec.cpu_idle && self.has_file(dir, IDLE) {
                 write(dir, setting(IDLE, 1), true);
             }
         }

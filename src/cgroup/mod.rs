@@ -262,13 +262,14 @@ impl Cgroup {
                 "" => 0,
                 controller => self.dir(controller)?,
             };
-            self.has(dir, file).then_some(Read { dir, file, at_end })
+            self.has_file(dir, file)
+                .then_some(Read { dir, file, at_end })
         };
         files.iter().filter_map(read).collect()
     }
 
     /// Whether the groups in base directory `dir` have `file`: those that the base directory has itself.
-    fn has(&self, dir: u8, file: &str) -> bool {
+    fn has_file(&self, dir: u8, file: &str) -> bool {
         self.bases[usize::from(dir)].path.join(file).exists()
     }
 
@@ -299,9 +300,13 @@ impl Cgroup {
             .map(|i| i as u8)
     }
 
-    /// Whether runs have groups of the CPU controller.
-    pub fn has_cpu(&self) -> bool {
-        self.dir("cpu").is_some()
+    /// Whether runs have groups of this controller, by its name in cgroup v2.
+    pub fn has(&self, controller: &str) -> bool {
+        let name = match (controller, self.kind.words()) {
+            ("io", Some(words)) => words.io,
+            _ => controller,
+        };
+        self.dir(name).is_some()
     }
 
     /// Whether the most memory that was in use is only what was seen.

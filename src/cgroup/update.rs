@@ -161,14 +161,20 @@ impl Cgroup {
         let flags = OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let open = |dir: &OwnedFd, path: &str, how| openat(dir, path, flags | how, Mode::empty());
         let base = &self.dirs[usize::from(change.dir)];
-        let group = open(base, &name.to_string(), OFlag::O_DIRECTORY)?;
+        let name = name.to_string();
+        let group = open(base, &name, OFlag::O_DIRECTORY)?;
         let file = match open(&group, &change.file, OFlag::O_WRONLY) {
-            // The group is there, its file is not: this kernel has none.
-            Err(Errno::ENOENT) => return Err(Errno::EOPNOTSUPP),
+            Err(Errno::ENOENT) => {
+                // If the group is still there, its file is not: this kernel has none.
+                open(base, &name, OFlag::O_DIRECTORY)?;
+                return Err(Errno::EOPNOTSUPP);
+            }
             file => file?,
         };
+        // An empty list of processors is a line all the same.
+        let text = if value.is_empty() { "\n" } else { value };
         std::fs::File::from(file)
-            .write_all(value.as_bytes())
+            .write_all(text.as_bytes())
             .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
     }
 }
@@ -199,6 +205,7 @@ mod tests {
             bases: vec![base],
             reads: Vec::new(),
             swap: Some(swap),
+            scope: false,
             io_weight: None,
             cpuset: None,
             why_not: None,

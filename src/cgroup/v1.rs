@@ -89,9 +89,9 @@ fn io_max(device: &str, rates: [Option<u64>; 4]) -> Vec<Setting> {
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
     let dir = cgroup.dir("memory")?;
     let (counted, swappiness) = ("memory.memsw.limit_in_bytes", "memory.swappiness");
-    if cgroup.has(dir, counted) {
+    if cgroup.has_file(dir, counted) {
         Some(Swap::Counted(counted))
-    } else if cgroup.has(dir, swappiness) {
+    } else if cgroup.has_file(dir, swappiness) {
         Some(Swap::Forbidden(swappiness))
     } else {
         swapless()

@@ -61,7 +61,7 @@ pub(super) const LOOKS: [(&str, &str); 4] = [
 pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
     let dir = cgroup.dir("memory")?;
     let file = "memory.swap.max";
-    if cgroup.has(dir, file) {
+    if cgroup.has_file(dir, file) {
         Some(Swap::Limited(file))
     } else {
         swapless()

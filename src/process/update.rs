@@ -2,7 +2,7 @@
 
 use super::Process;
 use crate::cgroup::{Controllers, Kind, Unchanged};
-use crate::cores::Lease;
+use crate::cores::{self, Lease};
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::limits::{self, kernel_at_least};
@@ -76,17 +76,30 @@ impl Process {
                 "pids: here RLIMIT_NPROC holds it, which cannot be changed for processes that run: {why}"
             ));
         }
-        let cpu = |spec| Controllers::of(spec).cpu;
-        if (cpu(new) && !cpu(old))
+        if new.cpuset_cpus != old.cpuset_cpus {
+            if new.cpuset_cpus.as_deref() == Some(cores::EXCLUSIVE) {
+                return Err(Error::invalid(
+                    "cpuset_cpus: processors of its own can be had at the start only",
+                ));
+            }
+            if cgroup.enforcement("cpuset_cpus", new).is_none() && new.enforce == Enforce::Strict {
+                return unsupported(
+                    "cpuset_cpus: the program's group has no cpuset controller, and sched_setaffinity(2) cannot be called \
+                     for all processes that run: give a list at the start, on a host that has the controller"
+                        .to_string(),
+                );
+            }
+        }
+        if let Some(controller) = Controllers::of(new).beyond(Controllers::of(old))
             && cgroup.kind() != Kind::None
-            && !cgroup.has_cpu()
+            && !cgroup.has(controller)
             && new.enforce == Enforce::Strict
         {
-            return unsupported(
-                "cpus, cpu_weight: the program was started without either, so its group has no CPU controller; give one \
-                 of them at the start (cpu_weight=100 changes nothing)"
-                    .to_string(),
-            );
+            return unsupported(format!(
+                "a limit needs the {controller} controller, which the program's group does not have: give a limit of that \
+                 kind at the start (cpus, cpu_weight; cpuset_cpus; io_weight); cpu_weight=100 and io_weight=100 change \
+                 nothing"
+            ));
         }
         Ok(())
     }

@@ -268,6 +268,9 @@ static void no_end(stockade_update *update)
     CHECK(stockade_update_set_swap(update, STOCKADE_UNLIMITED) == 0);
     CHECK(stockade_update_set_cpus(update, (double)INFINITY) == 0);
     CHECK(stockade_update_set_cpu_weight(update, STOCKADE_UNLIMITED) == 0);
+    CHECK(stockade_update_set_cpuset_cpus(update, "0") == 0);
+    CHECK(stockade_update_set_cpuset_cpus(update, NULL) == 0);
+    CHECK(stockade_update_set_io_weight(update, STOCKADE_UNLIMITED) == 0);
     CHECK(stockade_update_set_output(update, STOCKADE_UNLIMITED) == 0);
 }
 

@@ -19,8 +19,8 @@ fn settle() {
 
 #[test]
 fn a_paused_program_uses_no_time_and_loses_none() {
-    let pause = Duration::from_millis(1500) * slowness();
-    let limit = Duration::from_millis(1200) * slowness();
+    let pause = Duration::from_millis(3300) * slowness().min(4);
+    let limit = Duration::from_millis(3000) * slowness().min(4);
     let process = start(&busy().wall_time(limit));
     process.pause().expect("it can be paused");
     std::thread::sleep(pause);

@@ -3,7 +3,7 @@
 use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec, promise,
-    run_guest, wait_until,
+    run_guest, slowness, wait_until,
 };
 use std::path::Path;
 use std::process::Stdio;
@@ -152,7 +152,7 @@ pub fn supervisor_killed() {
     assert!(run_guest(["true"]).success());
     let groups = cgroups_of(std::process::id()).len();
     kill_supervisor();
-    std::thread::sleep(Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50) * slowness());
     assert_eq!(run_guest(["exit", "3"]).returncode, 3);
     say("idle: works");
 

@@ -1,6 +1,8 @@
 //! Limits of a running program are raised, lowered and lifted, and those that it has at the end decide.
 
-use crate::support::{enforced, guest_spec, no_pids_limit, promise, skip, slowness, start_clock};
+use crate::support::{
+    enforced, fields, guest_spec, no_pids_limit, promise, skip, slowness, start_clock,
+};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -75,7 +77,7 @@ fn cpu_time_up_down_and_lifted() {
 /// A limit that no single process could have had raised: RLIMIT_CPU would end it 2 seconds after the old one.
 #[test]
 fn cpu_time_is_raised_beyond_what_a_resource_limit_of_the_start_would_allow() {
-    let spec = waiting(&[GUEST, "spin", "3.5"]).cpu_time(Duration::from_secs(1));
+    let spec = waiting(&[GUEST, "spin", "3.5"]).cpu_time(ms(1000));
     let outcome = change(&spec, Update::new().cpu_time(Some(Duration::from_secs(25))));
     assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
 }
@@ -274,14 +276,16 @@ fn cpus_up_down_and_lifted() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("at the start"), "{error}");
     drop(started_without);
+    // Half a second of work takes ten at 0.05, and five at 0.1.
     for update in [Some(1.0), None] {
         let outcome = change(&spin.clone().cpus(0.05), Update::new().cpus(update));
-        assert!(outcome.usage.wall_time < ms(5_000), "{outcome:?}");
+        let held = outcome.usage.throttled_time.unwrap();
+        assert!(held < Duration::from_secs(4), "{outcome:?}");
     }
     for spec in [spin.clone().cpus(1.0), spin.cpu_weight(100)] {
-        let outcome = change(&spec, Update::new().cpus(Some(0.2)));
+        let outcome = change(&spec, Update::new().cpus(Some(0.1)));
         assert!(
-            outcome.usage.throttled_time.unwrap() > Duration::from_millis(500),
+            outcome.usage.wall_time > Duration::from_secs(4),
             "{outcome:?}"
         );
         assert!(enforced(&outcome, "cpus"), "{outcome:?}");
@@ -401,4 +405,37 @@ fn changes_from_many_threads_race_with_the_end() {
         let outcome = process.wait().unwrap();
         assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
     }
+}
+
+#[test]
+fn other_processors() {
+    let said = |update: Update| {
+        let mut spec = waiting(&[GUEST, "sched"]).cpuset_cpus("0");
+        spec.stdout = None;
+        let process = spec.spawn().unwrap();
+        let changed = process.update(&update);
+        let mut input = std::fs::File::from(process.take_stdin().unwrap());
+        input.write_all(b"go\n").unwrap();
+        (changed, process.wait().unwrap())
+    };
+    let all = (0..std::thread::available_parallelism().map_or(1, usize::from))
+        .map(|cpu| cpu.to_string())
+        .collect::<Vec<_>>()
+        .join(",");
+    let (changed, outcome) = said(Update::new().cpuset_cpus(None));
+    match enforced_by_cgroup(&outcome, changed.is_ok()) {
+        true => assert_eq!(fields(&outcome)["cpus"], all, "{outcome:?}"),
+        false => assert_eq!(fields(&outcome)["cpus"], "0", "{outcome:?}"),
+    }
+    let exclusive = Update::new().cpuset_cpus(Some("exclusive".into()));
+    let (refused, _) = said(exclusive);
+    assert!(refused.is_err());
+}
+
+/// Only a cgroup can have other processors while its processes run.
+fn enforced_by_cgroup(outcome: &Outcome, changed: bool) -> bool {
+    let held = outcome.enforcement.get("cpuset_cpus");
+    let cgroup = held.is_none_or(|held| held.by.starts_with("cgroup"));
+    assert_eq!(cgroup, changed, "{held:?}");
+    cgroup
 }

@@ -18,7 +18,7 @@ HOSTS = {
     "delegated": "a scope of one's own, delegated",
     "service": "a service of the user's systemd",
     "unit": "a system service with `User=`, `Delegate=yes`",
-    "subgroup": "the same with `DelegateSubgroup=`",
+    "subgroup": "the same service in a child of its group (`DelegateSubgroup=`)",
     "login": "a login session, ssh",
     "root": "root, in a system service",
     "v1root": "root, cgroup v1 without systemd",
@@ -67,6 +67,11 @@ def rung(file: Path) -> str:
     return "1" if "cgroup v2" in text else "3" if "cgroup v1" in text else "4"
 
 
+def version(release: str) -> list[int]:
+    """For the order of age."""
+    return [int(part) for part in release.split(".")]
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """In Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -86,16 +91,20 @@ def write(directory: Path) -> None:
     kernels: dict[tuple[str, str, Cells], list[str]] = defaultdict(list)
     for host, step in hosts:
         kernels[host.place, step, host.said].append(host.kernel)
+    # And so do places that are the same on these kernels.
+    places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (place, step, said), releases in kernels.items():
+        by_age = ", ".join(sorted(releases, key=version))
+        cells = (by_age, step, *(dict(said).get(limit, "") for limit in differing))
+        places[cells].append(place)
     order = list(HOSTS)
     rows = []
-    for (place, step, said), releases in kernels.items():
-        by_age = sorted(releases, key=lambda release: [int(part) for part in release.split(".")])
-        cells = [dict(said).get(limit, "") for limit in differing]
-        rows.append((order.index(place), by_age[-1], [HOSTS[place], ", ".join(by_age), step, *cells]))
-    rows.sort(key=lambda row: (row[0], [int(part) for part in row[1].split(".")]))
-    text = table(
-        ["the caller is in", "Linux", "rung", *(f"`{limit}`" for limit in differing)], [row[2] for row in rows]
-    )
+    for cells, those in places.items():
+        those.sort(key=order.index)
+        rows.append((order.index(those[0]), version(cells[0].split(", ")[0]), those, cells))
+    rows.sort()
+    head = ["the caller is in", "Linux", "rung", *(f"`{limit}`" for limit in differing)]
+    text = table(head, [["; ".join(HOSTS[place] for place in those), *cells] for _, _, those, cells in rows])
     text += "\nThe same on all of them:\n\n"
     same = [[f"`{limit}`", values[limit].pop()] for limit in limits if limit not in differing]
     text += table(["limit", "held by"], same)
