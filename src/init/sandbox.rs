@@ -62,6 +62,8 @@ struct Init {
     /// With a writable root: the root that it was made in, and its upper layer; else -1.
     outer: Fd,
     upper: Fd,
+    /// The upper layer before a reset, until that is answered.
+    old: Fd,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -76,6 +78,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         server: serve::SERVER,
         outer: -1,
         upper: -1,
+        old: -1,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
