@@ -477,6 +477,8 @@ const OTHERS: &[&str] = &[
     "output_overflow",
     "output_file_size",
     "outputs",
+    "overlay",
+    "read_only",
     "rootfs",
     "stderr",
     "stdin",
