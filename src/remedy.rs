@@ -176,7 +176,7 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (Some(S_OVERLAY), libc::EACCES) => {
             "the caller may not open /dev/fuse (chmod 666 /dev/fuse, or a udev rule)"
         }
-        (Some(S_OVERLAY | S_BIND), libc::ENOTCONN) => {
+        (Some(S_OVERLAY | S_BIND | S_PROBE), libc::ENOTCONN) => {
             "fuse-overlayfs has ended: does it run on this host (`fuse-overlayfs --version`)?"
         }
         (Some(S_OVERLAY), libc::EINVAL) => {

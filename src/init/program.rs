@@ -15,6 +15,8 @@ pub struct Start {
     pub into_cgroup: Fd,
     /// Files of groups to enter by writing "0".
     pub enter: [Fd; CGROUPS_MAX],
+    /// Whether a process in its user namespace serves the root.
+    pub served: bool,
 }
 
 impl Start {
@@ -134,7 +136,11 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
         let fault = |errno| (IN_RUN, at.index, errno);
         match at.op.code {
             R_RLIMIT => {
-                set_rlimit(u32::from(at.op.flags), at.op.a, at.op.b).map_err(fault)?;
+                const RLIMIT_NPROC: u16 = 6;
+                // The limit counts it too.
+                let more = u64::from(child.start.served && at.op.flags == RLIMIT_NPROC);
+                let (soft, hard) = (at.op.a.saturating_add(more), at.op.b.saturating_add(more));
+                set_rlimit(u32::from(at.op.flags), soft, hard).map_err(fault)?;
             }
             R_NICE => drop(set_nice(at.op.a as i32).map_err(fault)?),
             R_IDLE => drop(set_idle().map_err(fault)?),

@@ -56,11 +56,14 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
-    /// The socket to what serves its root.
+    /// Whether something serves its root, and the socket to that.
+    served: bool,
     server: Fd,
     /// With a writable root: the root that it was made in, and its upper layer; else -1.
     outer: Fd,
     upper: Fd,
+    /// The upper layer before a reset, until that is answered.
+    old: Fd,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -71,9 +74,11 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        served: serve::is_wanted(plan),
         server: serve::SERVER,
         outer: -1,
         upper: -1,
+        old: -1,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
@@ -170,6 +175,7 @@ impl Init {
 
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
+        with.served = self.served;
         let slot = self.programs.iter().position(|p| p.is_none());
         let result = match slot {
             None => Err(Failure {
@@ -458,6 +464,7 @@ impl Init {
             stdio: [-1; 3],
             into_cgroup: -1,
             enter: [-1; CGROUPS_MAX],
+            served: false,
         };
         let mut left = fds.iter().copied();
         match Plan::new(message, fds.last().copied()) {

@@ -2,14 +2,16 @@
 //! driver that this host has.
 
 use crate::hosts::say;
-use crate::support::{Host, descendants, fields, guest_dir, is_root, skip, status, wait_until};
+use crate::support::{
+    Host, descendants, enforced, fields, guest_dir, is_root, skip, status, wait_until,
+};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stockade::{
-    ChangeKind, EnforcementStatus, ErrorKind, Network, Outcome, Overlay, Rootfs, Sandbox, Spec,
-    Tmpfs, Verdict, Volume,
+    ChangeKind, Enforce, EnforcementStatus, ErrorKind, Network, Outcome, Overlay, Rootfs, Sandbox,
+    Spec, Tmpfs, Verdict, Volume,
 };
 
 /// Root's sandboxes have the host's ids from here on: what they may change is owned by those.
@@ -450,6 +452,11 @@ fn the_memory_and_time_limits_hold_over_a_root() {
             Verdict::MemoryLimit,
             "{overlay:?}: {outcome:?}"
         );
+        let spec = over(&tree, overlay, ["pids", "20"]).enforce(Enforce::BestEffort);
+        let outcome = spec.pids(8).run().expect("starts");
+        if enforced(&outcome, "pids") {
+            assert_eq!(fields(&outcome)["started"], "7", "{overlay:?}: {outcome:?}");
+        }
         let spec = over(&tree, overlay, ["spin", "20"]).cpu_time(Duration::from_millis(200));
         let outcome = spec.run().expect("starts");
         assert_eq!(

@@ -481,6 +481,8 @@ const OTHERS: &[&str] = &[
     "overlay",
     "output_file_size",
     "outputs",
+    "overlay",
+    "read_only",
     "rootfs",
     "stderr",
     "stdin",

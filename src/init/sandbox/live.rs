@@ -38,6 +38,7 @@ impl Init {
         let _ = send(*socket, bytes_of(&head), body, answer.fd.as_slice(), false);
         answer.fd.iter().for_each(|fd| close(*fd));
         fds.iter().for_each(|fd| close(*fd));
+        close(core::mem::replace(&mut self.old, -1));
         if section != 0 && message.kind == RESET {
             exit(1); // half a root is none
         }
@@ -110,10 +111,10 @@ impl Init {
                 });
             *place = tree.map_err(step)?;
         }
-        // Nothing of ours must hold the old one.
+        // The old tmpfs is held until the host has its answer: giving back what was written takes time.
         close(self.disk);
-        close(self.upper);
-        (self.disk, self.upper) = (-1, -1);
+        self.disk = -1;
+        self.old = core::mem::replace(&mut self.upper, -1);
         fchdir(self.outer)
             .and_then(|_| chroot(s!(".")))
             .and_then(|_| umount(s!("/root"), MNT_DETACH))

@@ -100,6 +100,7 @@ impl Supervisor {
             stdio: [-1; 3],
             into_cgroup: -1,
             enter: [-1; CGROUPS_MAX],
+            served: false,
         };
         let plan = Plan::new(message, fds.last().copied()).map_err(step(STEP_PLAN))?;
         let run = self.new_run(&plan, which, fds[0], &mut start);

@@ -97,6 +97,7 @@ impl Supervisor {
             stdio: [-1; 3],
             into_cgroup: -1,
             enter: [-1; CGROUPS_MAX],
+            served: false,
         };
         let mut run = None;
         if flags & HAS_RUN != 0 {
@@ -339,6 +340,7 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Sta
         stdio: [-1; 3],
         into_cgroup: -1,
         enter: [-1; CGROUPS_MAX],
+        served: false,
     };
     for (i, fd) in start.stdio.iter().enumerate() {
         placed.stdio[i] = place(*fd, sandbox::FIRST_STDIO + i as Fd);
