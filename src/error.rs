@@ -25,7 +25,8 @@ pub enum ErrorKind {
     InvalidArgument = 1,
     /// This host cannot do what was asked (no user namespaces, a limit nothing here can enforce). Nothing was started.
     Unsupported = 2,
-    /// Setting up the sandbox failed; `errno` and `step` say where. The program did not run.
+    /// Setting up the sandbox failed, or reading or writing the image store; `errno` and `step` say where. The program
+    /// did not run.
     Setup = 3,
     /// The call does not fit the state of the handle (closed, finished, made by another process).
     State = 4,
@@ -35,6 +36,11 @@ pub enum ErrorKind {
     Resource = 6,
     /// A bug in stockade; please report it.
     Internal = 7,
+    /// An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not.
+    /// `step` is the rule that it breaks. Nothing of it was kept.
+    Image = 8,
+    /// The store has no such image.
+    NotFound = 9,
 }
 
 impl Error {
@@ -91,6 +97,13 @@ impl Error {
 
     pub(crate) fn with_step(mut self, step: &'static str) -> Self {
         self.0.step = step;
+        self
+    }
+
+    /// The same error, about `what`: "{what}: {message}".
+    #[cfg(feature = "image")]
+    pub(crate) fn about(mut self, what: impl fmt::Display) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
         self
     }
 

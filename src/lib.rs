@@ -24,6 +24,8 @@ mod doctor;
 mod enforcement;
 mod error;
 mod ids;
+#[cfg(feature = "image")]
+pub mod image;
 mod launch;
 mod limits;
 mod mounts;

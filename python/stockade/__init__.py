@@ -20,8 +20,10 @@ from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired
 from stockade._doctor import Check, doctor
 from stockade._errors import (
     Error,
+    ImageError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     ProgramError,
     ResourceError,
     SetupError,
@@ -43,10 +45,12 @@ __all__ = [
     "Check",
     "Enforcement",
     "Error",
+    "ImageError",
     "InternalError",
     "InvalidArgumentError",
     "Limits",
     "Notification",
+    "NotFoundError",
     "Options",
     "Outcome",
     "OutputFile",

@@ -19,7 +19,7 @@ class Error(Exception):
 
     Attributes:
         kind: which of the subclasses it is, as a word: "invalid_argument", "unsupported", "setup", "state",
-            "supervisor", "resource", "internal".
+            "supervisor", "resource", "internal", "image", "not_found".
         errno: the errno of the system call that failed, or 0.
         strerror: its text, or None.
         step: the step of the set-up that failed ("mount proc"), or "".
@@ -54,7 +54,7 @@ class UnsupportedError(Error):
 
 
 class SetupError(Error):
-    """Setting up the sandbox failed; `errno` and `step` say where. The program did not run."""
+    """Setting up the sandbox, or reading or writing the image store, failed; `errno` and `step` say where."""
 
     kind = "setup"
 
@@ -81,6 +81,21 @@ class InternalError(Error):
     """A bug in stockade; please report it."""
 
     kind = "internal"
+
+
+class ImageError(Error):
+    """An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not.
+
+    `step` is the rule that it breaks. Nothing of it was kept.
+    """
+
+    kind = "image"
+
+
+class NotFoundError(Error):
+    """The store has no such image."""
+
+    kind = "not_found"
 
 
 class ProgramError(subprocess.CalledProcessError):

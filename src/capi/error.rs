@@ -11,7 +11,8 @@ pub const STOCKADE_OK: c_int = 0;
 pub const STOCKADE_ERROR_INVALID_ARGUMENT: c_int = 1;
 /// This host cannot do what was asked. Nothing was started.
 pub const STOCKADE_ERROR_UNSUPPORTED: c_int = 2;
-/// Setting up the sandbox failed; the error's step and errno say where. The program did not run.
+/// Setting up the sandbox failed, or reading or writing the image store; the error's step and errno say where. The
+/// program did not run.
 pub const STOCKADE_ERROR_SETUP: c_int = 3;
 /// The call does not fit the state of the handle: closed, finished, made before a fork.
 pub const STOCKADE_ERROR_STATE: c_int = 4;
@@ -21,6 +22,11 @@ pub const STOCKADE_ERROR_SUPERVISOR: c_int = 5;
 pub const STOCKADE_ERROR_RESOURCE: c_int = 6;
 /// A bug in stockade; please report it.
 pub const STOCKADE_ERROR_INTERNAL: c_int = 7;
+/// An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not. The
+/// error's step is the rule that it breaks. Nothing of it was kept.
+pub const STOCKADE_ERROR_IMAGE: c_int = 8;
+/// The store has no such image.
+pub const STOCKADE_ERROR_NOT_FOUND: c_int = 9;
 
 const _: () = {
     assert!(STOCKADE_ERROR_INVALID_ARGUMENT == ErrorKind::InvalidArgument as c_int);
@@ -30,6 +36,8 @@ const _: () = {
     assert!(STOCKADE_ERROR_SUPERVISOR == ErrorKind::Supervisor as c_int);
     assert!(STOCKADE_ERROR_RESOURCE == ErrorKind::Resource as c_int);
     assert!(STOCKADE_ERROR_INTERNAL == ErrorKind::Internal as c_int);
+    assert!(STOCKADE_ERROR_IMAGE == ErrorKind::Image as c_int);
+    assert!(STOCKADE_ERROR_NOT_FOUND == ErrorKind::NotFound as c_int);
 };
 
 /// Why a call failed. A program that ran and failed is no error: that is an outcome with its verdict.

@@ -10,6 +10,9 @@ Runs programs that are not trusted, each in a rootless sandbox of its own.
 
 Usage:
   stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]   run a program
+  stockade load | import | save                   images into the store, and out of it
+  stockade images | inspect | tag | rmi           what is in the store
+  stockade prune | df | verify                    the store itself
   stockade doctor [--json]                        say what this host can do, and how to mend what it lacks
   stockade help [COMMAND]                         explain a command
   stockade --version
@@ -95,6 +98,84 @@ Usage: stockade doctor [--json]
 Exit status: 0 if programs can be run here, 1 if not.
 ";
 
+/// `stockade help load` and so on.
+const IMAGES: [(&str, &str); 10] = [
+    ("load", "\
+Reads images into the store, from what `docker save` or `podman save` wrote, or from an OCI layout: a tar file (plain,
+gzip or zstd) or a directory.
+
+Usage: stockade load [FLAGS] <ARCHIVE, or: stockade load -i ARCHIVE [FLAGS]
+
+  -i, --input PATH            the archive (default: standard input)
+      --platform OS/ARCHITECTURE[/VARIANT]   which image, if there are several (default: this machine's)
+      --tag NAME[:TAG]        one more name for the image
+"),
+    ("import", "\
+Makes an image of a root file system, in a tar file (plain, gzip or zstd), a directory, or on standard input.
+
+Usage: stockade import [FLAGS] FILE|DIRECTORY|- [NAME[:TAG]]
+
+Prints the image's id.
+"),
+    ("save", "\
+Writes images into one archive, for `docker load`, `podman load`, skopeo or umoci.
+
+Usage: stockade save [FLAGS] IMAGE... >ARCHIVE, or: stockade save -o ARCHIVE [FLAGS] IMAGE...
+
+  -o, --output PATH           the archive (default: standard output)
+      --format docker-archive|oci-archive|oci-dir   (default docker-archive)
+"),
+    ("images", "\
+Lists the images in the store.
+
+Usage: stockade images [FLAGS]
+
+      --json                  all that is known, as JSON
+  -q, --quiet                 ids only
+"),
+    ("inspect", "\
+Prints all that is known about images, as JSON: configuration, layers and where they are unpacked, and what their
+unpacked form lacks.
+
+Usage: stockade inspect [FLAGS] IMAGE...
+"),
+    ("tag", "\
+Gives an image one more name. Another image may have had it.
+
+Usage: stockade tag [FLAGS] IMAGE NAME[:TAG]
+"),
+    ("rmi", "\
+Removes a name; and the image, if that was its last and nobody uses it. An id removes all the names of its image.
+
+Usage: stockade rmi [FLAGS] IMAGE...
+"),
+    ("prune", "\
+Removes the images without a name, and what no image needs. What is in use stays.
+
+Usage: stockade prune [FLAGS]
+
+  -a, --all                   every image, also with a name
+  -f, --force                 accepted: it never asks
+"),
+    ("df", "\
+Says what the store takes on disk.
+
+Usage: stockade df [--json] [--store DIR]
+"),
+    ("verify", "\
+Reads all of the store, compares every digest, and compares every unpacked layer with what it was unpacked from.
+
+Usage: stockade verify [--json] [--store DIR]
+
+Exit status: 0 if the store is intact, 125 if not.
+"),
+];
+
+const STORE: &str = "
+      --store DIR             the store (default: stockade in $XDG_DATA_HOME, else in ~/.local/share)
+  -q, --quiet                 where it is allowed: no progress, no notes
+";
+
 /// `stockade help [COMMAND]`.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
@@ -109,8 +190,11 @@ pub fn of(command: &str) -> ExitCode {
         "run" => say(RUN),
         "doctor" => say(DOCTOR),
         "help" => say(OVERVIEW),
-        _ => fail(format_args!(
-            "unknown command `{command}`; see `stockade help`"
-        )),
+        _ => match IMAGES.iter().find(|(name, _)| *name == command) {
+            Some((_, text)) => say(format_args!("{text}{STORE}")),
+            None => fail(format_args!(
+                "unknown command `{command}`; see `stockade help`"
+            )),
+        },
     }
 }

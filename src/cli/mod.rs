@@ -1,8 +1,9 @@
-//! `stockade run`, `stockade doctor`, `stockade help`: from arguments to an exit status.
+//! `stockade run`, `stockade doctor`, the commands about images, `stockade help`: from arguments to an exit status.
 
 mod doctor;
 mod flags;
 mod help;
+mod images;
 mod pump;
 mod report;
 mod run;
@@ -31,10 +32,14 @@ pub fn main() -> ExitCode {
         Some("version" | "--version" | "-V") => {
             say(format_args!("stockade {}\n", env!("CARGO_PKG_VERSION")))
         }
-        _ => fail(format_args!(
-            "unknown command `{}`; see `stockade help`",
-            command.display()
-        )),
+        name => name
+            .and_then(|name| images::main(name, rest))
+            .unwrap_or_else(|| {
+                fail(format_args!(
+                    "unknown command `{}`; see `stockade help`",
+                    command.display()
+                ))
+            }),
     }
 }
 

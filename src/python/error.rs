@@ -15,6 +15,8 @@ impl From<Error> for PyErr {
             ErrorKind::Supervisor => "SupervisorError",
             ErrorKind::Resource => "ResourceError",
             ErrorKind::Internal => "InternalError",
+            ErrorKind::Image => "ImageError",
+            ErrorKind::NotFound => "NotFoundError",
         };
         Python::attach(|py| {
             py.import("stockade._errors")

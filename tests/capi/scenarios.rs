@@ -41,6 +41,8 @@ fn kind_name(number: &str) -> String {
         Supervisor,
         Resource,
         Internal,
+        Image,
+        NotFound,
     ];
     let found = all
         .iter()

@@ -18,6 +18,8 @@ KINDS = {
     stockade.SupervisorError: "supervisor",
     stockade.ResourceError: "resource",
     stockade.InternalError: "internal",
+    stockade.ImageError: "image",
+    stockade.NotFoundError: "not_found",
 }
 
 

@@ -1,0 +1,488 @@
+//! The store and what it answers.
+
+use super::config::ImageConfig;
+use super::lock::{Hold, Lock, Scratch, sweep};
+use super::state::{Layer, State};
+use super::{Digest, Dropped, bad, fs, name, not_found};
+use crate::error::{Error, ErrorKind};
+use nix::errno::Errno;
+use nix::fcntl::renameat;
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store of images. Any number of processes and threads may use the same one at once.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    pub(super) root: OwnedFd,
+    pub(super) blobs: OwnedFd,
+    pub(super) layers: OwnedFd,
+    pub(super) tmp: OwnedFd,
+}
+
+/// An image that is being used. As long as this value or a clone of it lives, and this process, nothing of the image is
+/// removed from the store.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Directories in overlayfs form, the lowest first.
+    pub layers: Vec<PathBuf>,
+    _used: Arc<Lock>,
+}
+
+/// What is known about an image.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// All its names.
+    pub names: Vec<String>,
+    /// Bytes of all its layers, as tar streams.
+    pub size: u64,
+    /// When it was put into the store, in seconds since the epoch.
+    pub added: u64,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers, the lowest first.
+    pub layers: Vec<LayerInfo>,
+    /// What its unpacked form lacks.
+    pub dropped: Dropped,
+}
+
+/// What is known about a layer.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LayerInfo {
+    /// The digest of its tar stream.
+    pub diff_id: Digest,
+    /// The digest of the same, as it came: maybe compressed.
+    pub digest: Digest,
+    /// Bytes of the tar stream.
+    pub size: u64,
+    /// Bytes as it came.
+    pub compressed_size: u64,
+    /// What the blob is, as a media type.
+    pub media_type: String,
+    /// Entries of the tar stream.
+    pub entries: u64,
+    /// Where it is unpacked.
+    pub path: PathBuf,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Removed {
+    /// Names that are no more.
+    pub names: Vec<String>,
+    /// Images that are no more.
+    pub images: Vec<Digest>,
+    /// Bytes on disk that were freed.
+    pub bytes: u64,
+}
+
+/// What the store takes on disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DiskUse {
+    /// Images in it.
+    pub images: u64,
+    /// Configurations, manifests and layers as they came.
+    pub blobs: u64,
+    /// Unpacked layers.
+    pub layers: u64,
+    /// What is not whole yet, of calls under way or of dead processes.
+    pub temporary: u64,
+    /// What [`Store::prune`] of all images that have no name would free.
+    pub reclaimable: u64,
+}
+
+impl Store {
+    /// Opens the store in the directory `path`, which is made if missing; by default `stockade` in `$XDG_DATA_HOME`,
+    /// which is `~/.local/share` if unset. Removes what killed processes have left.
+    ///
+    /// # Errors
+    /// If the directory belongs to somebody else, or a later version wrote it.
+    pub fn open(path: Option<&Path>) -> Result<Store, Error> {
+        let path = match path {
+            Some(path) => {
+                std::path::absolute(path).map_err(|e| Error::system("find the store", e))?
+            }
+            None => default_path()?,
+        };
+        let fault = |e| Error::system(format_args!("open the store {}", fs::shown(&path)), e);
+        let parent = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(parent).map_err(fault)?;
+        match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fault(errno.into())),
+        }
+        // It may be a link of the user's own.
+        let path = std::fs::canonicalize(&path).map_err(fault)?;
+        let root = fs::open_dir(&path).map_err(fault)?;
+        let owner = fstat(&root).map_err(|e| fault(e.into()))?.st_uid;
+        let own = nix::unistd::geteuid().as_raw();
+        if owner != own {
+            return Err(Error::invalid(format!(
+                "the store {} belongs to user {owner}, not to user {own}: give another directory",
+                fs::shown(&path)
+            )));
+        }
+        let sub = |dir: &OwnedFd, name: &str| match mkdirat(dir, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {
+                fs::open_dir_at(dir, name.as_bytes()).map_err(|e| fault(e.into()))
+            }
+            Err(errno) => Err(fault(errno.into())),
+        };
+        let blobs = sub(&sub(&root, "blobs")?, "sha256")?;
+        let (layers, tmp) = (sub(&root, "layers")?, sub(&root, "tmp")?);
+        sweep(&tmp).map_err(|e| fault(e.into()))?;
+        let store = Store {
+            path,
+            root,
+            blobs,
+            layers,
+            tmp,
+        };
+        State::read(&store.root)?;
+        Ok(store)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The image called `reference`: a name (`latest` if it has no tag), the end of one, an id or the beginning of one.
+    /// It stays in the store as long as what is returned lives.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none.
+    pub fn resolve(&self, reference: &str) -> Result<Image, Error> {
+        loop {
+            let (id, used) = {
+                let state = State::read(&self.root)?;
+                let (id, _) = state.find(reference)?;
+                let file = match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
+                    Ok(file) => file,
+                    Err(e) => return Err(self.missing("configuration", id, e)),
+                };
+                let used = Lock::wait(file.into(), Hold::Shared)
+                    .map_err(|e| Error::system(format_args!("hold the image `{id}`"), e))?;
+                (id.clone(), used)
+            };
+            // It may have been removed before we had it.
+            let state = State::read(&self.root)?;
+            let Some(record) = state.images.get(&id) else {
+                continue;
+            };
+            let layers = record
+                .layers
+                .iter()
+                .map(|layer| self.layer_path(&layer.chain_id))
+                .collect();
+            return Ok(Image {
+                config: ImageConfig::parse(&self.blob(&id)?)?,
+                id,
+                layers,
+                _used: Arc::new(used),
+            });
+        }
+    }
+
+    /// Every image, those with names first.
+    pub fn list(&self) -> Result<Vec<ImageInfo>, Error> {
+        let state = State::read(&self.root)?;
+        let mut all = Vec::new();
+        for id in state.images.keys() {
+            match self.info(&state, id) {
+                Ok(info) => all.push(info),
+                // Removed since the state was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|a, b| {
+            (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id))
+        });
+        Ok(all)
+    }
+
+    /// What is known about an image.
+    pub fn inspect(&self, reference: &str) -> Result<ImageInfo, Error> {
+        let state = State::read(&self.root)?;
+        let (id, _) = state.find(reference)?;
+        self.info(&state, id)
+    }
+
+    /// Gives an image one more name, which another may have had.
+    pub fn tag(&self, reference: &str, name: &str) -> Result<(), Error> {
+        let name = name::parse(name)?;
+        State::change(&self.root, &self.tmp, |state| {
+            let id = state.find(reference)?.0.clone();
+            state.names.insert(name, id);
+            Ok(())
+        })
+    }
+
+    /// Removes a name; and the image, if that was its last and nobody uses it. An id removes all the names of the image
+    /// that it is.
+    pub fn remove(&self, reference: &str) -> Result<Removed, Error> {
+        let _lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
+        let mut removed = Removed::default();
+        let doomed = State::change(&self.root, &self.tmp, |state| {
+            let id = state.find(reference)?.0.clone();
+            let by_name = name::parse(reference)
+                .ok()
+                .filter(|name| state.names.contains_key(name));
+            let by_end = || {
+                let whole = name::parse(reference).ok()?;
+                let ends = state
+                    .names
+                    .iter()
+                    .find(|(long, of)| **of == id && name::is_end_of(&whole, long));
+                ends.map(|(long, _)| long.clone())
+            };
+            removed.names = match by_name.or_else(by_end) {
+                Some(name) => vec![name],
+                None => state.names_of(&id),
+            };
+            for name in &removed.names {
+                state.names.remove(name);
+            }
+            let last = state.names_of(&id).is_empty() && !self.in_use(&id)?;
+            if last {
+                state.images.remove(&id);
+            }
+            Ok(last.then_some(id))
+        })?;
+        if let Some(id) = doomed {
+            removed.images.push(id);
+            removed.bytes = self.collect(_lock)?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes the images that have no name and, with `all`, every image; but none that is in use. Whatever no image
+    /// needs goes too.
+    pub fn prune(&self, all: bool) -> Result<Removed, Error> {
+        let lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
+        let mut removed = Removed::default();
+        State::change(&self.root, &self.tmp, |state| {
+            let named: BTreeSet<Digest> = state.names.values().cloned().collect();
+            for id in state.images.keys() {
+                if (all || !named.contains(id)) && !self.in_use(id)? {
+                    removed.images.push(id.clone());
+                }
+            }
+            for id in &removed.images {
+                removed.names.extend(state.names_of(id));
+                state.images.remove(id);
+            }
+            state.names.retain(|_, id| state.images.contains_key(id));
+            Ok(())
+        })?;
+        removed.bytes = self.collect(lock)?;
+        Ok(removed)
+    }
+
+    /// What the store takes.
+    pub fn disk_use(&self) -> Result<DiskUse, Error> {
+        let state = State::read(&self.root)?;
+        let fault = |e| Error::system("measure the store", e);
+        let named: BTreeSet<&Digest> = state.names.values().collect();
+        let (kept_blobs, kept_layers) = needed(&state, |id| named.contains(id));
+        let mut used = DiskUse {
+            images: state.images.len() as u64,
+            temporary: size_of(&self.tmp).map_err(fault)?,
+            ..DiskUse::default()
+        };
+        for (dir, kept, sum) in [
+            (&self.blobs, &kept_blobs, &mut used.blobs),
+            (&self.layers, &kept_layers, &mut used.layers),
+        ] {
+            for name in fs::names(dir).map_err(fault)? {
+                let size = size_at(dir, name.to_bytes()).map_err(fault)?;
+                *sum += size;
+                if !name.to_str().is_ok_and(|name| kept.contains(name)) {
+                    used.reclaimable += size;
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    /// Removes every blob and layer that no image has. The lock keeps those who add away.
+    fn collect(&self, lock: Lock) -> Result<u64, Error> {
+        let fault = |e: Errno| Error::system("collect what no image needs", e);
+        let (blobs, layers) = needed(&State::read(&self.root)?, |_| true);
+        let scratch = Scratch::new(&self.tmp)?;
+        for (dir, kept) in [(&self.blobs, &blobs), (&self.layers, &layers)] {
+            for name in fs::names(dir).map_err(fault)? {
+                if !name.to_str().is_ok_and(|name| kept.contains(name)) {
+                    renameat(dir, &*name, scratch.dir(), &*scratch.fresh()).map_err(fault)?;
+                }
+            }
+        }
+        // Out of the way at once; the removing itself may take its time.
+        drop(lock);
+        size_of(scratch.dir()).map_err(fault)
+    }
+
+    /// Whether somebody has resolved the image and still has it.
+    fn in_use(&self, id: &Digest) -> Result<bool, Error> {
+        match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
+            Ok(file) => Ok(Lock::now(file.into(), Hold::Exclusive)
+                .map_err(|e| Error::system(format_args!("look whether `{id}` is used"), e))?
+                .is_none()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    pub(super) fn info(&self, state: &State, id: &Digest) -> Result<ImageInfo, Error> {
+        let record = state
+            .images
+            .get(id)
+            .ok_or_else(|| not_found(format!("the image `{id}` is gone")))?;
+        let mut dropped = Dropped::default();
+        let mut layers = Vec::new();
+        for layer in &record.layers {
+            dropped += layer.dropped;
+            layers.push(LayerInfo {
+                diff_id: layer.diff_id.clone(),
+                digest: layer.blob.clone(),
+                size: layer.size,
+                compressed_size: layer.blob_size,
+                media_type: layer.media_type.clone(),
+                entries: layer.entries,
+                path: self.layer_path(&layer.chain_id),
+            });
+        }
+        Ok(ImageInfo {
+            id: id.clone(),
+            digest: record.manifest.clone(),
+            names: state.names_of(id),
+            size: record.layers.iter().map(|layer| layer.size).sum(),
+            added: record.added,
+            config: ImageConfig::parse(&self.blob(id)?)?,
+            layers,
+            dropped,
+        })
+    }
+
+    fn layer_path(&self, chain_id: &Digest) -> PathBuf {
+        self.path.join("layers").join(chain_id.hex()).join("diff")
+    }
+
+    /// A layer that is unpacked, by its chain id.
+    pub(super) fn layer(&self, chain_id: &Digest) -> Result<Option<Layer>, Error> {
+        let damaged = |e: &dyn std::fmt::Display| {
+            bad(
+                "store",
+                format!("the layer `{chain_id}` in the store is damaged: {e}"),
+            )
+        };
+        let holder = match fs::walk_dir_at(&self.layers, chain_id.hex().as_bytes()) {
+            Ok(holder) => holder,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(damaged(&errno)),
+        };
+        let mut text = Vec::new();
+        let mut file = fs::open_file_at(holder, b"layer.json").map_err(|e| damaged(&e))?;
+        file.read_to_end(&mut text).map_err(|e| damaged(&e))?;
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|e| damaged(&e))
+    }
+
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        fs::stat_at(&self.blobs, digest.hex().as_bytes()).is_ok()
+    }
+
+    /// The contents of a document.
+    pub(super) fn blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let mut data = Vec::new();
+        fs::open_file_at(&self.blobs, digest.hex().as_bytes())
+            .and_then(|mut file| file.read_to_end(&mut data))
+            .map_err(|e| self.missing("document", digest, e))?;
+        Ok(data)
+    }
+
+    pub(super) fn missing(&self, what: &str, digest: &Digest, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                not_found(format!("the store lacks the {what} `{digest}`"))
+            }
+            _ => Error::system(format_args!("read the {what} `{digest}`"), error),
+        }
+    }
+}
+
+/// The names of the blobs and of the layers that the images have which `keep` chooses.
+pub(super) fn needed(
+    state: &State,
+    keep: impl Fn(&Digest) -> bool,
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
+    for (id, record) in state.images.iter().filter(|(id, _)| keep(id)) {
+        blobs.extend([id.hex().to_string(), record.manifest.hex().to_string()]);
+        for layer in &record.layers {
+            blobs.insert(layer.blob.hex().to_string());
+            layers.insert(layer.chain_id.hex().to_string());
+        }
+    }
+    (blobs, layers)
+}
+
+fn default_path() -> Result<PathBuf, Error> {
+    let variable = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let data = variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("stockade")).ok_or_else(|| {
+        Error::invalid("neither XDG_DATA_HOME nor HOME is set: give the store a directory")
+    })
+}
+
+/// Bytes on disk of all below `dir`.
+fn size_of(dir: impl AsFd) -> nix::Result<u64> {
+    let mut sum = 0;
+    for name in fs::names(&dir)? {
+        sum += size_at(&dir, name.to_bytes())?;
+    }
+    Ok(sum)
+}
+
+fn size_at(dir: impl AsFd, name: &[u8]) -> nix::Result<u64> {
+    let stat = match fs::stat_at(&dir, name) {
+        Ok(stat) => stat,
+        Err(Errno::ENOENT) => return Ok(0),
+        Err(errno) => return Err(errno),
+    };
+    let mut sum = stat.st_blocks as u64 * 512 / stat.st_nlink.max(1) as u64;
+    if fs::is_dir(&stat) {
+        sum = stat.st_blocks as u64 * 512;
+        match fs::open_dir_at(&dir, name) {
+            Ok(dir) => sum += size_of(dir)?,
+            // Gone, or closed to its owner.
+            Err(Errno::ENOENT | Errno::EACCES) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(sum)
+}

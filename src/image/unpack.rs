@@ -1,0 +1,559 @@
+//! From a layer's tar stream to a directory in overlayfs form, whatever the stream tries.
+//!
+//! Every entry is reached from the layer's root by descriptors, one name at a time, never through a symbolic link and
+//! never by `..`; so nothing outside the directory can be named, by no order of entries. The kernel's openat2 would
+//! refuse the same, but exists only since 5.6 and takes no path longer than 4 KiB.
+//!
+//! | in the stream | in the directory |
+//! |---|---|
+//! | `.wh.NAME` | a character device 0:0 called NAME, if a layer below has something to hide |
+//! | `.wh..wh..opq` | its directory has the attribute `user.overlay.opaque` |
+//! | a directory that is only part of a path | made like the one in the layers below, so as not to change it |
+//! | an owner | the store's: nobody else may be given files |
+//! | set-user-id and set-group-id bits, device nodes, attributes other than `user.` | dropped, and counted |
+
+use super::fs::{self, components};
+use super::lower::Lower;
+use super::tar::{Archive, Entry, Kind};
+use super::{Budget, Dropped, bad, from_io};
+use crate::error::Error;
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{Mode, SFlag, mknodat};
+use nix::unistd::{UnlinkatFlags, linkat, mkfifoat, symlinkat, unlinkat};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Other names of AUFS's own, which are no files.
+const AUFS: &[u8] = b".wh..wh.";
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = 0o6000;
+/// Most directories on the way to the current one that are kept open.
+const KEPT: usize = 32;
+
+/// What came of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked {
+    pub entries: u64,
+    pub dropped: Dropped,
+}
+
+/// Unpacks `archive` into the empty directory `root`, over the layers `lower`.
+pub(super) fn unpack<R: Read>(
+    archive: &mut Archive<R>,
+    root: &OwnedFd,
+    lower: &Lower,
+    budget: &mut Budget,
+) -> Result<Unpacked, Error> {
+    let mut unpacker = Unpacker {
+        root,
+        lower,
+        open: Vec::new(),
+        directories: BTreeMap::new(),
+        hidden: BTreeSet::new(),
+        done: Unpacked::default(),
+        buffer: vec![0; 1 << 17],
+    };
+    unpacker
+        .directories
+        .insert(Vec::new(), Directory::default());
+    while let Some(entry) = archive.next()? {
+        budget.entry(&entry)?;
+        unpacker.done.entries += 1;
+        unpacker.add(archive, &entry)?;
+    }
+    unpacker.finish()?;
+    Ok(unpacker.done)
+}
+
+struct Unpacker<'a> {
+    root: &'a OwnedFd,
+    lower: &'a Lower,
+    /// The way to the directory that was used last.
+    open: Vec<(Vec<u8>, OwnedFd)>,
+    /// Every directory of this layer by its path, with what it gets in the end.
+    directories: BTreeMap<Vec<u8>, Directory>,
+    /// The paths that this layer hides.
+    hidden: BTreeSet<Vec<u8>>,
+    done: Unpacked,
+    buffer: Vec<u8>,
+}
+
+/// What a directory gets when all that is in it is there: it may have a mode that would keep us out.
+#[derive(Default)]
+struct Directory {
+    /// Mode, time and attributes, if an entry gives them.
+    given: Option<(u32, (i64, u32))>,
+    opaque: bool,
+}
+
+impl Unpacker<'_> {
+    fn add<R: Read>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Error> {
+        let parts = components(&entry.path, "the path")?;
+        let dropped = &mut self.done.dropped;
+        dropped.owners += u64::from(entry.uid != 0 || entry.gid != 0);
+        if entry.kind != Kind::Symlink && entry.kind != Kind::Hardlink {
+            dropped.set_id += u64::from(entry.mode & SET_ID != 0);
+        }
+        let Some((&name, parents)) = parts.split_last() else {
+            return self.add_root(entry);
+        };
+        if name.starts_with(WHITEOUT) {
+            return self.hide(name, parents);
+        }
+        let fault = |errno: Errno| cannot(entry, errno);
+        match entry.kind {
+            Kind::Directory => {
+                let path = parts.join(&b'/');
+                let directory = self.directories.entry(path).or_default();
+                directory.given = Some((entry.mode & !SET_ID, entry.mtime));
+                let parent = self.parent(parents)?;
+                let fd = self.make_dir(parent, parents, name).map_err(fault)?;
+                self.set_xattrs(entry, &fd);
+            }
+            Kind::File => {
+                let parent = self.parent(parents)?;
+                let mut file = self.replace(&parent, parents, name, |dir, name| {
+                    fs::create_file_at(dir, name)
+                });
+                let file = file.as_mut().map_err(|&mut errno| fault(errno))?;
+                self.write(archive, entry, file)?;
+                self.set_xattrs(entry, &*file);
+                fs::set_mode(&*file, entry.mode & !SET_ID).map_err(fault)?;
+                fs::set_time(&*file, entry.mtime).map_err(fault)?;
+            }
+            Kind::Symlink => {
+                if entry.link.is_empty() {
+                    return Err(refused(entry, "is a symbolic link to nothing"));
+                }
+                let parent = self.parent(parents)?;
+                let target = fs::c_name(&entry.link).map_err(fault)?;
+                self.replace(&parent, parents, name, |dir, name| {
+                    symlinkat(&*target, dir, &*fs::c_name(name)?)
+                })
+                .map_err(fault)?;
+                fs::set_time_at(&parent, name, entry.mtime).map_err(fault)?;
+                self.done.dropped.xattrs += entry.xattrs.len() as u64;
+            }
+            Kind::Hardlink => self.link(entry, parents, name)?,
+            Kind::Fifo => {
+                let parent = self.parent(parents)?;
+                self.replace(&parent, parents, name, |dir, name| {
+                    mkfifoat(dir, &*fs::c_name(name)?, Mode::S_IRUSR | Mode::S_IWUSR)
+                })
+                .map_err(fault)?;
+                fs::set_mode_at(&parent, name, entry.mode & !SET_ID).map_err(fault)?;
+                fs::set_time_at(&parent, name, entry.mtime).map_err(fault)?;
+            }
+            Kind::Device => {
+                // What an earlier entry put there is replaced by nothing.
+                if self.directories.contains_key(&parents.join(&b'/')) || parents.is_empty() {
+                    let parent = self.parent(parents)?;
+                    self.remove(&parent, parents, name).map_err(fault)?;
+                }
+                self.done.dropped.devices += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_root(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.kind != Kind::Directory {
+            return Err(refused(entry, "would replace the root directory"));
+        }
+        let root = self
+            .directories
+            .get_mut(&b""[..])
+            .expect("made at the start");
+        root.given = Some((entry.mode & !SET_ID, entry.mtime));
+        self.set_xattrs(entry, self.root);
+        Ok(())
+    }
+
+    /// Takes note of a whiteout. Whiteouts are about the layers below, so they come after all entries of this one.
+    fn hide(&mut self, name: &[u8], parents: &[&[u8]]) -> Result<(), Error> {
+        let path = |name: &[u8]| [parents, &[name]].concat().join(&b'/');
+        if name == OPAQUE {
+            self.parent(parents)?;
+            let directory = self.directories.get_mut(&parents.join(&b'/'));
+            directory.expect("it has just been opened").opaque = true;
+        } else if !name.starts_with(AUFS) {
+            let name = &name[WHITEOUT.len()..];
+            if matches!(name, b"" | b"." | b"..") {
+                return Err(bad(
+                    "whiteout",
+                    format!(
+                        "the whiteout `{}` hides no name",
+                        [parents, &[WHITEOUT, name]]
+                            .concat()
+                            .join(&b'/')
+                            .escape_ascii()
+                    ),
+                ));
+            }
+            self.hidden.insert(path(name));
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, entry: &Entry, parents: &[&[u8]], name: &[u8]) -> Result<(), Error> {
+        let target = components(&entry.link, "the target of the hard link")?;
+        let Some((&target_name, target_parents)) = target.split_last() else {
+            return Err(refused(entry, "is a hard link to the root directory"));
+        };
+        if (target_parents, target_name) == (parents, name) {
+            return Ok(());
+        }
+        let missing = || {
+            let to = entry.link.escape_ascii();
+            refused(
+                entry,
+                &format!("is a hard link to `{to}`, which this layer does not have"),
+            )
+        };
+        let known = self.directories.contains_key(&target_parents.join(&b'/'));
+        if !known && !target_parents.is_empty() {
+            // A symbolic link on the way has an error of its own.
+            self.check_way(target_parents)?;
+            return Err(missing());
+        }
+        let from = self.parent(target_parents)?;
+        let stat = match fs::stat_at(&from, target_name) {
+            Ok(stat) if fs::is_dir(&stat) => {
+                return Err(refused(entry, "is a hard link to a directory"));
+            }
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Err(missing()),
+            Err(errno) => return Err(cannot(entry, errno)),
+        };
+        let parent = self.parent(parents)?;
+        if fs::stat_at(&parent, name).is_ok_and(|there| there.st_ino == stat.st_ino) {
+            return Ok(());
+        }
+        let target_name = fs::c_name(target_name).map_err(|errno| cannot(entry, errno))?;
+        self.replace(&parent, parents, name, |dir, name| {
+            linkat(
+                &from,
+                &*target_name,
+                dir,
+                &*fs::c_name(name)?,
+                AtFlags::empty(),
+            )
+        })
+        .map_err(|errno| match errno {
+            // Removing what was called `name` took the target along.
+            Errno::ENOENT => missing(),
+            errno => cannot(entry, errno),
+        })
+    }
+
+    /// Copies the data of a file, leaving its holes.
+    fn write<R: Read>(
+        &mut self,
+        archive: &mut Archive<R>,
+        entry: &Entry,
+        file: &mut File,
+    ) -> Result<(), Error> {
+        let fault = |error: std::io::Error| from_io(format_args!("unpack {}", shown(entry)), error);
+        let mut copy = |archive: &mut Archive<R>, file: &mut File, mut left: u64| {
+            while left > 0 {
+                let most = self
+                    .buffer
+                    .len()
+                    .min(usize::try_from(left).unwrap_or(usize::MAX));
+                let n = archive.data(&mut self.buffer[..most])?;
+                if n == 0 {
+                    return Err(refused(entry, "has less data than its size says"));
+                }
+                file.write_all(&self.buffer[..n]).map_err(fault)?;
+                left -= n as u64;
+            }
+            Ok(())
+        };
+        let Some(pieces) = &entry.pieces else {
+            return copy(archive, file, entry.size);
+        };
+        file.set_len(entry.size).map_err(fault)?;
+        for &(offset, length) in pieces {
+            file.seek(SeekFrom::Start(offset)).map_err(fault)?;
+            copy(archive, file, length)?;
+        }
+        Ok(())
+    }
+
+    fn set_xattrs(&mut self, entry: &Entry, fd: impl AsFd) {
+        for (name, value) in &entry.xattrs {
+            let dropped = &mut self.done.dropped;
+            if name == b"security.capability" {
+                dropped.capabilities += 1;
+            } else if !name.starts_with(b"user.")
+                || fs::is_overlay_xattr(name)
+                || fs::set_xattr(&fd, name, value).is_err()
+            {
+                dropped.xattrs += 1;
+            }
+        }
+    }
+
+    /// The directory `parents`, made where it is missing.
+    fn parent(&mut self, parents: &[&[u8]]) -> Result<OwnedFd, Error> {
+        let same = self
+            .open
+            .iter()
+            .zip(parents)
+            .take_while(|((open, _), part)| open == *part)
+            .count();
+        self.open.truncate(same);
+        let base = self
+            .open
+            .last()
+            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+        let mut here = clone(base)?;
+        for depth in same..parents.len() {
+            let name = parents[depth];
+            let next = match fs::open_dir_at(&here, name) {
+                Err(Errno::ENOENT) => {
+                    let way = &parents[..=depth];
+                    self.refuse_hidden_parent(way)?;
+                    self.directories.entry(way.join(&b'/')).or_default();
+                    fs::make_dir_at(&here, name)
+                }
+                Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                    return Err(self.no_directory(&here, parents, depth));
+                }
+                opened => opened,
+            };
+            here = next.map_err(|errno| {
+                let way = parents[..=depth].join(&b'/');
+                Error::system(format_args!("unpack `{}`", way.escape_ascii()), errno)
+            })?;
+            if depth < KEPT {
+                self.open.push((name.to_vec(), clone(here.as_fd())?));
+            }
+        }
+        Ok(here)
+    }
+
+    /// Says what is on the way where a directory should be.
+    fn check_way(&self, parents: &[&[u8]]) -> Result<(), Error> {
+        let mut here = clone(self.root.as_fd())?;
+        for depth in 0..parents.len() {
+            here = match fs::open_dir_at(&here, parents[depth]) {
+                Ok(next) => next,
+                Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                    return Err(self.no_directory(&here, parents, depth));
+                }
+                Err(_) => return Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    fn no_directory(&self, here: &OwnedFd, parents: &[&[u8]], depth: usize) -> Error {
+        let is_link =
+            fs::stat_at(here, parents[depth]).is_ok_and(|stat| fs::type_of(&stat) == libc::S_IFLNK);
+        way_is_no_directory(&parents[..=depth], is_link)
+    }
+
+    /// A directory that is only implied must be one in the layers below as well: the entry was made in its view.
+    fn refuse_hidden_parent(&self, way: &[&[u8]]) -> Result<(), Error> {
+        let found = self.lower.find(way).map_err(|error| looking(way, error))?;
+        match found {
+            Some(found) if !fs::is_dir(&found.stat) => {
+                let is_link = fs::type_of(&found.stat) == libc::S_IFLNK;
+                Err(way_is_no_directory(way, is_link))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn make_dir(
+        &mut self,
+        parent: OwnedFd,
+        parents: &[&[u8]],
+        name: &[u8],
+    ) -> nix::Result<OwnedFd> {
+        match fs::open_dir_at(&parent, name) {
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {
+                self.replace(&parent, parents, name, |dir, name| {
+                    fs::make_dir_at(dir, name)
+                })
+            }
+            opened => opened,
+        }
+    }
+
+    /// Makes `name`, in place of what an earlier entry of the same name was.
+    fn replace<T>(
+        &mut self,
+        parent: &OwnedFd,
+        parents: &[&[u8]],
+        name: &[u8],
+        mut make: impl FnMut(&OwnedFd, &[u8]) -> nix::Result<T>,
+    ) -> nix::Result<T> {
+        match make(parent, name) {
+            Err(Errno::EEXIST) => {
+                self.remove(parent, parents, name)?;
+                make(parent, name)
+            }
+            made => made,
+        }
+    }
+
+    fn remove(&mut self, parent: &OwnedFd, parents: &[&[u8]], name: &[u8]) -> nix::Result<()> {
+        match unlinkat(parent, &*fs::c_name(name)?, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EISDIR | Errno::EPERM) => {}
+            done => return done,
+        }
+        fs::remove_tree(parent, name)?;
+        self.open.truncate(parents.len());
+        let path = [parents, &[name]].concat().join(&b'/');
+        let below = [&path[..], b"/"].concat();
+        self.directories.remove(&path);
+        while let Some((known, _)) = self.directories.range(below.clone()..).next()
+            && known.starts_with(&below)
+        {
+            let known = known.clone();
+            self.directories.remove(&known);
+        }
+        Ok(())
+    }
+
+    /// What can only be done when every entry is there.
+    fn finish(&mut self) -> Result<(), Error> {
+        for path in std::mem::take(&mut self.hidden) {
+            let parts: Vec<&[u8]> = path.split(|&b| b == b'/').collect();
+            self.whiteout(&parts)?;
+        }
+        // What is below a directory comes before it.
+        for (path, directory) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let parts: Vec<&[u8]> = path
+                .split(|&b| b == b'/')
+                .filter(|p| !p.is_empty())
+                .collect();
+            let fd = self.parent(&parts)?;
+            let fault = |errno: Errno| {
+                let hint = match errno {
+                    Errno::EOPNOTSUPP => {
+                        " (a store needs a file system with user attributes, such as ext4, xfs or btrfs)"
+                    }
+                    _ => "",
+                };
+                Error::system(
+                    format_args!("unpack `{}`{hint}", path.escape_ascii()),
+                    errno,
+                )
+            };
+            if directory.opaque {
+                fs::set_opaque(&fd).map_err(fault)?;
+            }
+            let (mode, mtime) = match directory.given {
+                Some(given) => given,
+                None => self.as_below(&parts, &fd)?,
+            };
+            fs::set_mode(&fd, mode).map_err(fault)?;
+            fs::set_time(&fd, mtime).map_err(fault)?;
+        }
+        self.open.clear();
+        Ok(())
+    }
+
+    fn whiteout(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
+        let (name, parents) = parts.split_last().expect("a whiteout has a name");
+        let below = self
+            .lower
+            .find(parts)
+            .map_err(|error| looking(parts, error))?;
+        let path = parts.join(&b'/');
+        if let Some(directory) = self.directories.get_mut(&path) {
+            // Removed and made anew: what was in it below is not in it now.
+            directory.opaque = true;
+            return Ok(());
+        }
+        if below.is_none() {
+            return Ok(());
+        }
+        let parent = self.parent(parents)?;
+        let name = fs::c_name(name).expect("no NUL in a path");
+        match mknodat(&parent, &*name, SFlag::S_IFCHR, Mode::empty(), 0) {
+            // Of no time, so that it is the same wherever it is made.
+            Ok(()) => fs::set_time_at(&parent, name.to_bytes(), (0, 0))
+                .map_err(|errno| Error::system("set the time of a whiteout", errno)),
+            // Something of this layer hides it as well.
+            Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => {
+                let hint = match errno {
+                    Errno::EPERM => {
+                        " (a whiteout without privileges needs Linux 5.8, and a sandbox around us that allows mknod)"
+                    }
+                    _ => "",
+                };
+                Err(Error::system(
+                    format_args!("make the whiteout `{}`{hint}", path.escape_ascii()),
+                    errno,
+                ))
+            }
+        }
+    }
+
+    /// The mode and time that an implied directory has in the layers below, whose attributes it gets.
+    fn as_below(&self, parts: &[&[u8]], fd: &OwnedFd) -> Result<(u32, (i64, u32)), Error> {
+        let fault = |error| looking(parts, error);
+        let Some(found) = self.lower.find(parts).map_err(fault)? else {
+            return Ok((0o755, (0, 0)));
+        };
+        for (name, value) in fs::xattrs(&found.fd).map_err(|e| fault(e.into()))? {
+            if name.starts_with(b"user.") && !fs::is_overlay_xattr(&name) {
+                // It was set once on this file system already.
+                let _ = fs::set_xattr(fd, &name, &value);
+            }
+        }
+        let mtime = (found.stat.st_mtime, found.stat.st_mtime_nsec as u32);
+        Ok((found.stat.st_mode & 0o1777, mtime))
+    }
+}
+
+fn clone(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    fd.try_clone_to_owned()
+        .map_err(|e| Error::system("unpack", e))
+}
+
+fn shown(entry: &Entry) -> String {
+    format!("`{}`", entry.path.escape_ascii())
+}
+
+fn refused(entry: &Entry, why: &str) -> Error {
+    bad("entry", format!("{} {why}", shown(entry)))
+}
+
+fn cannot(entry: &Entry, errno: Errno) -> Error {
+    Error::system(format_args!("unpack {}", shown(entry)), errno)
+}
+
+fn looking(way: &[&[u8]], error: std::io::Error) -> Error {
+    let way = way.join(&b'/');
+    Error::system(
+        format_args!("look for `{}` in the layers below", way.escape_ascii()),
+        error,
+    )
+}
+
+fn way_is_no_directory(way: &[&[u8]], is_link: bool) -> Error {
+    let what = if is_link {
+        "a symbolic link"
+    } else {
+        "no directory"
+    };
+    bad(
+        "path",
+        format!(
+            "an entry lies behind `{}`, which is {what}",
+            way.join(&b'/').escape_ascii()
+        ),
+    )
+}
