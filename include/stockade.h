@@ -66,7 +66,8 @@
 // This host cannot do what was asked. Nothing was started.
 #define STOCKADE_ERROR_UNSUPPORTED 2
 
-// Setting up the sandbox failed; the error's step and errno say where. The program did not run.
+// Setting up the sandbox failed, or reading or writing the image store; the error's step and errno say where. The
+// program did not run.
 #define STOCKADE_ERROR_SETUP 3
 
 // The call does not fit the state of the handle: closed, finished, made before a fork.
@@ -80,6 +81,13 @@
 
 // A bug in stockade; please report it.
 #define STOCKADE_ERROR_INTERNAL 7
+
+// An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not. The
+// error's step is the rule that it breaks. Nothing of it was kept.
+#define STOCKADE_ERROR_IMAGE 8
+
+// The store has no such image.
+#define STOCKADE_ERROR_NOT_FOUND 9
 
 // Standard streams: /dev/null.
 #define STOCKADE_STDIO_NULL 0

@@ -21,6 +21,8 @@ if [ "$1" = test ]; then
     need newuidmap uidmap
     need pkg-config pkg-config
     need setpriv util-linux
+    need skopeo skopeo
+    need umoci umoci
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
 fi

@@ -102,7 +102,7 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Place {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         std::fs::write(dir.path().join("outside/secret"), "secret").unwrap();
         Place { dir }
@@ -149,6 +149,17 @@ impl Place {
         let meta = std::fs::metadata(secret).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::nlink(&meta), 1);
     }
+}
+
+/// A directory in memory, where that can have user attributes (Linux 6.6): writing to a disk that others use takes long.
+fn tempdir() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    let able = |dir: &tempfile::TempDir| {
+        fs::open_dir(dir.path()).is_ok_and(|fd| fs::set_xattr(fd, b"user.test", b"y").is_ok())
+    };
+    memory
+        .filter(able)
+        .unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 impl Drop for Place {

@@ -475,7 +475,8 @@ impl Unpacker<'_> {
             directory.opaque = true;
             return Ok(());
         }
-        if below.is_none() {
+        // Where this layer has something else than a directory, what was in it is hidden already.
+        if below.is_none() || self.check_way(parents).is_err() {
             return Ok(());
         }
         let parent = self.parent(parents)?;

@@ -89,6 +89,40 @@ fn whiteouts_are_about_layers_below_in_any_order() {
     }
 }
 
+/// As umoci writes what was replaced by a file: all that was in it is removed one by one.
+#[test]
+fn whiteouts_behind_what_replaced_their_directory() {
+    let place = Place::new();
+    base(&place);
+    for (name, tar) in [
+        (
+            "file",
+            Tar::default()
+                .file("d/.wh.a", "")
+                .file("d", "2")
+                .file("d/.wh.b", ""),
+        ),
+        (
+            "link",
+            Tar::default()
+                .link("d", b'2', "../outside")
+                .file("d/.wh.b", ""),
+        ),
+    ] {
+        place.unpack(name, &tar.end(), &["base"]).unwrap();
+        assert!(
+            !place
+                .path()
+                .join(name)
+                .join("d")
+                .symlink_metadata()
+                .unwrap()
+                .is_dir()
+        );
+    }
+    place.assert_untouched();
+}
+
 #[test]
 fn opaque_directories() {
     let place = Place::new();
