@@ -342,10 +342,23 @@ typedef struct stockade_spec stockade_spec;
 // What a program that still runs used at one moment: a value that does not change.
 typedef struct stockade_stats stockade_stats;
 
+// A store of images. Any thread, and any process that opens the same directory, may use it at the same time.
+//
+// An image is meant by a name (latest if it has no tag), the end of one, an id, or the beginning of one. What is told
+// about images is JSON: "id", "digest" (of the manifest), "names", "size", "added", "config" (as the OCI image
+// specification has it), "layers" (each with its "diff_id", "digest", "size", "compressed_size", "media_type",
+// "entries" and "path") and "dropped". Free such a text with stockade_string_free.
+typedef struct stockade_store stockade_store;
+
 // Limits to change while a program runs: a plain value. A limit that is not set stays as it is; one that is set
 // replaces that of the specification, with the same meaning and range, or takes it away if it is STOCKADE_UNLIMITED.
 // The setters fail only if update is NULL; values are looked at by stockade_process_update.
 typedef struct stockade_update stockade_update;
+
+// Told how far a call is: what is read or written, bytes of it that are done, and bytes in all, or 0 if that is not
+// known. A result other than 0 ends the call with a STOCKADE_ERROR_STATE, and nothing of it is kept. Called by the
+// thread that made the call; data is what was passed with it.
+typedef int (*stockade_progress)(const char *what, uint64_t done, uint64_t total, void *data);
 
 #ifdef __cplusplus
 extern "C" {
@@ -726,6 +739,73 @@ int stockade_process_next_notification(const stockade_process *process,
                                        uint64_t *threshold,
                                        uint64_t *used,
                                        stockade_error **error);
+
+// Opens the store in the directory path, which is made if missing; NULL is `stockade` in $XDG_DATA_HOME, which is
+// ~/.local/share if unset. Free it with stockade_store_free.
+int stockade_store_open(const char *path, stockade_store **store, stockade_error **error);
+
+// Frees a store; the directory stays.
+void stockade_store_free(stockade_store *store);
+
+// Reads every image of an archive that `docker save` or `podman save` wrote, or of an OCI layout: a tar file (plain,
+// gzip or zstd) or a directory. platform is "os/architecture[/variant]", or NULL for this machine's; name is one more
+// name for the image if there is one only, or NULL; progress may be NULL. json receives an array of the images.
+int stockade_store_load(const stockade_store *store,
+                        const char *path,
+                        const char *platform,
+                        const char *name,
+                        stockade_progress progress,
+                        void *data,
+                        char **json,
+                        stockade_error **error);
+
+// Makes an image of one layer of a root file system: a tar file (plain, gzip or zstd) or a directory. name may be
+// NULL; config is the "config" of an OCI image as JSON ({"Cmd": ["/bin/sh"]}), or NULL; progress may be NULL. json
+// receives the image.
+int stockade_store_import(const stockade_store *store,
+                          const char *path,
+                          const char *name,
+                          const char *config,
+                          stockade_progress progress,
+                          void *data,
+                          char **json,
+                          stockade_error **error);
+
+// Writes an image into an archive for docker, podman, skopeo or umoci. format is "docker-archive", "oci-archive" or
+// "oci-dir"; path is a file, which appears when it is whole, or for "oci-dir" a directory that is missing or empty. An
+// image that is given by its id has no name there. progress may be NULL.
+int stockade_store_save(const stockade_store *store,
+                        const char *image,
+                        const char *format,
+                        const char *path,
+                        stockade_progress progress,
+                        void *data,
+                        stockade_error **error);
+
+// Every image as a JSON array, those with names first.
+int stockade_store_list(const stockade_store *store, char **json, stockade_error **error);
+
+// What is known about an image, as JSON. STOCKADE_ERROR_NOT_FOUND if there is none.
+int stockade_store_inspect(const stockade_store *store, const char *image, char **json, stockade_error **error);
+
+// Gives an image one more name, which another may have had.
+int stockade_store_tag(const stockade_store *store, const char *image, const char *name, stockade_error **error);
+
+// Removes a name; and the image, if that was its last and nobody uses it. An id removes all the names of its image.
+// json receives {"names", "images", "bytes"}: what was removed, and how many bytes on disk that freed.
+int stockade_store_remove(const stockade_store *store, const char *image, char **json, stockade_error **error);
+
+// Removes the images without a name and, with all, every image; but none in use. Whatever no image needs goes too.
+// json receives the same as from stockade_store_remove.
+int stockade_store_prune(const stockade_store *store, bool all, char **json, stockade_error **error);
+
+// Reads all of the store, compares every digest, and every unpacked layer with what it was unpacked from. json
+// receives {"blobs", "layers", "problems"}: how many were read, and what is wrong, one sentence each.
+int stockade_store_verify(const stockade_store *store, char **json, stockade_error **error);
+
+// What the store takes on disk, in bytes. json receives {"images" (how many), "blobs", "layers", "temporary",
+// "reclaimable"}.
+int stockade_store_disk_use(const stockade_store *store, char **json, stockade_error **error);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

@@ -444,3 +444,113 @@ fn help_is_printed_where_it_was_asked_for() {
     );
     assert_status(&output(&["help", "no-such-command"]), 125);
 }
+
+#[test]
+fn images_in_and_out() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        place
+            .path()
+            .join(name)
+            .into_os_string()
+            .into_string()
+            .unwrap()
+    };
+    std::fs::create_dir(at("rootfs")).unwrap();
+    std::fs::write(at("rootfs/file"), "hello").unwrap();
+    let store = at("store");
+    let image = |args: &[&str]| output(&[args, &["--store", &store]].concat());
+
+    let import = image(&["import", &at("rootfs"), "some/name:1"]);
+    assert_status(&import, 0);
+    let id = text(&import.stdout).trim().to_string();
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_status(&image(&["tag", "name:1", "other"]), 0);
+    let list = image(&["images"]);
+    let lines: Vec<&str> = text(&list.stdout).lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with("REPOSITORY   TAG      IMAGE ID"),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("other        latest   "), "{lines:?}");
+    assert_eq!(json(&image(&["inspect", "other"]))[0]["id"], id.as_str());
+
+    // Out by a file, and in by standard input; out by standard output, and in by a file.
+    assert_status(&image(&["save", "-o", &at("saved"), "other", "name:1"]), 0);
+    assert_eq!(
+        text(&image(&["rmi", "other"]).stdout),
+        "Untagged: other:latest\n"
+    );
+    let gone = image(&["rmi", "some/name:1"]);
+    assert_eq!(
+        text(&gone.stdout),
+        format!("Untagged: some/name:1\nDeleted: {id}\n")
+    );
+    let load = stockade(&["load", "--store", &store])
+        .stdin(std::fs::File::open(at("saved")).unwrap())
+        .output()
+        .unwrap();
+    assert_status(&load, 0);
+    assert_eq!(
+        text(&load.stdout),
+        "Loaded image: other:latest\nLoaded image: some/name:1\n"
+    );
+    let saved = image(&["save", "--format", "oci-archive", &id]);
+    std::fs::write(at("again"), &saved.stdout).unwrap();
+    let again = image(&["load", "-i", &at("again"), "--tag", "third"]);
+    assert!(
+        text(&again.stdout).contains("Loaded image: third:latest\n"),
+        "{again:?}"
+    );
+
+    assert_eq!(
+        text(&image(&["verify"]).stdout),
+        "3 blobs and 1 layers checked\n"
+    );
+    assert_eq!(json(&image(&["df", "--json"]))["images"], 1);
+    let prune = image(&["prune", "-a"]);
+    assert!(
+        text(&prune.stdout).contains("Total reclaimed space: "),
+        "{prune:?}"
+    );
+    assert_eq!(json(&image(&["images", "--json"])), serde_json::json!([]));
+}
+
+#[test]
+fn image_commands_fail_with_a_sentence() {
+    let place = tempfile::tempdir().unwrap();
+    let store = place
+        .path()
+        .join("store")
+        .into_os_string()
+        .into_string()
+        .unwrap();
+    for (args, says) in [
+        (&["inspect", "nothing"][..], "no image `nothing`"),
+        (&["rmi"], "no image given"),
+        (&["load", "-i", "/etc/passwd"], "no tar archive"),
+        (&["load", "-i", "/no/such/file"], "/no/such/file"),
+        (&["load", "--all"], "unknown flag `--all`"),
+        (
+            &["save", "-o", "/dev/null", "--format", "zip", "x"],
+            "docker-archive, oci-archive or oci-dir",
+        ),
+        (&["tag", "one"], "an image and its new name"),
+        (&["images", "extra"], "unexpected argument `extra`"),
+    ] {
+        let run = output(&[args, &["--store", &store]].concat());
+        assert_status(&run, 125);
+        assert_eq!(text(&run.stderr).lines().count(), 1, "{run:?}");
+        assert!(text(&run.stderr).contains(says), "{run:?}");
+    }
+    for command in [
+        "load", "import", "save", "images", "inspect", "tag", "rmi", "prune", "df", "verify",
+    ] {
+        assert!(
+            text(&output(&["help", command]).stdout).contains(&format!("stockade {command}")),
+            "{command}"
+        );
+        assert_status(&output(&[command, "--help"]), 0);
+    }
+}

@@ -7,9 +7,10 @@ r"""Stockade: rootless Linux sandboxes in which to run untrusted programs, with 
 >>> outcome.stdout
 'hello\n'
 
-`run` runs one program in a sandbox of its own, `arun` does so from asyncio and trio, `popen` gives its pipes, and
-`Sandbox` lives across runs. Every call takes the options that `Spec` describes. What the program may do to itself
-is told by the `Outcome`; what keeps it from being run is an `Error`. `doctor` says what this host can enforce.
+`run` runs one program in a sandbox of its own, `arun` does so from asyncio and trio, `popen` gives its pipes,
+`Sandbox` lives across runs, and `images` keeps root file systems. Every call takes the options that `Spec` describes.
+What the program may do to itself is told by the `Outcome`; what keeps it from being run is an `Error`. `doctor` says
+what this host can enforce.
 
 Everything here may be used from any thread. The interpreter's lock is released in every call that can wait. After
 a fork, the child starts sandboxes of its own; those of its parent stay the parent's.
@@ -17,6 +18,7 @@ a fork, the child starts sandboxes of its own; those of its parent stay the pare
 
 from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired
 
+from stockade import images
 from stockade._doctor import Check, doctor
 from stockade._errors import (
     Error,
@@ -49,8 +51,8 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "Limits",
-    "Notification",
     "NotFoundError",
+    "Notification",
     "Options",
     "Outcome",
     "OutputFile",
@@ -70,6 +72,7 @@ __all__ = [
     "__version__",
     "arun",
     "doctor",
+    "images",
     "popen",
     "run",
 ]

@@ -16,6 +16,7 @@ mod sandbox;
 mod spec;
 mod stats;
 mod stockade;
+mod store;
 #[cfg(test)]
 mod tests;
 mod update;

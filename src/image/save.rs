@@ -9,7 +9,7 @@ use super::read::{Progress, Watch};
 use super::state::{Layer, State};
 use super::store::Store;
 use super::tar_write::Builder;
-use super::{Digest, Image, Limits, bad, from_io, fs, into_io, name};
+use super::{Digest, Image, LoadLimits, bad, from_io, fs, into_io, name};
 use crate::error::{Error, ErrorKind};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -57,7 +57,8 @@ impl Format {
 /// An image to be saved, held.
 struct Saved {
     image: Image,
-    name: Option<String>,
+    /// The names by which it was asked for.
+    names: Vec<String>,
     manifest: Digest,
     layers: Vec<Layer>,
 }
@@ -74,7 +75,7 @@ impl Store {
         if references.is_empty() {
             return Err(Error::invalid("no image to save is given"));
         }
-        let mut images = Vec::new();
+        let mut images: Vec<Saved> = Vec::new();
         for reference in references {
             let image = self.resolve(reference)?;
             let state = State::read(&self.root)?;
@@ -85,8 +86,15 @@ impl Store {
                 own.into_iter()
                     .find(|long| *long == known || name::is_end_of(&known, long))
             });
+            let again = images
+                .iter_mut()
+                .find(|saved: &&mut Saved| saved.image.id == *id);
+            if let Some(again) = again {
+                again.names.extend(name);
+                continue;
+            }
             images.push(Saved {
-                name,
+                names: name.into_iter().collect(),
                 manifest: record.manifest.clone(),
                 layers: record.layers.clone(),
                 image,
@@ -192,7 +200,7 @@ impl Saving<'_, '_> {
                     let what = format!("layer {}/{}", n + 1, layers.len());
                     let name = format!("{}.tar", layer.diff_id.hex());
                     let reader = self.reader(&layer.blob, layer.size, what)?;
-                    let limits = Limits::default().size(u64::MAX).ratio(u64::MAX);
+                    let limits = LoadLimits::default().size(u64::MAX).ratio(u64::MAX);
                     let decoder = Decoder::new(reader, &limits).map_err(fault)?;
                     let mut tar = Checked::new(decoder, layer.diff_id.clone());
                     builder
@@ -209,7 +217,7 @@ impl Saving<'_, '_> {
             }
             manifest.push(DockerImage {
                 config,
-                repo_tags: Some(self.images[i].name.iter().cloned().collect()),
+                repo_tags: Some(self.images[i].names.clone()),
                 layers: layers
                     .iter()
                     .map(|layer| format!("{}.tar", layer.diff_id.hex()))
@@ -238,22 +246,25 @@ impl Saving<'_, '_> {
                 "" => MANIFEST,
                 said => said,
             };
-            let mut descriptor =
-                Descriptor::new(media_type, saved.manifest.clone(), json.len() as u64);
-            if let Some(whole) = &saved.name {
+            let descriptor = Descriptor::new(media_type, saved.manifest.clone(), json.len() as u64);
+            if saved.names.is_empty() {
+                manifests.push(descriptor.clone());
+            }
+            for whole in &saved.names {
                 // umoci and skopeo choose by the tag; where that says too little, by the whole name.
                 let tag = |name: &str| name::split(name).1.unwrap_or_default().to_string();
-                let names = self.images.iter().filter_map(|other| other.name.as_deref());
+                let names = self.images.iter().flat_map(|other| &other.names);
                 let short = match names.filter(|other| tag(other) == tag(whole)).count() {
                     1 => tag(whole),
                     _ => whole.clone(),
                 };
-                descriptor.annotations.insert(REF_NAME.into(), short);
-                descriptor
+                let mut named = descriptor.clone();
+                named.annotations.insert(REF_NAME.into(), short);
+                named
                     .annotations
                     .insert(CONTAINERD_NAME.into(), whole.clone());
+                manifests.push(named);
             }
-            manifests.push(descriptor);
         }
         let index = Index {
             schema_version: 2,

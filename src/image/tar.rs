@@ -601,7 +601,8 @@ fn number(text: &[u8], name: &str) -> Result<u64, Error> {
 }
 
 fn check_sum(header: &[u8; BLOCK]) -> Result<(), Error> {
-    let said = signed(field(header, 148, 8), "checksum")?;
+    let no_archive = "it is no tar archive, or a header is damaged (wrong checksum)";
+    let said = signed(field(header, 148, 8), "checksum").map_err(|_| bad("format", no_archive))?;
     let bytes = || {
         header.iter().enumerate().map(|(i, &b)| match i {
             148..156 => b' ',
@@ -613,10 +614,7 @@ fn check_sum(header: &[u8; BLOCK]) -> Result<(), Error> {
     let old: i64 = bytes().map(|b| i64::from(b as i8)).sum();
     match said == sum || said == old {
         true => Ok(()),
-        false => Err(bad(
-            "format",
-            "it is no tar archive, or a header is damaged (wrong checksum)",
-        )),
+        false => Err(bad("format", no_archive)),
     }
 }
 

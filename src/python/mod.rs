@@ -3,6 +3,7 @@
 
 mod convert;
 mod error;
+mod images;
 mod options;
 mod outcome;
 mod process;
@@ -17,6 +18,8 @@ use std::sync::OnceLock;
 mod _stockade {
     use super::*;
 
+    #[pymodule_export]
+    use super::images::Store;
     #[pymodule_export]
     use super::process::{Process, Sandbox, run, spawn};
     #[pymodule_export]

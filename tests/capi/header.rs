@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "stockade",
     "doctor",
     "error",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 16] = [
     "stats",
     "update",
     "notification",
+    "store",
     "outcome",
     "outcome/output",
     "outcome/usage",
