@@ -52,6 +52,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "Limits",
+    "NotFoundError",
     "Notification",
     "NotFoundError",
     "Options",

@@ -1,6 +1,6 @@
 //! Compressed streams: told by their first bytes, decoded within limits.
 
-use super::{Limits, bad, into_io};
+use super::{LoadLimits, bad, into_io};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::BlockDecodingStrategy;
 use ruzstd::decoding::FrameDecoder;
@@ -60,7 +60,7 @@ const RATIO_FROM: u64 = if cfg!(test) { 4 << 20 } else { 256 << 20 };
 
 impl<R: Read> Decoder<R> {
     /// Looks at the start of `source`. More than `limits.size` bytes out of it are an error.
-    pub fn new(source: R, limits: &Limits) -> io::Result<Self> {
+    pub fn new(source: R, limits: &LoadLimits) -> io::Result<Self> {
         let read = Rc::new(Cell::new(0));
         let counting = Counting {
             inner: source,
@@ -240,7 +240,7 @@ mod tests {
         ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
     }
 
-    fn decode(data: &[u8], limits: &Limits) -> Result<Vec<u8>, String> {
+    fn decode(data: &[u8], limits: &LoadLimits) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         Decoder::new(data, limits)
             .unwrap()
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_form_and_many_members() {
-        let limits = Limits::default();
+        let limits = LoadLimits::default();
         let text = b"copy on write".repeat(20_000);
         assert_eq!(decode(&text, &limits).unwrap(), text);
         assert_eq!(decode(b"", &limits).unwrap(), b"");
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn damage_is_named() {
-        let limits = Limits::default();
+        let limits = LoadLimits::default();
         let text = b"copy on write".repeat(2_000);
         for whole in [gzip(&text), zstd(&text)] {
             for cut in [whole.len() - 1, whole.len() / 2, 12] {
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn bombs_end_as_errors() {
         let zeros = vec![0; 8 << 20];
-        let limits = Limits::default();
+        let limits = LoadLimits::default();
         let error = decode(&gzip(&zeros), &limits.clone().ratio(100)).unwrap_err();
         assert!(error.contains("100 times as many"), "{error}");
         let error = decode(&gzip(&zeros), &limits.clone().size(1 << 20)).unwrap_err();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// [`ErrorKind::Image`]: crate::ErrorKind::Image
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limits {
+pub struct LoadLimits {
     /// Bytes of all layers when unpacked, holes in sparse files included (default 64 GiB).
     pub size: u64,
     /// Files, directories and other entries of all layers (default 2 million).
@@ -23,9 +23,9 @@ pub struct Limits {
     pub layers: usize,
 }
 
-impl Default for Limits {
+impl Default for LoadLimits {
     fn default() -> Self {
-        Limits {
+        LoadLimits {
             size: 64 << 30,
             entries: 2_000_000,
             ratio: 400,
@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl LoadLimits {
     /// Sets [`size`](Self::size).
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
@@ -62,13 +62,13 @@ impl Limits {
 
 /// What is left of the limits, over all layers of a call.
 pub(super) struct Budget {
-    limits: Limits,
+    limits: LoadLimits,
     size: u64,
     entries: u64,
 }
 
 impl Budget {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &LoadLimits) -> Self {
         Budget {
             limits: limits.clone(),
             size: limits.size,
@@ -76,7 +76,7 @@ impl Budget {
         }
     }
 
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &LoadLimits {
         &self.limits
     }
 

@@ -16,7 +16,7 @@
 //!
 //! A [`Store`] is a directory that any number of processes use at once, with no daemon. What it holds is named by its
 //! digest, checked on the way in; what is written appears whole or not at all, wherever the writer is killed. Layers are
-//! unpacked into the form that overlayfs and fuse-overlayfs mount. Nothing that is read is trusted: see [`Limits`], and
+//! unpacked into the form that overlayfs and fuse-overlayfs mount. Nothing that is read is trusted: see [`LoadLimits`], and
 //! `docs/images.md` for what becomes of every kind of entry.
 
 mod compress;
@@ -46,7 +46,7 @@ mod tests;
 pub use config::{Config, ImageConfig};
 pub use digest::Digest;
 pub use layer::{Upper, layer_from_upper};
-pub use limits::{Dropped, Limits};
+pub use limits::{Dropped, LoadLimits};
 pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
 pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};

@@ -14,7 +14,7 @@ use super::state::{Layer, Record, State};
 use super::store::Store;
 use super::tar::Archive;
 use super::unpack::unpack;
-use super::{About, Digest, ImageInfo, Limits, bad, from_io, into_io, layer, name, not_found};
+use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, into_io, layer, name, not_found};
 use crate::error::{Error, ErrorKind};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
@@ -59,7 +59,7 @@ pub(super) type Watch<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 pub struct Load<'a> {
     platform: Option<String>,
     name: Option<String>,
-    limits: Limits,
+    limits: LoadLimits,
     progress: Option<&'a mut Watch<'a>>,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Load<'a> {
     }
 
     /// How much to read.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(mut self, limits: LoadLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -94,7 +94,7 @@ impl<'a> Load<'a> {
 pub struct Import<'a> {
     name: Option<String>,
     config: Config,
-    limits: Limits,
+    limits: LoadLimits,
     progress: Option<&'a mut Watch<'a>>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Import<'a> {
     }
 
     /// How much to read.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(mut self, limits: LoadLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -254,7 +254,7 @@ impl Store {
             .iter()
             .map(|text| name::parse(text))
             .collect::<Result<_, _>>()?;
-        let mut reading = Reading::new(self, &Limits::default(), None)?;
+        let mut reading = Reading::new(self, &LoadLimits::default(), None)?;
         let mut stack = Stack::default();
         let mut config = ImageConfig::empty();
         if let Some(base) = base {
@@ -311,7 +311,7 @@ struct Reading<'s, 'a> {
 impl<'s, 'a> Reading<'s, 'a> {
     fn new(
         store: &'s Store,
-        limits: &Limits,
+        limits: &LoadLimits,
         watch: Option<&'a mut Watch<'a>>,
     ) -> Result<Self, Error> {
         Ok(Reading {

@@ -9,7 +9,7 @@ use super::read::{Progress, Watch};
 use super::state::{Layer, State};
 use super::store::Store;
 use super::tar_write::Builder;
-use super::{Digest, Image, Limits, bad, from_io, fs, into_io, name};
+use super::{Digest, Image, LoadLimits, bad, from_io, fs, into_io, name};
 use crate::error::{Error, ErrorKind};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -200,7 +200,7 @@ impl Saving<'_, '_> {
                     let what = format!("layer {}/{}", n + 1, layers.len());
                     let name = format!("{}.tar", layer.diff_id.hex());
                     let reader = self.reader(&layer.blob, layer.size, what)?;
-                    let limits = Limits::default().size(u64::MAX).ratio(u64::MAX);
+                    let limits = LoadLimits::default().size(u64::MAX).ratio(u64::MAX);
                     let decoder = Decoder::new(reader, &limits).map_err(fault)?;
                     let mut tar = Checked::new(decoder, layer.diff_id.clone());
                     builder

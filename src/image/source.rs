@@ -3,7 +3,7 @@
 use super::compress::{Compression, Decoder};
 use super::lock::Scratch;
 use super::tar::{Archive, Kind};
-use super::{Limits, bad, from_io, fs};
+use super::{LoadLimits, bad, from_io, fs};
 use crate::error::Error;
 use std::collections::HashMap;
 use std::fs::File;
@@ -61,7 +61,7 @@ impl Read for Part {
 
 impl Bundle {
     /// Looks through a tar file. What cannot be read in any order, or is compressed, is copied to `scratch` first.
-    pub fn open(file: File, scratch: &Scratch, limits: &Limits) -> Result<Bundle, Error> {
+    pub fn open(file: File, scratch: &Scratch, limits: &LoadLimits) -> Result<Bundle, Error> {
         let fault = |e| from_io("read the archive", e);
         let mut start = [0; 4];
         let seekable =

@@ -172,31 +172,33 @@ impl Store {
     /// [`NotFound`](ErrorKind::NotFound) if there is none.
     pub fn resolve(&self, reference: &str) -> Result<Image, Error> {
         loop {
-            let (id, used) = {
-                let state = State::read(&self.root)?;
-                let (id, _) = state.find(reference)?;
-                let file = match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
-                    Ok(file) => file,
-                    Err(e) => return Err(self.missing("configuration", id, e)),
-                };
-                let used = Lock::wait(file.into(), Hold::Shared)
-                    .map_err(|e| Error::system(format_args!("hold the image `{id}`"), e))?;
-                (id.clone(), used)
+            let id = State::read(&self.root)?.find(reference)?.0.clone();
+            let file = match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
+                Ok(file) => file,
+                // Removed just now, then the next look finds no such image; or the store is damaged.
+                Err(e) if State::read(&self.root)?.images.contains_key(&id) => {
+                    return Err(self.missing("configuration", &id, e));
+                }
+                Err(_) => continue,
             };
-            // It may have been removed before we had it.
+            let fault = |e| Error::system(format_args!("hold the image `{id}`"), e);
+            let held = fstat(&file).map_err(fault)?;
+            let used = Lock::wait(file.into(), Hold::Shared).map_err(fault)?;
+            // It may have been removed before we had it, and even have come again as another file.
             let state = State::read(&self.root)?;
-            let Some(record) = state.images.get(&id) else {
+            let there = fs::stat_at(&self.blobs, id.hex().as_bytes());
+            let (Some(record), Ok(there)) = (state.images.get(&id), there) else {
                 continue;
             };
-            let layers = record
-                .layers
-                .iter()
-                .map(|layer| self.layer_path(&layer.chain_id))
-                .collect();
+            if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino) {
+                continue;
+            }
+            let layers = record.layers.iter();
+            let layers = layers.map(|layer| self.layer_path(&layer.chain_id));
             return Ok(Image {
+                layers: layers.collect(),
                 config: ImageConfig::parse(&self.blob(&id)?)?,
                 id,
-                layers,
                 _used: Arc::new(used),
             });
         }
@@ -240,9 +242,9 @@ impl Store {
     /// Removes a name; and the image, if that was its last and nobody uses it. An id removes all the names of the image
     /// that it is.
     pub fn remove(&self, reference: &str) -> Result<Removed, Error> {
-        let _lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
+        let lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
         let mut removed = Removed::default();
-        let doomed = State::change(&self.root, &self.tmp, |state| {
+        let claimed = State::change(&self.root, &self.tmp, |state| {
             let id = state.find(reference)?.0.clone();
             let by_name = name::parse(reference)
                 .ok()
@@ -262,15 +264,21 @@ impl Store {
             for name in &removed.names {
                 state.names.remove(name);
             }
-            let last = state.names_of(&id).is_empty() && !self.in_use(&id)?;
-            if last {
-                state.images.remove(&id);
+            if !state.names_of(&id).is_empty() {
+                return Ok(None);
             }
-            Ok(last.then_some(id))
+            match self.claim(&id)? {
+                Claim::Used => Ok(None),
+                free => {
+                    state.images.remove(&id);
+                    removed.images.push(id);
+                    Ok(Some(free))
+                }
+            }
         })?;
-        if let Some(id) = doomed {
-            removed.images.push(id);
-            removed.bytes = self.collect(_lock)?;
+        if claimed.is_some() {
+            drop(claimed);
+            removed.bytes = self.collect(lock)?;
         }
         Ok(removed)
     }
@@ -280,20 +288,32 @@ impl Store {
     pub fn prune(&self, all: bool) -> Result<Removed, Error> {
         let lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
         let mut removed = Removed::default();
-        State::change(&self.root, &self.tmp, |state| {
-            let named: BTreeSet<Digest> = state.names.values().cloned().collect();
-            for id in state.images.keys() {
-                if (all || !named.contains(id)) && !self.in_use(id)? {
-                    removed.images.push(id.clone());
+        // Each claim is a descriptor, of which there are not many.
+        let mut asked = BTreeSet::new();
+        loop {
+            let claims = State::change(&self.root, &self.tmp, |state| {
+                let named: BTreeSet<Digest> = state.names.values().cloned().collect();
+                let ids = state.images.keys().cloned();
+                let ids = ids.filter(|id| (all || !named.contains(id)) && !asked.contains(id));
+                let ids: Vec<Digest> = ids.take(200).collect();
+                let mut claims = Vec::new();
+                for id in ids {
+                    asked.insert(id.clone());
+                    let claim = self.claim(&id)?;
+                    if matches!(claim, Claim::Free(_)) {
+                        removed.names.extend(state.names_of(&id));
+                        state.names.retain(|_, of| *of != id);
+                        state.images.remove(&id);
+                        removed.images.push(id);
+                    }
+                    claims.push(claim);
                 }
+                Ok(claims)
+            })?;
+            if claims.is_empty() {
+                break;
             }
-            for id in &removed.images {
-                removed.names.extend(state.names_of(id));
-                state.images.remove(id);
-            }
-            state.names.retain(|_, id| state.images.contains_key(id));
-            Ok(())
-        })?;
+        }
         removed.bytes = self.collect(lock)?;
         Ok(removed)
     }
@@ -341,13 +361,18 @@ impl Store {
         size_of(scratch.dir()).map_err(fault)
     }
 
-    /// Whether somebody has resolved the image and still has it.
-    fn in_use(&self, id: &Digest) -> Result<bool, Error> {
+    /// Takes an image for its removal, if nobody uses it. Who resolves it waits for the claim's end, and then finds that
+    /// the state does not have it: so the claim is held until that is so.
+    fn claim(&self, id: &Digest) -> Result<Claim, Error> {
+        let fault = |e| Error::system(format_args!("look whether `{id}` is used"), e);
         match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
-            Ok(file) => Ok(Lock::now(file.into(), Hold::Exclusive)
-                .map_err(|e| Error::system(format_args!("look whether `{id}` is used"), e))?
-                .is_none()),
-            Err(_) => Ok(false),
+            Ok(file) => match Lock::now(file.into(), Hold::Exclusive) {
+                Ok(Some(lock)) => Ok(Claim::Free(Some(lock))),
+                Ok(None) => Ok(Claim::Used),
+                Err(errno) => Err(fault(errno.into())),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Claim::Free(None)),
+            Err(error) => Err(fault(error)),
         }
     }
 
@@ -428,6 +453,13 @@ impl Store {
             _ => Error::system(format_args!("read the {what} `{digest}`"), error),
         }
     }
+}
+
+/// Whether an image may be removed.
+enum Claim {
+    Used,
+    /// Nobody uses it or will, as long as this lives. A damaged store may lack the file to be locked.
+    Free(#[allow(dead_code, reason = "it is held")] Option<Lock>),
 }
 
 /// The names of the blobs and of the layers that the images have which `keep` chooses.

@@ -8,7 +8,7 @@ use super::limits::Budget;
 use super::lower::Lower;
 use super::tar::{Archive, BLOCK};
 use super::unpack::{Unpacked, unpack};
-use super::{Limits, fs};
+use super::{LoadLimits, fs};
 use crate::error::Error;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -124,7 +124,7 @@ impl Place {
 
     /// Unpacks a stream as the layer `name`, over others (the lowest first), with few means.
     pub fn unpack(&self, name: &str, tar: &[u8], below: &[&str]) -> Result<Unpacked, Error> {
-        let limits = Limits::default().size(1 << 30).entries(5000);
+        let limits = LoadLimits::default().size(1 << 30).entries(5000);
         let root = self.layer(name);
         let lower = Lower(below.iter().rev().map(|name| self.open(name)).collect());
         unpack(

@@ -9,7 +9,7 @@ use super::state::{Layer, State};
 use super::store::{Store, needed};
 use super::tar::Archive;
 use super::unpack::unpack;
-use super::{Digest, Limits, from_io, fs};
+use super::{Digest, LoadLimits, from_io, fs};
 use crate::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
@@ -127,7 +127,7 @@ impl Store {
             .map_err(|e| from_io("open the blob", e))
             .and_then(|blob| {
                 // It was within limits when it came.
-                let limits = Limits::default()
+                let limits = LoadLimits::default()
                     .size(u64::MAX)
                     .entries(u64::MAX)
                     .ratio(u64::MAX);

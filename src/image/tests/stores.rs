@@ -3,7 +3,7 @@
 use super::{Place, Tar};
 use crate::error::{Error, ErrorKind};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX, MANIFEST};
-use crate::image::{Digest, Format, Import, Limits, Load, Source, Store, Target};
+use crate::image::{Digest, Format, Import, Load, LoadLimits, Source, Store, Target};
 use flate2::write::GzEncoder;
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
@@ -389,7 +389,7 @@ fn bombs_and_limits() {
     };
     let place = Place::new();
     let store = store(&place);
-    let import = |data: Vec<u8>, limits: Limits| {
+    let import = |data: Vec<u8>, limits: LoadLimits| {
         store
             .import(stream(data), Import::default().limits(limits))
             .unwrap_err()
@@ -397,10 +397,13 @@ fn bombs_and_limits() {
             .to_string()
     };
     let bomb = gzip(&tar);
-    assert_eq!(import(bomb.clone(), Limits::default()), "limit ratio");
-    assert_eq!(import(bomb, Limits::default().size(1 << 20)), "limit size");
+    assert_eq!(import(bomb.clone(), LoadLimits::default()), "limit ratio");
     assert_eq!(
-        import(layer("a"), Limits::default().entries(1)),
+        import(bomb, LoadLimits::default().size(1 << 20)),
+        "limit size"
+    );
+    assert_eq!(
+        import(layer("a"), LoadLimits::default().entries(1)),
         "limit entries"
     );
     assert_intact(&store);
