@@ -60,6 +60,12 @@ class Lane:
         return f"{self.shape}:{self.only}" if self.only else self.shape
 
     @property
+    def arguments(self) -> list[str]:
+        """The test program's, for the words of `only`: tests to run, and behind a minus sign those to leave out."""
+        words = self.only.split(",") if self.only else []
+        return [part for word in words for part in (["--skip", word[1:]] if word.startswith("-") else [word])]
+
+    @property
     def programs(self) -> tuple[str, ...]:
         """What is run."""
         return LADDER_PROGRAMS if self.shape == LADDER else PROGRAMS
@@ -91,7 +97,7 @@ def run_lane(lane: Lane, options: argparse.Namespace) -> None:
     try:
         place = {"kernel": lane.kernel, "shape": lane.shape}
         script = f'status=0; for p in {" ".join(lane.programs)}; do ./$p "$@" || status=1; done; exit $status'
-        command = ["sh", "-c", script, "-", *([lane.only] if lane.only else []), *options.command]
+        command = ["sh", "-c", script, "-", *lane.arguments, *options.command]
         run(command, **place, files=files, env=env, timeout=LANE_SECONDS, on_output=listen)
     except VmError as error:
         lane.error = str(error)
