@@ -98,7 +98,7 @@ fn has_the_version_of_the_package() {
 #[test]
 fn can_be_read_in_one_sitting() {
     let lines = fs::read_to_string(path()).unwrap().lines().count();
-    assert!(lines < 900, "{lines} lines");
+    assert!(lines < 1000, "{lines} lines");
 }
 
 /// Included twice in one file and by two files of one program, in each language and standard it claims.
