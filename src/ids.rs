@@ -31,6 +31,16 @@ pub(crate) struct Extent {
 }
 
 impl Ids {
+    /// Of root, which host ids stand for the ids 0 and up of its sandboxes, of users and groups; `None` where files of one
+    /// owner are all that a sandbox can tell apart.
+    #[cfg(feature = "image")]
+    pub fn of_files() -> Option<(Extent, Extent)> {
+        match Ids::detect() {
+            Ids::Root { users, groups } => Some((users, groups)),
+            _ => None,
+        }
+    }
+
     /// What this process can map.
     pub fn detect() -> Ids {
         if nix::unistd::geteuid().is_root() {

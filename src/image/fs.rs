@@ -10,7 +10,7 @@ use nix::sys::stat::{
     FileStat, Mode, UtimensatFlags, fchmod, fchmodat, fstatat, mkdirat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -105,6 +105,26 @@ pub(super) fn set_mode(fd: impl AsFd, mode: u32) -> nix::Result<()> {
 pub(super) fn set_mode_at(dir: impl AsFd, name: &[u8], mode: u32) -> nix::Result<()> {
     let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
     fchmodat(dir, &*c_name(name)?, Mode::from_bits_truncate(mode), follow)
+}
+
+/// Gives `name` itself, link or not, to others.
+pub(super) fn set_owner_at(
+    dir: impl AsFd,
+    name: &[u8],
+    (user, group): (u32, u32),
+) -> nix::Result<()> {
+    let ids = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+    fchownat(
+        dir,
+        &*c_name(name)?,
+        ids.0,
+        ids.1,
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+}
+
+pub(super) fn set_owner(fd: impl AsFd, (user, group): (u32, u32)) -> nix::Result<()> {
+    fchown(fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
 }
 
 fn times((seconds, nanos): (i64, u32)) -> TimeSpec {

@@ -117,7 +117,8 @@ pub struct Dropped {
     pub capabilities: u64,
     /// Other extended attributes that are not the user's own.
     pub xattrs: u64,
-    /// Files whose owner or group is not 0: all belong to the one who owns the store.
+    /// Files whose owner or group is not 0: all belong to the one who owns the store, but those of a store of root's, which
+    /// belong to the ids that its sandboxes have for them.
     pub owners: u64,
 }
 

@@ -17,6 +17,7 @@ use super::lower::Lower;
 use super::tar::{Archive, Entry, Kind};
 use super::{Budget, Dropped, bad, from_io};
 use crate::error::Error;
+use crate::ids::{Extent, Ids};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -57,6 +58,7 @@ pub(super) fn unpack<R: Read>(
         hidden: BTreeSet::new(),
         done: Unpacked::default(),
         buffer: vec![0; 1 << 17],
+        owners: Ids::of_files(),
     };
     unpacker
         .directories
@@ -81,21 +83,48 @@ struct Unpacker<'a> {
     hidden: BTreeSet<Vec<u8>>,
     done: Unpacked,
     buffer: Vec<u8>,
+    /// Whom the files of root's sandboxes belong to on the host; else all belong to the caller.
+    owners: Option<(Extent, Extent)>,
 }
 
 /// What a directory gets when all that is in it is there: it may have a mode that would keep us out.
 #[derive(Default)]
 struct Directory {
-    /// Mode, time and attributes, if an entry gives them.
-    given: Option<(u32, (i64, u32))>,
+    /// Mode, time and owner, if an entry gives them.
+    given: Option<Given>,
     opaque: bool,
 }
 
+type Given = (u32, (i64, u32), (u64, u64));
+
 impl Unpacker<'_> {
+    /// The owner that a file of the image's user and group has on the host, if it is given to anybody: one that sandboxes
+    /// do not have is their 0.
+    fn owner(&self, (user, group): (u64, u64)) -> Option<(u32, u32)> {
+        let (users, groups) = self.owners?;
+        let host = |id: u64, all: Extent| {
+            let id = if id < all.count { id } else { 0 };
+            u32::try_from(all.start + id).ok()
+        };
+        Some((host(user, users)?, host(group, groups)?))
+    }
+
+    fn give(&self, fd: impl AsFd, of: (u64, u64)) -> nix::Result<()> {
+        self.owner(of)
+            .map_or(Ok(()), |owner| fs::set_owner(fd, owner))
+    }
+
+    fn give_at(&self, dir: impl AsFd, name: &[u8], of: (u64, u64)) -> nix::Result<()> {
+        let owner = self.owner(of);
+        owner.map_or(Ok(()), |owner| fs::set_owner_at(dir, name, owner))
+    }
+
     fn add<R: Read>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Error> {
         let parts = components(&entry.path, "the path")?;
         let dropped = &mut self.done.dropped;
-        dropped.owners += u64::from(entry.uid != 0 || entry.gid != 0);
+        let of = (entry.uid, entry.gid);
+        let known = |all: &(Extent, Extent)| entry.uid < all.0.count && entry.gid < all.1.count;
+        dropped.owners += u64::from(of != (0, 0) && !self.owners.as_ref().is_some_and(known));
         if entry.kind != Kind::Symlink && entry.kind != Kind::Hardlink {
             dropped.set_id += u64::from(entry.mode & SET_ID != 0);
         }
@@ -110,7 +139,7 @@ impl Unpacker<'_> {
             Kind::Directory => {
                 let path = parts.join(&b'/');
                 let directory = self.directories.entry(path).or_default();
-                directory.given = Some((entry.mode & !SET_ID, entry.mtime));
+                directory.given = Some((entry.mode & !SET_ID, entry.mtime, of));
                 let parent = self.parent(parents)?;
                 let fd = self.make_dir(parent, parents, name).map_err(fault)?;
                 self.set_xattrs(entry, &fd);
@@ -123,6 +152,7 @@ impl Unpacker<'_> {
                 let file = file.as_mut().map_err(|&mut errno| fault(errno))?;
                 self.write(archive, entry, file)?;
                 self.set_xattrs(entry, &*file);
+                self.give(&*file, of).map_err(fault)?;
                 fs::set_mode(&*file, entry.mode & !SET_ID).map_err(fault)?;
                 fs::set_time(&*file, entry.mtime).map_err(fault)?;
             }
@@ -136,6 +166,7 @@ impl Unpacker<'_> {
                     symlinkat(&*target, dir, &*fs::c_name(name)?)
                 })
                 .map_err(fault)?;
+                self.give_at(&parent, name, of).map_err(fault)?;
                 fs::set_time_at(&parent, name, entry.mtime).map_err(fault)?;
                 self.done.dropped.xattrs += entry.xattrs.len() as u64;
             }
@@ -146,6 +177,7 @@ impl Unpacker<'_> {
                     mkfifoat(dir, &*fs::c_name(name)?, Mode::S_IRUSR | Mode::S_IWUSR)
                 })
                 .map_err(fault)?;
+                self.give_at(&parent, name, of).map_err(fault)?;
                 fs::set_mode_at(&parent, name, entry.mode & !SET_ID).map_err(fault)?;
                 fs::set_time_at(&parent, name, entry.mtime).map_err(fault)?;
             }
@@ -169,7 +201,7 @@ impl Unpacker<'_> {
             .directories
             .get_mut(&b""[..])
             .expect("made at the start");
-        root.given = Some((entry.mode & !SET_ID, entry.mtime));
+        root.given = Some((entry.mode & !SET_ID, entry.mtime, (entry.uid, entry.gid)));
         self.set_xattrs(entry, self.root);
         Ok(())
     }
@@ -453,7 +485,10 @@ impl Unpacker<'_> {
                 fs::set_opaque(&fd).map_err(fault)?;
             }
             let (mode, mtime) = match directory.given {
-                Some(given) => given,
+                Some((mode, mtime, of)) => {
+                    self.give(&fd, of).map_err(fault)?;
+                    (mode, mtime)
+                }
                 None => self.as_below(&parts, &fd)?,
             };
             fs::set_mode(&fd, mode).map_err(fault)?;
@@ -505,9 +540,21 @@ impl Unpacker<'_> {
     /// The mode and time that an implied directory has in the layers below, whose attributes it gets.
     fn as_below(&self, parts: &[&[u8]], fd: &OwnedFd) -> Result<(u32, (i64, u32)), Error> {
         let fault = |error| looking(parts, error);
+        let given = |result: nix::Result<()>| {
+            result.map_err(|e| {
+                Error::system(
+                    format_args!("unpack `{}`", parts.join(&b'/').escape_ascii()),
+                    e,
+                )
+            })
+        };
         let Some(found) = self.lower.find(parts).map_err(fault)? else {
+            given(self.give(fd, (0, 0)))?;
             return Ok((0o755, (0, 0)));
         };
+        if self.owners.is_some() {
+            given(fs::set_owner(fd, (found.stat.st_uid, found.stat.st_gid)))?;
+        }
         for (name, value) in fs::xattrs(&found.fd).map_err(|e| fault(e.into()))? {
             if name.starts_with(b"user.") && !fs::is_overlay_xattr(&name) {
                 // It was set once on this file system already.

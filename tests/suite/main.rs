@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod fork;
 mod hosts;
+mod image_run;
 mod images;
 mod isolation;
 mod lateral;

@@ -217,7 +217,9 @@ fn what_only_root_may_make() {
         (dropped.devices, dropped.set_id, dropped.capabilities),
         (2, 1, 1)
     );
-    assert_eq!(dropped.owners, 1);
+    // Root can give files to the ids that its sandboxes have.
+    let root = nix::unistd::geteuid().is_root();
+    assert_eq!(dropped.owners, u64::from(!root));
     assert!(dropped.xattrs >= 2);
     let at = |name: &str| place.path().join("layer").join(name);
     assert!(!at("null").exists() && !at("disk").exists());
