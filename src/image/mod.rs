@@ -5,7 +5,7 @@
 //!
 //! # fn main() -> Result<(), stockade::Error> {
 //! let store = Store::open(None)?;
-//! for image in store.load(Source::File("python.tar".into()), &Default::default())? {
+//! for image in store.load(Source::Path("python.tar".into()), Default::default())? {
 //!     println!("{} {}", image.id, image.names.join(" "));
 //! }
 //! let image = store.resolve("python:3.12")?; // kept until it is dropped
@@ -30,6 +30,7 @@ mod lower;
 mod manifest;
 mod name;
 mod read;
+mod reading;
 mod run;
 mod save;
 mod source;
