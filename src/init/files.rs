@@ -67,8 +67,9 @@ pub fn make_link(path: &[u8], target: Str) -> Result<()> {
     let result = match name {
         None => Err(EINVAL),
         Some(name) => match symlinkat(target, dir, name.text()) {
-            Err(EEXIST) => unlinkat(dir, name.text(), 0)
-                .and_then(|_| symlinkat(target, dir, name.text())),
+            Err(EEXIST) => {
+                unlinkat(dir, name.text(), 0).and_then(|_| symlinkat(target, dir, name.text()))
+            }
             result => result,
         },
     };
@@ -80,12 +81,7 @@ fn create(dir: Fd, name: Str, mode: u32, content: &[u8]) -> Result<()> {
     create_with(dir, name, mode, |fd| write_all(fd, content))
 }
 
-fn create_with(
-    dir: Fd,
-    name: Str,
-    mode: u32,
-    write: impl FnOnce(Fd) -> Result<()>,
-) -> Result<()> {
+fn create_with(dir: Fd, name: Str, mode: u32, write: impl FnOnce(Fd) -> Result<()>) -> Result<()> {
     let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     let fd = match openat(dir, name, flags, 0o600) {
         Err(EEXIST) => {

@@ -111,3 +111,27 @@ def test_many_threads(store: images.Store, tmp_path: Path) -> None:
         thread.join()
     assert {name for image in store.list() for name in image.names} == {"a:0", "a:1", "a:2", "a:3"}
     assert store.verify().problems == ()
+
+
+def test_programs_run_in_an_image(store: images.Store, tmp_path: Path) -> None:
+    rootfs = archive(tmp_path / "rootfs.tar", "hello ")
+    with tarfile.open(rootfs, "a") as tar:
+        # Of the program itself there is only a link in the image: what it leads to is a volume.
+        for name in ("bin", "lib", "lib64"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{name}"
+            tar.addfile(entry)
+    store.import_(rootfs, "box", cmd=["/bin/sh", "-c", "cat /etc/text; echo $A"], env={"A": "b"})
+    options = stockade.Options(image="box", store=store.path, volumes=["/usr:/usr:ro"])
+    run = stockade.run([], text=True, **options)
+    assert (run.stdout, run.verdict) == ("hello b\n", stockade.Verdict.OK)
+    assert stockade.run([], env={"A": "c"}, text=True, **options).stdout == "hello c\n"
+    assert stockade.run(["d"], entrypoint=["/bin/echo"], text=True, **options).stdout == "d\n"
+    with stockade.Sandbox(**options) as box:
+        box.run(["/bin/sh", "-c", "echo new > /etc/new"], check=True)
+        assert [(str(change.path), change.kind) for change in box.changes()] == [("/etc", "C"), ("/etc/new", "A")]
+        # In use, it loses its name and no more.
+        assert store.remove("box").images == ()
+        box.run(["/bin/cat", "/etc/text"], check=True)
+    with pytest.raises(stockade.NotFoundError):
+        stockade.run([], **options)
