@@ -54,7 +54,6 @@ __all__ = [
     "Limits",
     "NotFoundError",
     "Notification",
-    "NotFoundError",
     "Options",
     "Outcome",
     "OutputFile",

@@ -123,10 +123,12 @@ def test_programs_run_in_an_image(store: images.Store, tmp_path: Path) -> None:
             tar.addfile(entry)
     store.import_(rootfs, "box", cmd=["/bin/sh", "-c", "cat /etc/text; echo $A"], env={"A": "b"})
     options = stockade.Options(image="box", store=store.path, volumes=["/usr:/usr:ro"])
-    run = stockade.run([], text=True, **options)
-    assert (run.stdout, run.verdict) == ("hello b\n", stockade.Verdict.OK)
-    assert stockade.run([], env={"A": "c"}, text=True, **options).stdout == "hello c\n"
-    assert stockade.run(["d"], entrypoint=["/bin/echo"], text=True, **options).stdout == "d\n"
+    run = stockade.run([], **options)
+    assert (run.stdout, run.verdict) == (b"hello b\n", stockade.Verdict.OK)
+    other = stockade.Spec([], **options).replace(env={"A": "c"})
+    assert stockade.run(other).stdout == b"hello c\n"
+    other = other.replace(["d"], entrypoint=["/bin/echo"])
+    assert stockade.run(other).stdout == b"d\n"
     with stockade.Sandbox(**options) as box:
         box.run(["/bin/sh", "-c", "echo new > /etc/new"], check=True)
         assert [(str(change.path), change.kind) for change in box.changes()] == [("/etc", "C"), ("/etc/new", "A")]
