@@ -2,17 +2,15 @@
 
 use crate::bytes::Bytes;
 use crate::capture::{Stream, Streams};
-use crate::cores::{self, Lease};
-use crate::enforcement;
+use crate::cores::Lease;
 use crate::error::{Error, ErrorKind};
 use crate::image;
 use crate::launch::above_stdio;
 use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
-use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
-use crate::supervisor::{self, Channel, Host, Key, Received};
+use crate::supervisor::{self, Channel, Host, Received};
 use crate::update::changeable;
 use crate::verdict::Judged;
 use crate::wire::*;
@@ -27,10 +25,13 @@ use std::time::{Duration, Instant};
 mod collected;
 mod control;
 mod notifications;
+mod start;
 mod update;
 
 pub use notifications::Notification;
 use notifications::Waiting;
+
+pub(crate) use start::{Live, check_ends, start};
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
 ///
@@ -84,147 +85,6 @@ impl From<Failed> for Error {
             .with_errno(f.errno)
             .with_step(f.step)
     }
-}
-
-impl Spec {
-    /// Runs the program in a sandbox of its own and waits for its end.
-    ///
-    /// # Errors
-    /// Only if the program could not be started for a reason other than its own; see [`ErrorKind`]. A program that is
-    /// not there or fails is an [`Outcome`].
-    pub fn run(&self) -> Result<Outcome, Error> {
-        check_ends(self)?;
-        start(self, false, None)?.wait()
-    }
-
-    /// Starts the program in a sandbox of its own.
-    ///
-    /// # Errors
-    /// As [`run`](Spec::run); what goes wrong after the request was sent is told by [`Process::wait`].
-    pub fn spawn(&self) -> Result<Process, Error> {
-        start(self, true, None)
-    }
-}
-
-/// Refuses, for a run that is waited for, a pipe whose other end nobody would have.
-pub(crate) fn check_ends(spec: &Spec) -> Result<(), Error> {
-    for (name, stream) in [
-        ("stdin", spec.stdin),
-        ("stdout", spec.stdout),
-        ("stderr", spec.stderr),
-    ] {
-        if stream == Some(Stdio::Pipe) {
-            return Err(Error::invalid(format!(
-                "{name}: a pipe is for `spawn`, which hands out its other end; `run` captures"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The live sandbox to run in, its channel.
-pub(crate) struct Live<'a> {
-    pub channel: &'a Channel,
-    pub host: &'a Arc<Host>,
-}
-
-/// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
-pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
-    // In a live sandbox it is the sandbox's, which holds it.
-    let image = match live {
-        None => image::of(spec)?,
-        Some(_) => None,
-    };
-    let in_image = image.as_ref().map(|image| image::program(spec, image));
-    let in_image = in_image.transpose()?;
-    let spec = in_image.as_ref().unwrap_or(spec);
-    let lease = lease(spec)?;
-    let leased = lease.as_ref().map(|lease| Spec {
-        cpuset_cpus: Some(lease.list()),
-        ..spec.clone()
-    });
-    let spec = leased.as_ref().unwrap_or(spec);
-    let (streams, pipes, theirs) = Streams::open(spec)?;
-    let fds: Vec<_> = theirs.iter().flatten().map(|fd| fd.as_raw_fd()).collect();
-    let mut flags = if handle { WANT_PIDFD } else { 0 };
-    for (end, flag) in theirs.iter().zip([HAS_STDIN, HAS_STDOUT, HAS_STDERR]) {
-        if end.is_some() {
-            flags |= flag;
-        }
-    }
-    let (host, plan, channel) = match live {
-        None => supervisor::start(&Key::of(spec), &fds, |host| {
-            limits::check(spec)?;
-            enforcement::check(spec, host)?;
-            let overlay = overlay::choose(spec, host)?;
-            let overlay = overlay.as_ref();
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?;
-            plan.head.flags |= flags;
-            Ok(plan)
-        })?,
-        Some(live) => {
-            live.channel.check_owner()?;
-            limits::check(spec)?;
-            enforcement::check(spec, live.host)?;
-            let mut plan = Plan::program(spec, &live.host.cgroup, handle)?;
-            plan.head.flags |= flags;
-            let (channel, theirs) = Channel::new()?;
-            supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
-                |e| {
-                    if supervisor::is_gone(&e) {
-                        live.host.lost();
-                        Error::new(
-                            ErrorKind::Supervisor,
-                            "the sandbox is gone: its supervisor or its init was killed",
-                        )
-                    } else {
-                        Error::system("sending to the sandbox", e)
-                    }
-                },
-            )?;
-            (live.host.clone(), plan, channel)
-        }
-    };
-    drop(theirs);
-    let shares = lease.as_ref().and_then(Lease::shares);
-    let enforcement = enforcement::all(spec, &host, shares);
-    let state = State {
-        plan,
-        judged: Judged::new(spec),
-        streams,
-        overflow: spec.output_overflow,
-        paths: spec.outputs.clone(),
-        output_file_size: spec.output_file_size.unwrap_or(limits::OUTPUT_FILE_DEFAULT),
-        enforcement,
-        outputs: BTreeMap::new(),
-        pid: None,
-        pidfd: None,
-        started: false,
-        told_overflow: false,
-        pipes,
-        ended: None,
-        notifications: VecDeque::new(),
-        lease,
-        image,
-    };
-    Ok(Process {
-        channel,
-        state: Mutex::new(state),
-        epoll: OnceLock::new(),
-        host,
-        limits: Mutex::new(changeable(spec)),
-        waiting: OnceLock::new(),
-    })
-}
-
-/// Processors of its own for a program that asks for them.
-fn lease(spec: &Spec) -> Result<Option<Lease>, Error> {
-    if spec.cpuset_cpus.as_deref() != Some(cores::EXCLUSIVE) {
-        return Ok(None);
-    }
-    let count = spec.cpus.unwrap_or(1.0).ceil();
-    let count = count.clamp(1.0, f64::from(cores::CPUS_MAX)) as usize;
-    Lease::take(count, supervisor::cores()).map(Some)
 }
 
 impl Process {
