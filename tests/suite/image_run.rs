@@ -1,7 +1,6 @@
 //! Programs in images: what the image says of them, and what the specification says instead.
 
 use crate::support::{enforced, fields, guest_dir, skip};
-use std::path::Path;
 use std::time::Duration;
 use stockade::image::{Import, Source, Store};
 use stockade::{Bytes, ErrorKind, Outcome, Sandbox, Spec, Verdict};
@@ -13,7 +12,6 @@ struct Boxed {
 
 impl Boxed {
     fn new(config: &str) -> Boxed {
-        // Not below /tmp, which may be a tmpfs: no overlay has that for an upper layer, but some refuse it as a lower.
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().join("root");
         for path in ["bin", "etc", "srv"] {
@@ -108,7 +106,11 @@ fn the_image_stays_as_it_is_and_stays() {
         outcome
     };
     run(&["/bin/guest", "write-file", "/srv/new", "10"]);
-    let changes = sandbox.changes().expect("changes");
+    let changes = match sandbox.changes() {
+        // A copy, where no overlay can be had, has no layer of its own.
+        Err(error) if error.kind() == ErrorKind::Unsupported => skip!("{error}"),
+        changes => changes.expect("changes"),
+    };
     let new = changes.iter().find(|c| &*c.path == b"/srv/new");
     assert_eq!(new.map(|c| c.kind.letter()), Some('A'), "{changes:?}");
     // In use, it loses its name and no more.
@@ -141,9 +143,6 @@ fn contradictions_are_refused() {
     assert!(nothing.to_string().contains("no program"), "{nothing}");
     for error in [both, user, alone, nothing] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
-    }
-    if !Path::new("/etc/passwd").exists() {
-        skip!("the host has no /etc/passwd that could be taken for the image's");
     }
 }
 
