@@ -56,15 +56,57 @@ impl Orphan {
 
     /// Waits for its end. Init, not the host, reaps it.
     pub fn wait(&self) {
+        self.ended_within(-1);
+    }
+
+    /// How it ended, in words behind its name; `None` if it still runs after so many milliseconds.
+    pub fn end(&self, timeout: i32) -> Option<String> {
+        self.ended_within(timeout).then(|| match self.exit_code() {
+            Some(status) if libc::WIFSIGNALED(status) => {
+                format!("was killed by signal {}", libc::WTERMSIG(status))
+            }
+            Some(status) => format!("ended with status {}", libc::WEXITSTATUS(status)),
+            None => "was killed".into(),
+        })
+    }
+
+    /// Waits for its end for so many milliseconds, -1 for ever, anew whenever a signal cuts that short.
+    fn ended_within(&self, timeout: i32) -> bool {
         let mut fd = libc::pollfd {
             fd: self.pidfd.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one pollfd, which lives through the call.
-        while unsafe { libc::poll(&mut fd, 1, -1) } < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
+        loop {
+            // SAFETY: one pollfd, which lives through the call.
+            match unsafe { libc::poll(&mut fd, 1, timeout) } {
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                n => return n != 0,
+            }
+        }
+    }
+
+    /// Its wait status, which the kernel tells of a process that is nobody's child of ours from Linux 6.15 on, once it
+    /// has been reaped (`PIDFD_GET_INFO`, `include/uapi/linux/pidfd.h`).
+    fn exit_code(&self) -> Option<c_int> {
+        const INFO_EXIT: u64 = 1 << 3;
+        #[repr(C)]
+        #[derive(Default)]
+        struct PidfdInfo {
+            mask: u64,
+            cgroup: u64,
+            ids: [u32; 11],
+            exit_code: i32,
+        }
+        const GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xff, 11);
+        const { assert!(size_of::<PidfdInfo>() == 64) };
+        let mut info = PidfdInfo {
+            mask: INFO_EXIT,
+            ..PidfdInfo::default()
+        };
+        // SAFETY: a structure of the size that the request names, of integers only.
+        let told = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), GET_INFO, &mut info) } == 0;
+        (told && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
     }
 }
 

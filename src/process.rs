@@ -271,11 +271,12 @@ impl Process {
 
     fn hear(&self, state: &mut State, received: Received) {
         let Some(message) = read_of::<Message>(&received.bytes) else {
-            self.host.lost();
-            return self.sandbox_error(
-                state,
-                "the supervisor was killed while the program ran; nothing of it is left",
-            );
+            let end = self.host.lost();
+            let end = end.map_or("has closed the run's channel".into(), |end| {
+                format!("{end} while the program ran")
+            });
+            let why = format!("the supervisor {end}; nothing of the program is left");
+            return self.sandbox_error(state, &why);
         };
         match message.kind {
             STARTED => {

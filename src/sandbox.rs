@@ -63,10 +63,13 @@ impl Sandbox {
             }),
             Some(failure) => Err(plan.explain(&failure)),
             None => {
-                host.lost();
+                let end = host.lost();
+                let end = end.map_or("has closed the sandbox's channel".into(), |end| {
+                    format!("{end} while the sandbox was started")
+                });
                 Err(Error::new(
                     ErrorKind::Supervisor,
-                    "the supervisor was killed while the sandbox was started",
+                    format!("the supervisor {end}"),
                 ))
             }
         }

@@ -221,10 +221,24 @@ fn send(socket: RawFd, head: &[u8], body: &[u8], fds: &[RawFd]) -> io::Result<()
 }
 
 impl Host {
-    /// A channel has ended without a last word, so the supervisor is dying: its own socket may take requests for a
-    /// little longer, which nobody would answer.
-    pub fn lost(&self) {
+    /// A channel has ended without a last word: how the supervisor has, in words behind its name. While it is dying its
+    /// own socket may take requests for a little longer, which nobody would answer, so it is asked nothing more.
+    ///
+    /// `None` if it lives, and only what the channel was for is gone.
+    pub fn lost(&self) -> Option<String> {
+        // Descriptors are closed a moment before the end can be seen.
+        let end = self.child.end(500)?;
         self.lost.store(true, Ordering::Release);
+        Some(end)
+    }
+
+    /// The same as an error of a sandbox's.
+    pub fn sandbox_lost(&self) -> Error {
+        let message = match self.lost() {
+            Some(end) => format!("the sandbox is gone: its supervisor {end}"),
+            None => "the sandbox is gone: its init was killed".into(),
+        };
+        Error::new(ErrorKind::Supervisor, message)
     }
 
     fn start(key: &Key) -> Result<Host, Error> {

@@ -92,11 +92,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
                 |e| {
                     if supervisor::is_gone(&e) {
-                        live.host.lost();
-                        Error::new(
-                            ErrorKind::Supervisor,
-                            "the sandbox is gone: its supervisor or its init was killed",
-                        )
+                        live.host.sandbox_lost()
                     } else {
                         Error::system("sending to the sandbox", e)
                     }

@@ -85,13 +85,7 @@ impl Sandbox {
         &self,
         send: impl Fn(&OwnedFd) -> std::io::Result<()>,
     ) -> Result<Answer, Error> {
-        let gone = || {
-            self.host.lost();
-            Error::new(
-                ErrorKind::Supervisor,
-                "the sandbox is gone: its supervisor or its init was killed",
-            )
-        };
+        let gone = || self.host.sandbox_lost();
         let (answer, theirs) = Channel::new()?;
         send(&theirs).map_err(|e| match supervisor::is_gone(&e) {
             true => gone(),

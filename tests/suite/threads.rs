@@ -2,8 +2,8 @@
 
 use crate::hosts::say;
 use crate::support::{Host, adopt_orphans, children, guest_spec, run_guest};
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 use stockade::{Sandbox, Verdict};
 
@@ -12,7 +12,7 @@ const THREADS: usize = 64;
 #[test]
 fn sixty_four_threads_run_while_others_allocate() {
     static DONE: AtomicBool = AtomicBool::new(false);
-    let wrong = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -36,12 +36,12 @@ fn sixty_four_threads_run_while_others_allocate() {
                         let outcome =
                             guest_spec(["say", &format!("{number}"), "exit", &status.to_string()])
                                 .run();
-                        let right = outcome.is_ok_and(|outcome| {
+                        let right = outcome.as_ref().is_ok_and(|outcome| {
                             outcome.returncode == status as i32
                                 && outcome.stdout.to_text() == format!("{number}\n")
                         });
                         if !right {
-                            wrong.fetch_add(1, Ordering::Relaxed);
+                            wrong.lock().unwrap().push(outcome);
                         }
                     }
                 })
@@ -52,7 +52,8 @@ fn sixty_four_threads_run_while_others_allocate() {
         }
         DONE.store(true, Ordering::Relaxed);
     });
-    assert_eq!(wrong.into_inner(), 0, "runs came out wrong");
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "runs came out wrong: {wrong:?}");
 }
 
 #[test]
