@@ -43,8 +43,27 @@ busybox busybox-static
 xz xz-utils
 END
     [ -n "$missing" ] || return 0
-    # All of them in one call: of QEMU's packages a newer one would have apt remove the others.
-    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${all[@]}" </dev/null
+    install_newest "${all[@]}" ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${all[@]}" </dev/null
+}
+
+# QEMU from this release's backports if it has any: what QEMU 7.2 emulates wrongly crashes new kernels, and where a part of
+# QEMU is installed from there the release's own others are no match for it. All in one call, for the same reason.
+install_newest() {
+    local dir=$cache/apt release options package packages=()
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mkdir -p "$dir/lists/partial"
+    printf "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) %s main\n" \
+        "$release" "$release-updates" "$release-backports" >"$dir/sources.list"
+    options=(-o "Dir::State::lists=$dir/lists" -o Dir::Etc::SourceParts=/nonexistent
+        -o "Dir::Etc::SourceList=$dir/sources.list" -o APT::Sandbox::User=root)
+    for package; do
+        case $package in qemu-*) package=$package/$release-backports ;; esac
+        packages+=("$package")
+    done
+    apt-get "${options[@]}" -q update &&
+        DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" \
+            install -yq --no-install-recommends "${packages[@]}" </dev/null
 }
 
 # The Debian mirror that apt uses on this machine.
