@@ -489,9 +489,14 @@ impl Channel {
             } else {
                 MsgFlags::MSG_DONTWAIT
             };
+        let mut ended = false;
         loop {
             let mut parts = [IoSliceMut::new(&mut buffer)];
             match recvmsg::<()>(self.fd(), &mut parts, Some(&mut control), flags) {
+                // Not the end yet: the kernel looks for a message first and whether the other side has closed second
+                // (`__unix_dgram_recvmsg` in net/unix/af_unix.c), which may send its last word and close in between.
+                // Now that it has closed, a second look is the last.
+                Ok(message) if message.bytes == 0 && !ended => ended = true,
                 Ok(message) => {
                     // Cut off if this process has no descriptor free: then there is none, which its reader will say.
                     let whole = !message.flags.contains(MsgFlags::MSG_CTRUNC);
@@ -529,5 +534,39 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other side says one thing and closes while we look: once in some thousand rounds the kernel tells of the end
+    /// first.
+    #[test]
+    fn the_last_word_comes_before_the_end() {
+        let (to_speaker, ends) = std::sync::mpsc::sync_channel::<OwnedFd>(0);
+        let speaker = std::thread::spawn(move || {
+            for theirs in ends {
+                send(theirs.as_raw_fd(), b"last", &[], &[]).unwrap();
+            }
+        });
+        let start = std::time::Instant::now();
+        for round in 0..20_000 {
+            if start.elapsed().as_secs() >= 10 {
+                break;
+            }
+            let (channel, theirs) = Channel::new().unwrap();
+            to_speaker.send(theirs).unwrap();
+            let received = loop {
+                if let Some(received) = channel.receive(false).unwrap() {
+                    break received;
+                }
+            };
+            assert_eq!(received.bytes, b"last", "round {round}");
+            assert_eq!(channel.receive(true).unwrap().unwrap().bytes, b"");
+        }
+        drop(to_speaker);
+        speaker.join().unwrap();
     }
 }

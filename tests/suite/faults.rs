@@ -3,7 +3,7 @@
 use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec, promise,
-    run_guest, slowness, wait_until,
+    run_guest, run_succeeds, slowness, wait_until,
 };
 use std::path::Path;
 use std::process::Stdio;
@@ -124,7 +124,7 @@ pub fn killer(argument: &str) {
         assert_eq!(mounts(), before, "kill {number}: mounts are left");
     }
     // Groups go with the supervisor. One that was killed before it knew of them leaves them, empty, to the next host.
-    assert!(run_guest(["true"]).success());
+    run_succeeds();
     for pid in victims {
         let left = cgroups_of(pid);
         assert!(left.is_empty(), "cgroups are left: {left:?}");
@@ -149,7 +149,7 @@ fn kill_supervisor() {
 pub fn supervisor_killed() {
     adopt_orphans();
     // With nothing running: the next run does not even notice.
-    assert!(run_guest(["true"]).success());
+    run_succeeds();
     let groups = cgroups_of(std::process::id()).len();
     kill_supervisor();
     std::thread::sleep(Duration::from_millis(50) * slowness());

@@ -2,7 +2,8 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, wait_until,
+    Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, run_succeeds,
+    wait_until,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,7 +46,7 @@ fn forked(work: impl FnOnce()) -> i32 {
 
 pub fn forks() {
     adopt_orphans();
-    assert!(run_guest(["true"]).success());
+    run_succeeds();
     let process = guest_spec(["echo-lines"])
         .stdin(Stdio::Pipe)
         .stdout(Stdio::Pipe)
@@ -108,7 +109,7 @@ pub fn forks() {
             .returncode,
         6
     );
-    assert!(run_guest(["true"]).success());
+    run_succeeds();
     say("parent: works");
 }
 
@@ -118,15 +119,13 @@ pub fn forks_with_threads() {
         .map(|_| {
             std::thread::spawn(|| {
                 while !DONE.load(Ordering::Relaxed) {
-                    assert!(run_guest(["true"]).success());
+                    run_succeeds();
                 }
             })
         })
         .collect();
     // At whatever point of a run the fork comes, with whatever locks held.
-    let worked = (0..20)
-        .filter(|_| forked(|| assert!(run_guest(["true"]).success())) == 0)
-        .count();
+    let worked = (0..20).filter(|_| forked(|| run_succeeds()) == 0).count();
     say(&format!("{worked} of 20 children work"));
     DONE.store(true, Ordering::Relaxed);
     for worker in workers {

@@ -2,8 +2,8 @@
 
 use super::say;
 use crate::support::{
-    adopt_orphans, cgroups_of, descendants, guest_spec, mount_count, open_descriptors, run_guest,
-    wait_until,
+    adopt_orphans, cgroups_of, descendants, guest_spec, mount_count, open_descriptors,
+    run_succeeds, wait_until,
 };
 use std::time::Duration;
 use stockade::{Enforce, Network, Sandbox, Spec, Volume};
@@ -99,7 +99,7 @@ fn refusals() -> Vec<Spec> {
 pub fn leftovers() {
     adopt_orphans();
     for _ in 0..3 {
-        assert!(run_guest(["true"]).success());
+        run_succeeds();
         // Sandboxes on the host's network have a supervisor of their own.
         assert!(
             guest_spec(["true"])
