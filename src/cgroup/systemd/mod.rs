@@ -25,6 +25,10 @@ const DROP_IN: &str = "an administrator gives them to users' managers by a file 
                        /etc/systemd/system/user@.service.d/delegate.conf with the lines `[Service]` and `Delegate=cpu \
                        cpuset io memory pids`, `systemctl daemon-reload` and a new login";
 
+/// It is none of the controllers that systemd knows: `Delegate=` in systemd.resource-control(5).
+const NO_HUGETLB: &str = "systemd delegates this one to nobody; root can make a group that has it below /sys/fs/cgroup, \
+                          to be given as `cgroup_parent`";
+
 /// Whether the children of `group` are made by systemd alone: it may undo at any time what others change in a group
 /// that it has not delegated, and it never delegates slices or the root.
 pub(super) fn manages(group: &Path) -> bool {
@@ -64,7 +68,11 @@ pub(super) fn prepare(
     let mut prepared =
         prepared.map_err(|why| format!("`{}`: {why}; {DROP_IN}", scope.display()))?;
     for lack in &mut prepared.lacks {
-        *lack = format!("{lack}; {DROP_IN}");
+        let remedy = match lack.split_whitespace().next() {
+            Some("hugetlb") => NO_HUGETLB,
+            _ => DROP_IN,
+        };
+        *lack = format!("{lack}; {remedy}");
     }
     Ok(prepared)
 }
