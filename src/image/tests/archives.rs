@@ -316,6 +316,15 @@ fn docker_archives_that_lie() {
             "name",
             archive(&config, &manifest("x/layer.tar", "../x:1"), &data),
         ),
+        // The id of some image, which it would be taken for.
+        (
+            "name",
+            archive(
+                &config,
+                &manifest("x/layer.tar", Digest::of("x").as_str()),
+                &data,
+            ),
+        ),
         ("manifest", archive(&config, "[]", &data)),
         ("manifest", archive(&config, "{", &data)),
         (
