@@ -5,6 +5,7 @@
 #     make test-vm  build, and run the Rust suite on older and newer kernels, in emulated machines: see tests/vm/README.md
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make lint     formats, clippy, ruff, mypy
+#     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
 #     make lib      the C libraries, shared and static
 #     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
 #
@@ -138,8 +139,19 @@ truth-table:
 	tests/vm/truth-here.sh build/truth
 	$(PYTHON) -B tests/vm/truth.py write build/truth
 
+# What a run finds is in build/fuzz; `fuzz-keep` adds what reaches new code to fuzz/corpus. `fuzz-check`, for every change,
+# tries the whole corpus and a few seconds more.
+SECONDS ?= 60
+
+.PHONY: fuzz fuzz-check fuzz-keep
+fuzz fuzz-check fuzz-keep:
+	scripts/packages.sh fuzz
+	SECONDS_EACH=$(if $(filter fuzz-check,$@),3,$(SECONDS)) scripts/fuzz.sh \
+		$(if $(filter fuzz,$@),run,$(@:fuzz-%=%)) $(TARGETS)
+
 lint: $(VENV)/.lint
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
 	$(VENV)/bin/ruff check python tests examples benches

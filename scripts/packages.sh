@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing. Where none is, it changes nothing and needs no privilege.
 #
-#     scripts/packages.sh build|test
+#     scripts/packages.sh build|test|fuzz
 set -eu
 
 missing=
@@ -15,8 +15,8 @@ need_venv() { # need_venv PYTHON
 need cc gcc
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 need_venv "${PYTHON:-python3}"
+[ "$1" = build ] || need g++ g++
 if [ "$1" = test ]; then
-    need g++ g++
     need valgrind valgrind
     need newuidmap uidmap
     need pkg-config pkg-config

@@ -331,7 +331,7 @@ impl<'s, 'a> Reading<'s, 'a> {
 }
 
 fn check_digest(what: &str, said: &Digest, is: &Digest) -> Result<(), Error> {
-    match said == is {
+    match said == is || cfg!(fuzzing) {
         true => Ok(()),
         false => Err(bad(
             "digest",

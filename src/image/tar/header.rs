@@ -85,7 +85,7 @@ pub(super) fn check_sum(header: &[u8; BLOCK]) -> Result<(), Error> {
     let sum: i64 = bytes().map(i64::from).sum();
     // Some old writers summed signed characters.
     let old: i64 = bytes().map(|b| i64::from(b as i8)).sum();
-    match said == sum || said == old {
+    match said == sum || said == old || cfg!(fuzzing) {
         true => Ok(()),
         false => Err(bad("format", no_archive)),
     }
