@@ -34,7 +34,7 @@ programs=build/fuzz/target/$target/release
 # In memory: some targets unpack each input.
 TMPDIR=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/stockade-fuzz.XXXXXX")
 trap 'chmod -R u+rwx "$TMPDIR"; rm -rf "$TMPDIR"' EXIT
-export TMPDIR what seconds programs ASAN_OPTIONS=detect_odr_violation=0 RUST_BACKTRACE=1
+export TMPDIR what seconds programs ASAN_OPTIONS=detect_odr_violation=0:quarantine_size_mb=8:malloc_context_size=8 RUST_BACKTRACE=1
 
 fuzz() {
     name=$1 kept=fuzz/corpus/$1 found=build/fuzz/found/$1 crashes=build/fuzz/crashes/$1 log=build/fuzz/$1.log
@@ -53,7 +53,7 @@ fuzz() {
     run) run "-max_total_time=$seconds" "$found" "$kept" ;;
     keep)
         fewer=$(mktemp -d)
-        run -merge=1 "$fewer" "$kept" "$found" && rm -r "$kept" && cp -r "$fewer" "$kept" && chmod 755 "$kept"
+        run -set_cover_merge=1 -use_counters=0 "$fewer" "$kept" "$found" && rm -r "$kept" && cp -r "$fewer" "$kept" && chmod 755 "$kept"
         ;;
     esac || return 1
     runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1 runs, /p' "$log" | tail -n 1)
