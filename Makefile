@@ -4,6 +4,7 @@
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
 #     make test-vm  build, and run the Rust suite on older and newer kernels, in emulated machines: see tests/vm/README.md
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
+#     make bench-images  the same of images, beside umoci and podman
 #     make lint     formats, clippy, ruff, mypy
 #     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
 #     make lib      the C libraries, shared and static
@@ -117,6 +118,14 @@ bench: $(VENV)/.demo lib
 	cargo bench --quiet --locked --bench spawn --no-run
 	$(VENV)/bin/python benches/spawn/run.py --library $(built)/libstockade.a
 
+# Images: start, reset, memory, disk and import, beside umoci and podman. As root, or without the figures of memory.
+.PHONY: bench-images
+bench-images:
+	scripts/packages.sh images
+	cargo build --release --locked
+	cargo bench --quiet --locked --bench spawn --bench images --no-run
+	$(PYTHON) benches/images/run.py --stockade $(CARGO_TARGET_DIR)/release/stockade
+
 # ---- tests and checks
 
 .PHONY: test lint
@@ -160,6 +169,7 @@ lint: $(VENV)/.lint
 	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py ladder.py truth.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
+	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
 
 $(VENV)/.lint: $(VENV)/.demo pyproject.toml
 	$(VENV)/bin/pip install --quiet --group lint
