@@ -4,7 +4,9 @@
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
 #     make test-vm  build, and run the Rust suite on older and newer kernels, in emulated machines: see tests/vm/README.md
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
+#     make bench-images  the same of images, beside umoci and podman
 #     make lint     formats, clippy, ruff, mypy
+#     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
 #     make lib      the C libraries, shared and static
 #     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
 #
@@ -116,6 +118,14 @@ bench: $(VENV)/.demo lib
 	cargo bench --quiet --locked --bench spawn --no-run
 	$(VENV)/bin/python benches/spawn/run.py --library $(built)/libstockade.a
 
+# Images: start, reset, memory, disk and import, beside umoci and podman. As root, or without the figures of memory.
+.PHONY: bench-images
+bench-images:
+	scripts/packages.sh images
+	cargo build --release --locked
+	cargo bench --quiet --locked --bench spawn --bench images --no-run
+	$(PYTHON) benches/images/run.py --stockade $(CARGO_TARGET_DIR)/release/stockade
+
 # ---- tests and checks
 
 .PHONY: test lint
@@ -138,8 +148,19 @@ truth-table:
 	tests/vm/truth-here.sh build/truth
 	$(PYTHON) -B tests/vm/truth.py write build/truth
 
+# What a run finds is in build/fuzz; `fuzz-keep` adds what reaches new code to fuzz/corpus. `fuzz-check`, for every change,
+# tries the whole corpus and a few seconds more.
+SECONDS ?= 60
+
+.PHONY: fuzz fuzz-check fuzz-keep
+fuzz fuzz-check fuzz-keep:
+	scripts/packages.sh fuzz
+	SECONDS_EACH=$(if $(filter fuzz-check,$@),3,$(SECONDS)) scripts/fuzz.sh \
+		$(if $(filter fuzz,$@),run,$(@:fuzz-%=%)) $(TARGETS)
+
 lint: $(VENV)/.lint
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
 	$(VENV)/bin/ruff check python tests examples benches
@@ -148,6 +169,7 @@ lint: $(VENV)/.lint
 	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py ladder.py truth.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
+	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
 
 $(VENV)/.lint: $(VENV)/.demo pyproject.toml
 	$(VENV)/bin/pip install --quiet --group lint

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing. Where none is, it changes nothing and needs no privilege.
 #
-#     scripts/packages.sh build|test
+#     scripts/packages.sh build|test|fuzz|images
 set -eu
 
 missing=
@@ -15,8 +15,8 @@ need_venv() { # need_venv PYTHON
 need cc gcc
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 need_venv "${PYTHON:-python3}"
+[ "$1" = build ] || need g++ g++
 if [ "$1" = test ]; then
-    need g++ g++
     need valgrind valgrind
     need newuidmap uidmap
     need pkg-config pkg-config
@@ -26,6 +26,14 @@ if [ "$1" = test ]; then
     need umoci umoci
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
+fi
+if [ "$1" = images ]; then
+    for tool in fuse-overlayfs mmdebstrap podman skopeo umoci; do
+        need "$tool" "$tool"
+    done
+    # What podman wants with it.
+    need crun crun
+    need newuidmap uidmap
 fi
 [ -n "$missing" ] || exit 0
 

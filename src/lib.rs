@@ -24,6 +24,8 @@ mod cores;
 mod doctor;
 mod enforcement;
 mod error;
+#[cfg(all(fuzzing, feature = "image"))]
+pub mod fuzzing;
 mod ids;
 #[cfg(feature = "image")]
 pub mod image;

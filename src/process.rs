@@ -25,12 +25,14 @@ use std::time::{Duration, Instant};
 mod collected;
 mod control;
 mod notifications;
+mod reads;
 mod start;
 mod update;
 
 pub use notifications::Notification;
 use notifications::Waiting;
 
+pub(crate) use reads::split_reads;
 pub(crate) use start::{Live, check_ends, start};
 
 /// A program started in a sandbox. Dropping it ends the program and everything it started.
@@ -412,23 +414,4 @@ fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
         .parse::<i64>()
         .ok()?;
     u32::try_from(pid).ok().filter(|pid| *pid > 0)
-}
-
-fn split_reads(mut bytes: &[u8], count: usize) -> Vec<Option<&[u8]>> {
-    let mut reads = Vec::with_capacity(count);
-    for _ in 0..count {
-        let Some(len) = read_of::<u32>(bytes) else {
-            break;
-        };
-        bytes = &bytes[4..];
-        match len {
-            u32::MAX => reads.push(None),
-            len => {
-                let (content, rest) = bytes.split_at((len as usize).min(bytes.len()));
-                reads.push(Some(content));
-                bytes = rest;
-            }
-        }
-    }
-    reads
 }

@@ -212,9 +212,10 @@ pub(crate) fn fill_usage(
         usage.source(&["io_read", "io_write"], from);
     }
     if exit.disk_total > 0 {
-        usage.disk_used = Some(exit.disk_total - exit.disk_free);
+        usage.disk_used = Some(exit.disk_total.saturating_sub(exit.disk_free));
         // The root and its three directories are the sandbox's own.
-        usage.inodes_used = Some((exit.inodes_total - exit.inodes_free).saturating_sub(4));
+        let inodes = exit.inodes_total.saturating_sub(exit.inodes_free);
+        usage.inodes_used = Some(inodes.saturating_sub(4));
         let from = "statfs(2) of the writable tmpfs";
         usage.source(&["disk_used", "inodes_used"], from);
     }

@@ -194,6 +194,38 @@ impl Cgroup {
         Cgroup::with(Kind::None, String::new(), none)
     }
 
+    /// As on a host that has all of it, which nothing is made of.
+    #[cfg(fuzzing)]
+    pub fn pretended(kind: Kind) -> Cgroup {
+        let none = Prepared {
+            bases: Vec::new(),
+            lacks: Vec::new(),
+        };
+        let mut cgroup = Cgroup::with(Kind::None, String::new(), none).expect("nothing is opened");
+        let (reads, looks): (&[(&str, &str)], &[(&str, &str)]) = match kind {
+            Kind::None => return cgroup,
+            Kind::V1 => (&v1::READS, &v1::LOOKS),
+            Kind::V2 => (&v2::READS, &v2::LOOKS),
+        };
+        cgroup.kind = kind;
+        cgroup.bases.push(Base {
+            path: "/nowhere".into(),
+            controllers: vec![
+                "cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "pids", "hugetlb",
+            ],
+        });
+        cgroup.swap = Some(Swap::Absent);
+        for (files, at_end) in [(reads, true), (looks, false)] {
+            let all = files.iter().map(|&(_, file)| Read {
+                dir: 0,
+                file,
+                at_end,
+            });
+            cgroup.reads.extend(all);
+        }
+        cgroup
+    }
+
     fn with(kind: Kind, name: String, prepared: Prepared) -> Result<Cgroup, Error> {
         let Prepared { bases, lacks } = prepared;
         let mut cgroup = Cgroup {

@@ -55,8 +55,12 @@ enum Inner<R: Read> {
     Zstd(Box<Frames<BufReader<Counting<R>>>>),
 }
 
-/// Up to here any ratio is fine: a file of zeros is nothing odd. (Less in unit tests, which make bombs.)
-const RATIO_FROM: u64 = if cfg!(test) { 4 << 20 } else { 256 << 20 };
+/// Up to here any ratio is fine: a file of zeros is nothing odd. (Less in tests, which make bombs.)
+const RATIO_FROM: u64 = if cfg!(any(test, fuzzing)) {
+    4 << 20
+} else {
+    256 << 20
+};
 
 impl<R: Read> Decoder<R> {
     /// Looks at the start of `source`. More than `limits.size` bytes out of it are an error.

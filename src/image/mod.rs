@@ -23,6 +23,8 @@ mod compress;
 mod config;
 mod digest;
 mod fs;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod layer;
 mod limits;
 mod lock;

@@ -48,6 +48,10 @@ pub(super) fn parse(text: &str) -> Result<String, Error> {
     {
         return refuse("it looks like an image's id");
     }
+    // Else an archive could name its image with the id of another.
+    if repository == "sha256" {
+        return refuse("it looks like a digest");
+    }
     Ok(format!("{repository}:{tag}"))
 }
 
@@ -93,11 +97,29 @@ mod tests {
         }
         let id = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for bad in [
-            "", ":", "a:", ":a", "A", "a//b", "/a", "a/", "../a", "a/../b", "a b", "a:b c", "a:-x",
-            "a\n", "ä", id, "a:b:c",
+            "",
+            ":",
+            "a:",
+            ":a",
+            "A",
+            "a//b",
+            "/a",
+            "a/",
+            "../a",
+            "a/../b",
+            "a b",
+            "a:b c",
+            "a:-x",
+            "a\n",
+            "ä",
+            id,
+            "a:b:c",
+            "sha256:e3b0c442",
+            "sha256",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert!(parse(&format!("sha256:{id}")).is_err());
         assert!(parse(&"a".repeat(256)).is_err());
         assert!(parse(&format!("a:{}", "b".repeat(129))).is_err());
     }

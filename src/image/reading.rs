@@ -1,21 +1,21 @@
 //! From an archive's documents and layers to parts of the store, all checked before any of them is in it.
 
+mod documents;
+mod streams;
+
 use super::compress::Decoder;
-use super::config::ImageConfig;
 use super::digest::{Hashing, chain};
 use super::limits::Budget;
 use super::lock::{Hold, Lock, Scratch, now};
 use super::lower::Lower;
-use super::manifest::{
-    CONFIG, DOCUMENT_MAX, Descriptor, DockerImage, Document, MANIFEST, Manifest, Platform, parse,
-};
-use super::source::Bundle;
+use super::manifest::{CONFIG, Descriptor, MANIFEST, Manifest};
+use super::read::{Progress, Watch};
 use super::state::{Layer, Record, State};
 use super::store::Store;
 use super::tar::Archive;
 use super::unpack::unpack;
-use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, into_io, layer, name};
-use crate::error::{Error, ErrorKind};
+use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer};
+use crate::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
 use nix::unistd::linkat;
@@ -25,8 +25,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-
-use super::read::{Progress, Watch};
+use streams::{Tee, Watched};
 
 /// What a layer is said to be.
 #[derive(Default)]
@@ -76,198 +75,6 @@ impl<'s, 'a> Reading<'s, 'a> {
             blobs: BTreeMap::new(),
             layers: BTreeMap::new(),
         })
-    }
-
-    /// The images of a Docker archive.
-    pub fn docker(&mut self, bundle: &Bundle, json: &[u8]) -> Result<Vec<Ready>, Error> {
-        let images: Vec<DockerImage> = parse("manifest.json", json)?;
-        if images.is_empty() {
-            return Err(bad("manifest", "the archive has no image"));
-        }
-        let mut ready = Vec::new();
-        for image in images {
-            let missing = |name: &str| {
-                bad(
-                    "manifest",
-                    format!("the archive lacks `{}`", name.escape_debug()),
-                )
-            };
-            let config = bundle
-                .small(&image.config, DOCUMENT_MAX)?
-                .ok_or_else(|| missing(&image.config))?;
-            let diff_ids = self.diff_ids(&config, image.layers.len())?;
-            let mut stack = Stack::default();
-            for (i, (layer, diff_id)) in image.layers.iter().zip(diff_ids).enumerate() {
-                let expected = Expected {
-                    blob: None,
-                    diff_id: Some(diff_id),
-                };
-                if self.known(&mut stack, &expected)? {
-                    continue;
-                }
-                let (reader, size) = bundle.file(layer)?.ok_or_else(|| missing(layer))?;
-                let what = format!("layer {}/{}", i + 1, image.layers.len());
-                self.layer(&mut stack, reader, Some(size), expected, what)?;
-            }
-            let tags = image.repo_tags.unwrap_or_default();
-            let names = tags
-                .iter()
-                .map(|tag| foreign_name(tag))
-                .collect::<Result<_, _>>()?;
-            ready.push(self.image(&config, None, stack, names)?);
-        }
-        Ok(ready)
-    }
-
-    /// The images of an OCI layout that are for `platform`.
-    pub fn layout(
-        &mut self,
-        bundle: &Bundle,
-        json: &[u8],
-        platform: &Platform,
-    ) -> Result<Vec<Ready>, Error> {
-        let Document::Index(index) = Document::parse("", json).about("index.json")? else {
-            return Err(bad("manifest", "index.json is no index"));
-        };
-        // Of what has the same name the one that fits best.
-        let mut chosen: BTreeMap<(bool, String), Vec<Descriptor>> = BTreeMap::new();
-        for descriptor in index.manifests {
-            let key = match descriptor.name() {
-                Some(name) => (true, name.to_string()),
-                None if descriptor.platform.is_some() => (false, String::new()),
-                None => (false, descriptor.digest.to_string()),
-            };
-            chosen.entry(key).or_default().push(descriptor);
-        }
-        if chosen.is_empty() {
-            return Err(bad("manifest", "the layout has no image"));
-        }
-        let mut ready = Vec::new();
-        for ((named, name), descriptors) in chosen {
-            let (manifest, json) = self.choose(bundle, descriptors, platform, 0)?;
-            // A name that is only a tag belongs to a repository that nobody told.
-            let names = match named && (name.contains(':') || name.contains('/')) {
-                true => vec![foreign_name(&name)?],
-                false => Vec::new(),
-            };
-            ready.push(self.oci(bundle, manifest, &json, names)?);
-        }
-        Ok(ready)
-    }
-
-    /// The manifest among `descriptors` that fits best, through indexes if need be.
-    fn choose(
-        &self,
-        bundle: &Bundle,
-        descriptors: Vec<Descriptor>,
-        platform: &Platform,
-        depth: usize,
-    ) -> Result<(Manifest, Vec<u8>), Error> {
-        let fits = |descriptor: &Descriptor| match &descriptor.platform {
-            None => Some(0),
-            Some(own) if !platform.variant.is_empty() && own.variant != platform.variant => None,
-            Some(own) => own.fits(&platform.architecture).map(|fit| fit + 1),
-        };
-        let best = descriptors
-            .iter()
-            .rev()
-            .filter(|d| fits(d).is_some())
-            .max_by_key(|d| fits(d));
-        let Some(best) = best else {
-            let all: Vec<_> = descriptors
-                .iter()
-                .filter_map(|d| d.platform.as_ref())
-                .map(|p| format!("{}/{}", p.os, p.architecture))
-                .collect();
-            return Err(bad(
-                "platform",
-                format!(
-                    "it has no image for linux/{}, only for {}",
-                    platform.architecture,
-                    all.join(", ").escape_debug()
-                ),
-            ));
-        };
-        let json = self.document(bundle, best)?;
-        match Document::parse(&best.media_type, &json)? {
-            Document::Manifest(manifest) => Ok((manifest, json)),
-            Document::Index(_) if depth == 4 => Err(bad("manifest", "indexes are nested too deep")),
-            Document::Index(index) => self.choose(bundle, index.manifests, platform, depth + 1),
-        }
-    }
-
-    fn oci(
-        &mut self,
-        bundle: &Bundle,
-        manifest: Manifest,
-        json: &[u8],
-        names: Vec<String>,
-    ) -> Result<Ready, Error> {
-        let config = self.document(bundle, &manifest.config)?;
-        let diff_ids = self.diff_ids(&config, manifest.layers.len())?;
-        let mut stack = Stack::default();
-        for (i, (layer, diff_id)) in manifest.layers.iter().zip(diff_ids).enumerate() {
-            if layer.media_type.contains("encrypted") {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "the layers of the image are encrypted",
-                ));
-            }
-            let expected = Expected {
-                blob: Some((layer.digest.clone(), layer.size)),
-                diff_id: Some(diff_id),
-            };
-            if self.known(&mut stack, &expected)? {
-                continue;
-            }
-            let (reader, size) = bundle
-                .file(&blob_path(&layer.digest))?
-                .ok_or_else(|| lacks(&layer.digest))?;
-            check_size(&layer.digest, layer.size, size)?;
-            let what = format!("layer {}/{}", i + 1, manifest.layers.len());
-            self.layer(&mut stack, reader, Some(layer.size), expected, what)?;
-        }
-        self.image(&config, Some(json), stack, names)
-    }
-
-    /// A document of a layout, which is what its descriptor says.
-    fn document(&self, bundle: &Bundle, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-        let digest = &descriptor.digest;
-        let data = bundle
-            .small(&blob_path(digest), DOCUMENT_MAX)?
-            .ok_or_else(|| lacks(digest))?;
-        check_size(digest, descriptor.size, data.len() as u64)?;
-        check_digest("blob", digest, &Digest::of(&data))?;
-        Ok(data)
-    }
-
-    /// The layers that a configuration names.
-    fn diff_ids(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>, Error> {
-        let config = ImageConfig::parse(config)?;
-        let diff_ids = config.rootfs.diff_ids;
-        if config.os != "linux" && !config.os.is_empty() {
-            return Err(bad(
-                "platform",
-                format!("the image is for {}", config.os.escape_debug()),
-            ));
-        }
-        if diff_ids.len() != layers {
-            return Err(bad(
-                "manifest",
-                format!(
-                    "the manifest has {layers} layers, the configuration {}",
-                    diff_ids.len()
-                ),
-            ));
-        }
-        let most = self.budget.limits().layers;
-        match layers > most {
-            true => Err(bad(
-                "limit layers",
-                format!("the image has {layers} layers, more than {most}"),
-            )),
-            false => Ok(diff_ids),
-        }
     }
 
     /// Whether the layer is in the store, whole, and has been checked when it came.
@@ -523,57 +330,8 @@ impl<'s, 'a> Reading<'s, 'a> {
     }
 }
 
-/// Copies what is read.
-struct Tee<R> {
-    from: R,
-    to: Option<File>,
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buffer)?;
-        if let Some(to) = &mut self.to {
-            to.write_all(&buffer[..n])?;
-        }
-        Ok(n)
-    }
-}
-
-/// Tells how much has been read.
-pub(super) struct Watched<'a, R> {
-    from: R,
-    watch: Option<Rc<RefCell<&'a mut Watch<'a>>>>,
-    progress: Progress,
-    told: u64,
-}
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buffer)?;
-        self.progress.done += n as u64;
-        if let Some(watch) = &self.watch
-            && (n == 0 || self.progress.done - self.told >= 1 << 20)
-        {
-            self.told = self.progress.done;
-            if watch.borrow_mut()(&self.progress).is_break() {
-                let error = Error::new(ErrorKind::State, "it was called off");
-                return Err(into_io(error));
-            }
-        }
-        Ok(n)
-    }
-}
-
-fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
-fn lacks(digest: &Digest) -> Error {
-    bad("manifest", format!("the layout lacks the blob `{digest}`"))
-}
-
 fn check_digest(what: &str, said: &Digest, is: &Digest) -> Result<(), Error> {
-    match said == is {
+    match said == is || cfg!(fuzzing) {
         true => Ok(()),
         false => Err(bad(
             "digest",
@@ -589,9 +347,4 @@ fn check_size(digest: &Digest, said: u64, is: u64) -> Result<(), Error> {
         _ => format!("has {is} bytes, its size says {said}"),
     };
     Err(bad("size", format!("the blob `{digest}` {why}")))
-}
-
-/// A name that an archive gives.
-fn foreign_name(text: &str) -> Result<String, Error> {
-    name::parse(text).map_err(|error| bad("name", error.to_string()))
 }

@@ -2,8 +2,15 @@
 //!
 //! Of a stream only one header and the metadata that belong to it are held in memory, within fixed bounds.
 
+mod header;
+mod pax;
+mod sparse;
+
 use super::{bad, from_io};
 use crate::error::Error;
+use header::{check_sum, field, number, short_path, signed, until_nul};
+use pax::Overrides;
+use sparse::bad_sparse;
 use std::io::{self, Read};
 
 pub(super) const BLOCK: usize = 512;
@@ -11,8 +18,6 @@ pub(super) const BLOCK: usize = 512;
 pub(super) const PATH_MAX: usize = 4096;
 /// Most bytes of the metadata that precede one entry: PAX records, long names.
 const METADATA_MAX: u64 = 1 << 20;
-/// Most pieces of one sparse file.
-const PIECES_MAX: usize = 1 << 16;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,29 +58,6 @@ pub(super) struct Archive<R> {
     /// How far `source` has been read.
     position: u64,
     ended: bool,
-}
-
-/// What the PAX records and long names before an entry say about it.
-#[derive(Default)]
-struct Overrides {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: Sparse,
-}
-
-#[derive(Default)]
-struct Sparse {
-    major: Option<u64>,
-    size: Option<u64>,
-    name: Option<Vec<u8>>,
-    /// Offsets and lengths in turn.
-    map: Vec<u64>,
-    given: bool,
 }
 
 impl<R: Read> Archive<R> {
@@ -248,94 +230,6 @@ impl<R: Read> Archive<R> {
         Ok(entry)
     }
 
-    /// GNU's form before PAX: four pieces in the header, 21 in each block that follows it.
-    fn old_sparse(&mut self, header: &[u8; BLOCK], entry: &mut Entry) -> Result<(), Error> {
-        let mut map = Vec::new();
-        let mut add = |block: &[u8], at: usize, count: usize| -> Result<bool, Error> {
-            for i in 0..count {
-                let piece = field(block, at + 24 * i, 24);
-                if piece[0] == 0 {
-                    break;
-                }
-                map.push(number(&piece[..12], "sparse offset")?);
-                map.push(number(&piece[12..], "sparse length")?);
-            }
-            if map.len() > 2 * PIECES_MAX {
-                return Err(bad_sparse("it has too many pieces"));
-            }
-            Ok(block[at + 24 * count] != 0)
-        };
-        let mut more = add(header, 386, 4)?;
-        let size = number(field(header, 483, 12), "sparse size")?;
-        while more {
-            let mut block = [0; BLOCK];
-            self.exactly(&mut block)?;
-            more = add(&block, 0, 21)?;
-        }
-        self.set_pieces(entry, size, &map)
-    }
-
-    /// PAX's form 1.0: the map is text in front of the data.
-    fn sparse_map(&mut self) -> Result<Vec<u64>, Error> {
-        let mut block = [0; BLOCK];
-        let mut at = BLOCK;
-        let mut next = |archive: &mut Self| -> Result<u64, Error> {
-            let mut value: u64 = 0;
-            for digits in 0.. {
-                if at == BLOCK {
-                    if archive.left < BLOCK as u64 {
-                        return Err(bad_sparse("its map is cut off"));
-                    }
-                    archive.exactly(&mut block)?;
-                    archive.left -= BLOCK as u64;
-                    at = 0;
-                }
-                at += 1;
-                match block[at - 1] {
-                    b'\n' if digits > 0 => break,
-                    digit @ b'0'..=b'9' => {
-                        value = value
-                            .checked_mul(10)
-                            .and_then(|v| v.checked_add(u64::from(digit - b'0')))
-                            .ok_or_else(|| bad_sparse("a number in its map is too large"))?;
-                    }
-                    _ => return Err(bad_sparse("its map is not numbers")),
-                }
-            }
-            Ok(value)
-        };
-        let count = next(self)?;
-        if count > PIECES_MAX as u64 {
-            return Err(bad_sparse("it has too many pieces"));
-        }
-        (0..2 * count).map(|_| next(self)).collect()
-    }
-
-    fn set_pieces(&mut self, entry: &mut Entry, size: u64, map: &[u64]) -> Result<(), Error> {
-        let (pairs, rest) = map.as_chunks::<2>();
-        let mut end: u64 = 0;
-        let mut stored: u64 = 0;
-        for &[offset, length] in pairs {
-            let until = offset.checked_add(length).filter(|&e| e <= size);
-            match until {
-                Some(until) if offset >= end => end = until,
-                _ => return Err(bad_sparse("its pieces overlap or pass its end")),
-            }
-            stored += length;
-        }
-        if !rest.is_empty() || stored != self.left {
-            return Err(bad_sparse("its pieces are not what its data are"));
-        }
-        entry.size = size;
-        entry.pieces = Some(
-            pairs
-                .iter()
-                .map(|&[offset, length]| (offset, length))
-                .collect(),
-        );
-        Ok(())
-    }
-
     /// The next header, or none at the end.
     fn header(&mut self) -> Result<Option<[u8; BLOCK]>, Error> {
         if self.ended {
@@ -440,188 +334,6 @@ impl<R: Read> Archive<R> {
     }
 }
 
-impl Overrides {
-    fn read(&mut self, mut records: &[u8]) -> Result<(), Error> {
-        while !records.is_empty() {
-            let (key, value, rest) = record(records)?;
-            records = rest;
-            // An empty value takes back what was said.
-            let text = (!value.is_empty()).then(|| value.to_vec());
-            let decimal = || match value {
-                b"" => Ok(None),
-                _ => whole(value).map(Some),
-            };
-            match key {
-                b"path" => self.path = text,
-                b"linkpath" => self.link = text,
-                b"size" => self.size = decimal()?,
-                b"uid" => self.uid = decimal()?,
-                b"gid" => self.gid = decimal()?,
-                b"mtime" => self.mtime = text.map(|text| time(&text)).transpose()?,
-                b"GNU.sparse.major" => self.sparse.major = decimal()?,
-                b"GNU.sparse.minor" | b"GNU.sparse.numblocks" => {}
-                b"GNU.sparse.name" => self.sparse.name = text,
-                b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = decimal()?,
-                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
-                    self.sparse.given = true;
-                    self.sparse.map.push(whole(value)?);
-                }
-                b"GNU.sparse.map" => {
-                    self.sparse.given = true;
-                    let numbers = value.split(|&b| b == b',').map(whole);
-                    self.sparse.map = numbers.collect::<Result<_, _>>()?;
-                }
-                _ => {
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        self.xattrs.retain(|(known, _)| known != name);
-                        self.xattrs.push((name.to_vec(), value.to_vec()));
-                    }
-                }
-            }
-        }
-        if self.sparse.map.len() > 2 * PIECES_MAX {
-            return Err(bad_sparse("it has too many pieces"));
-        }
-        Ok(())
-    }
-}
-
-/// A key, a value, and what follows them.
-type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
-
-/// One PAX record, "LENGTH KEY=VALUE\n", and what follows it.
-fn record(records: &[u8]) -> Result<Record<'_>, Error> {
-    let parse = || {
-        let space = records.iter().take(20).position(|&b| b == b' ')?;
-        let length = usize::try_from(whole(&records[..space]).ok()?).ok()?;
-        if length > records.len() || length < space + 2 {
-            return None;
-        }
-        let body = records[space + 1..length].strip_suffix(b"\n")?;
-        let equals = body.iter().position(|&b| b == b'=')?;
-        Some((&body[..equals], &body[equals + 1..], &records[length..]))
-    };
-    parse().ok_or_else(|| bad("format", "a PAX record is damaged"))
-}
-
-/// An unsigned decimal number.
-fn whole(text: &[u8]) -> Result<u64, Error> {
-    std::str::from_utf8(text)
-        .ok()
-        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| bad("format", format!("`{}` is no number", text.escape_ascii())))
-}
-
-/// Decimal seconds with a fraction, maybe negative.
-fn time(text: &[u8]) -> Result<(i64, u32), Error> {
-    let parse = || {
-        let text = std::str::from_utf8(text).ok()?;
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let seconds: i64 = whole.parse().ok()?;
-        if !fraction.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        let nanos: u32 = format!("{:0<9.9}", fraction).parse().ok()?;
-        match (whole.starts_with('-'), nanos) {
-            (true, 1..) => Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos)),
-            _ => Some((seconds, nanos)),
-        }
-    };
-    parse().ok_or_else(|| bad("format", format!("`{}` is no time", text.escape_ascii())))
-}
-
-fn field(block: &[u8], at: usize, length: usize) -> &[u8] {
-    &block[at..at + length]
-}
-
-fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = text.iter().position(|&b| b == 0) {
-        text.truncate(end);
-    }
-    text
-}
-
-fn short_path(header: &[u8; BLOCK]) -> Vec<u8> {
-    let name = until_nul(field(header, 0, 100).to_vec());
-    // Only POSIX's own format has a prefix there; GNU's has times.
-    let prefix = match &header[257..265] == b"ustar\x0000" {
-        true => until_nul(field(header, 345, 155).to_vec()),
-        false => Vec::new(),
-    };
-    match prefix.is_empty() {
-        true => name,
-        false => [&prefix[..], b"/", &name].concat(),
-    }
-}
-
-/// A number of a header: octal digits, or GNU's base 256 if the first bit is set.
-fn signed(text: &[u8], name: &str) -> Result<i64, Error> {
-    let wrong = || {
-        bad(
-            "format",
-            format!("a header has no valid {name}: `{}`", text.escape_ascii()),
-        )
-    };
-    if text[0] & 0x80 != 0 {
-        let negative = text[0] & 0x40 != 0;
-        let mut value: i128 = i128::from(text[0] & 0x3f) - if negative { 0x40 } else { 0 };
-        for &byte in &text[1..] {
-            value = value
-                .checked_mul(256)
-                .and_then(|v| v.checked_add(i128::from(byte)))
-                .ok_or_else(wrong)?;
-        }
-        return i64::try_from(value).map_err(|_| wrong());
-    }
-    let digits = text.trim_ascii_start();
-    let end = digits
-        .iter()
-        .position(|&b| b == 0 || b == b' ')
-        .unwrap_or(digits.len());
-    if digits[end..].iter().any(|&b| b != 0 && b != b' ') {
-        return Err(wrong());
-    }
-    let mut value: i64 = 0;
-    for &digit in &digits[..end] {
-        if !(b'0'..=b'7').contains(&digit) {
-            return Err(wrong());
-        }
-        value = value
-            .checked_mul(8)
-            .and_then(|v| v.checked_add(i64::from(digit - b'0')))
-            .ok_or_else(wrong)?;
-    }
-    Ok(value)
-}
-
-fn number(text: &[u8], name: &str) -> Result<u64, Error> {
-    u64::try_from(signed(text, name)?)
-        .map_err(|_| bad("format", format!("a header has a negative {name}")))
-}
-
-fn check_sum(header: &[u8; BLOCK]) -> Result<(), Error> {
-    let no_archive = "it is no tar archive, or a header is damaged (wrong checksum)";
-    let said = signed(field(header, 148, 8), "checksum").map_err(|_| bad("format", no_archive))?;
-    let bytes = || {
-        header.iter().enumerate().map(|(i, &b)| match i {
-            148..156 => b' ',
-            _ => b,
-        })
-    };
-    let sum: i64 = bytes().map(i64::from).sum();
-    // Some old writers summed signed characters.
-    let old: i64 = bytes().map(|b| i64::from(b as i8)).sum();
-    match said == sum || said == old {
-        true => Ok(()),
-        false => Err(bad("format", no_archive)),
-    }
-}
-
 fn truncated() -> Error {
     bad("format", "the archive is cut off")
-}
-
-fn bad_sparse(why: &str) -> Error {
-    bad("format", format!("a sparse file is damaged: {why}"))
 }

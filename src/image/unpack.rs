@@ -12,29 +12,27 @@
 //! | an owner | the store's: nobody else may be given files |
 //! | set-user-id and set-group-id bits, device nodes, attributes other than `user.` | dropped, and counted |
 
+mod ending;
+mod way;
+
 use super::fs::{self, components};
 use super::lower::Lower;
 use super::tar::{Archive, Entry, Kind};
 use super::{Budget, Dropped, bad, from_io};
 use crate::error::Error;
 use crate::ids::{Extent, Ids};
+use ending::WHITEOUT;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{Mode, SFlag, mknodat};
-use nix::unistd::{UnlinkatFlags, linkat, mkfifoat, symlinkat, unlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::{linkat, mkfifoat, symlinkat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Other names of AUFS's own, which are no files.
-const AUFS: &[u8] = b".wh..wh.";
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
-/// Most directories on the way to the current one that are kept open.
-const KEPT: usize = 32;
 
 /// What came of a stream.
 #[derive(Debug, Default)]
@@ -206,32 +204,6 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Takes note of a whiteout. Whiteouts are about the layers below, so they come after all entries of this one.
-    fn hide(&mut self, name: &[u8], parents: &[&[u8]]) -> Result<(), Error> {
-        let path = |name: &[u8]| [parents, &[name]].concat().join(&b'/');
-        if name == OPAQUE {
-            self.parent(parents)?;
-            let directory = self.directories.get_mut(&parents.join(&b'/'));
-            directory.expect("it has just been opened").opaque = true;
-        } else if !name.starts_with(AUFS) {
-            let name = &name[WHITEOUT.len()..];
-            if matches!(name, b"" | b"." | b"..") {
-                return Err(bad(
-                    "whiteout",
-                    format!(
-                        "the whiteout `{}` hides no name",
-                        [parents, &[WHITEOUT, name]]
-                            .concat()
-                            .join(&b'/')
-                            .escape_ascii()
-                    ),
-                ));
-            }
-            self.hidden.insert(path(name));
-        }
-        Ok(())
-    }
-
     fn link(&mut self, entry: &Entry, parents: &[&[u8]], name: &[u8]) -> Result<(), Error> {
         let target = components(&entry.link, "the target of the hard link")?;
         let Some((&target_name, target_parents)) = target.split_last() else {
@@ -330,245 +302,6 @@ impl Unpacker<'_> {
             }
         }
     }
-
-    /// The directory `parents`, made where it is missing.
-    fn parent(&mut self, parents: &[&[u8]]) -> Result<OwnedFd, Error> {
-        let same = self
-            .open
-            .iter()
-            .zip(parents)
-            .take_while(|((open, _), part)| open == *part)
-            .count();
-        self.open.truncate(same);
-        let base = self
-            .open
-            .last()
-            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
-        let mut here = clone(base)?;
-        for depth in same..parents.len() {
-            let name = parents[depth];
-            let next = match fs::open_dir_at(&here, name) {
-                Err(Errno::ENOENT) => {
-                    let way = &parents[..=depth];
-                    self.refuse_hidden_parent(way)?;
-                    self.directories.entry(way.join(&b'/')).or_default();
-                    fs::make_dir_at(&here, name)
-                }
-                Err(Errno::ELOOP | Errno::ENOTDIR) => {
-                    return Err(self.no_directory(&here, parents, depth));
-                }
-                opened => opened,
-            };
-            here = next.map_err(|errno| {
-                let way = parents[..=depth].join(&b'/');
-                Error::system(format_args!("unpack `{}`", way.escape_ascii()), errno)
-            })?;
-            if depth < KEPT {
-                self.open.push((name.to_vec(), clone(here.as_fd())?));
-            }
-        }
-        Ok(here)
-    }
-
-    /// Says what is on the way where a directory should be.
-    fn check_way(&self, parents: &[&[u8]]) -> Result<(), Error> {
-        let mut here = clone(self.root.as_fd())?;
-        for depth in 0..parents.len() {
-            here = match fs::open_dir_at(&here, parents[depth]) {
-                Ok(next) => next,
-                Err(Errno::ELOOP | Errno::ENOTDIR) => {
-                    return Err(self.no_directory(&here, parents, depth));
-                }
-                Err(_) => return Ok(()),
-            };
-        }
-        Ok(())
-    }
-
-    fn no_directory(&self, here: &OwnedFd, parents: &[&[u8]], depth: usize) -> Error {
-        let is_link =
-            fs::stat_at(here, parents[depth]).is_ok_and(|stat| fs::type_of(&stat) == libc::S_IFLNK);
-        way_is_no_directory(&parents[..=depth], is_link)
-    }
-
-    /// A directory that is only implied must be one in the layers below as well: the entry was made in its view.
-    fn refuse_hidden_parent(&self, way: &[&[u8]]) -> Result<(), Error> {
-        let found = self.lower.find(way).map_err(|error| looking(way, error))?;
-        match found {
-            Some(found) if !fs::is_dir(&found.stat) => {
-                let is_link = fs::type_of(&found.stat) == libc::S_IFLNK;
-                Err(way_is_no_directory(way, is_link))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn make_dir(
-        &mut self,
-        parent: OwnedFd,
-        parents: &[&[u8]],
-        name: &[u8],
-    ) -> nix::Result<OwnedFd> {
-        match fs::open_dir_at(&parent, name) {
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {
-                self.replace(&parent, parents, name, |dir, name| {
-                    fs::make_dir_at(dir, name)
-                })
-            }
-            opened => opened,
-        }
-    }
-
-    /// Makes `name`, in place of what an earlier entry of the same name was.
-    fn replace<T>(
-        &mut self,
-        parent: &OwnedFd,
-        parents: &[&[u8]],
-        name: &[u8],
-        mut make: impl FnMut(&OwnedFd, &[u8]) -> nix::Result<T>,
-    ) -> nix::Result<T> {
-        match make(parent, name) {
-            Err(Errno::EEXIST) => {
-                self.remove(parent, parents, name)?;
-                make(parent, name)
-            }
-            made => made,
-        }
-    }
-
-    fn remove(&mut self, parent: &OwnedFd, parents: &[&[u8]], name: &[u8]) -> nix::Result<()> {
-        match unlinkat(parent, &*fs::c_name(name)?, UnlinkatFlags::NoRemoveDir) {
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(Errno::EISDIR | Errno::EPERM) => {}
-            done => return done,
-        }
-        fs::remove_tree(parent, name)?;
-        self.open.truncate(parents.len());
-        let path = [parents, &[name]].concat().join(&b'/');
-        let below = [&path[..], b"/"].concat();
-        self.directories.remove(&path);
-        while let Some((known, _)) = self.directories.range(below.clone()..).next()
-            && known.starts_with(&below)
-        {
-            let known = known.clone();
-            self.directories.remove(&known);
-        }
-        Ok(())
-    }
-
-    /// What can only be done when every entry is there.
-    fn finish(&mut self) -> Result<(), Error> {
-        for path in std::mem::take(&mut self.hidden) {
-            let parts: Vec<&[u8]> = path.split(|&b| b == b'/').collect();
-            self.whiteout(&parts)?;
-        }
-        // What is below a directory comes before it.
-        for (path, directory) in std::mem::take(&mut self.directories).into_iter().rev() {
-            let parts: Vec<&[u8]> = path
-                .split(|&b| b == b'/')
-                .filter(|p| !p.is_empty())
-                .collect();
-            let fd = self.parent(&parts)?;
-            let fault = |errno: Errno| {
-                let hint = match errno {
-                    Errno::EOPNOTSUPP => {
-                        " (a store needs a file system with user attributes, such as ext4, xfs or btrfs)"
-                    }
-                    _ => "",
-                };
-                Error::system(
-                    format_args!("unpack `{}`{hint}", path.escape_ascii()),
-                    errno,
-                )
-            };
-            if directory.opaque {
-                fs::set_opaque(&fd).map_err(fault)?;
-            }
-            let (mode, mtime) = match directory.given {
-                Some((mode, mtime, of)) => {
-                    self.give(&fd, of).map_err(fault)?;
-                    (mode, mtime)
-                }
-                None => self.as_below(&parts, &fd)?,
-            };
-            fs::set_mode(&fd, mode).map_err(fault)?;
-            fs::set_time(&fd, mtime).map_err(fault)?;
-        }
-        self.open.clear();
-        Ok(())
-    }
-
-    fn whiteout(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
-        let (name, parents) = parts.split_last().expect("a whiteout has a name");
-        let below = self
-            .lower
-            .find(parts)
-            .map_err(|error| looking(parts, error))?;
-        let path = parts.join(&b'/');
-        if let Some(directory) = self.directories.get_mut(&path) {
-            // Removed and made anew: what was in it below is not in it now.
-            directory.opaque = true;
-            return Ok(());
-        }
-        // Where this layer has something else than a directory, what was in it is hidden already.
-        if below.is_none() || self.check_way(parents).is_err() {
-            return Ok(());
-        }
-        let parent = self.parent(parents)?;
-        let name = fs::c_name(name).expect("no NUL in a path");
-        match mknodat(&parent, &*name, SFlag::S_IFCHR, Mode::empty(), 0) {
-            // Of no time, so that it is the same wherever it is made.
-            Ok(()) => fs::set_time_at(&parent, name.to_bytes(), (0, 0))
-                .map_err(|errno| Error::system("set the time of a whiteout", errno)),
-            // Something of this layer hides it as well.
-            Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => {
-                let hint = match errno {
-                    Errno::EPERM => {
-                        " (a whiteout without privileges needs Linux 5.8, and a sandbox around us that allows mknod)"
-                    }
-                    _ => "",
-                };
-                Err(Error::system(
-                    format_args!("make the whiteout `{}`{hint}", path.escape_ascii()),
-                    errno,
-                ))
-            }
-        }
-    }
-
-    /// The mode and time that an implied directory has in the layers below, whose attributes it gets.
-    fn as_below(&self, parts: &[&[u8]], fd: &OwnedFd) -> Result<(u32, (i64, u32)), Error> {
-        let fault = |error| looking(parts, error);
-        let given = |result: nix::Result<()>| {
-            result.map_err(|e| {
-                Error::system(
-                    format_args!("unpack `{}`", parts.join(&b'/').escape_ascii()),
-                    e,
-                )
-            })
-        };
-        let Some(found) = self.lower.find(parts).map_err(fault)? else {
-            given(self.give(fd, (0, 0)))?;
-            return Ok((0o755, (0, 0)));
-        };
-        if self.owners.is_some() {
-            given(fs::set_owner(fd, (found.stat.st_uid, found.stat.st_gid)))?;
-        }
-        for (name, value) in fs::xattrs(&found.fd).map_err(|e| fault(e.into()))? {
-            if name.starts_with(b"user.") && !fs::is_overlay_xattr(&name) {
-                // It was set once on this file system already.
-                let _ = fs::set_xattr(fd, &name, &value);
-            }
-        }
-        let mtime = (found.stat.st_mtime, found.stat.st_mtime_nsec as u32);
-        Ok((found.stat.st_mode & 0o1777, mtime))
-    }
-}
-
-fn clone(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    fd.try_clone_to_owned()
-        .map_err(|e| Error::system("unpack", e))
 }
 
 fn shown(entry: &Entry) -> String {
@@ -581,27 +314,4 @@ fn refused(entry: &Entry, why: &str) -> Error {
 
 fn cannot(entry: &Entry, errno: Errno) -> Error {
     Error::system(format_args!("unpack {}", shown(entry)), errno)
-}
-
-fn looking(way: &[&[u8]], error: std::io::Error) -> Error {
-    let way = way.join(&b'/');
-    Error::system(
-        format_args!("look for `{}` in the layers below", way.escape_ascii()),
-        error,
-    )
-}
-
-fn way_is_no_directory(way: &[&[u8]], is_link: bool) -> Error {
-    let what = if is_link {
-        "a symbolic link"
-    } else {
-        "no directory"
-    };
-    bad(
-        "path",
-        format!(
-            "an entry lies behind `{}`, which is {what}",
-            way.join(&b'/').escape_ascii()
-        ),
-    )
 }

@@ -37,7 +37,7 @@ impl<T> Global<T> {
 
 /// # Safety
 /// As memcpy(3).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's promise; `rep movsb` writes n bytes.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut 
 
 /// # Safety
 /// As memmove(3).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     if (to as usize).wrapping_sub(from as usize) >= n {
         // SAFETY: going forward never overwrites what is still to be read.
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut
 
 /// # Safety
 /// As memset(3).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's promise; `rep stosb` writes n bytes.
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
 
 /// # Safety
 /// As memcmp(3).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     for i in 0..n {
         // SAFETY: the caller's promise. Volatile keeps this from being compiled to a call of itself.
@@ -100,18 +100,18 @@ pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 
 /// # Safety
 /// As bcmp(3).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { memcmp(a, b, n) }
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     crate::sys::exit(101)
 }
 
 /// Named by the precompiled `core`, which is built to unwind; with panic=abort nothing ever calls it.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub extern "C" fn rust_eh_personality() {}

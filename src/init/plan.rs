@@ -37,7 +37,7 @@ impl<'a> Plan<'a> {
     pub fn steps(&self, section: Section) -> Steps<'_> {
         let (from, to) = (
             section.offset as usize,
-            (section.offset + section.len) as usize,
+            section.offset as usize + section.len as usize,
         );
         Steps {
             bytes: self.bytes.get(..to).unwrap_or(&[]),

@@ -1,0 +1,1 @@
+../../src/init/sys.rs
