@@ -1,0 +1,102 @@
+//! Nothing is left, whatever ends first: the host, the sandbox, or what serves its root.
+
+use super::*;
+use crate::hosts::say;
+use crate::support::{Host, descendants, skip, wait_until};
+use stockade::Sandbox;
+
+/// Starts, changes and resets sandboxes over the tree `path` until it is killed.
+pub fn victim(path: &str) {
+    let drivers = std::env::var("STOCKADE_SUITE_DRIVERS").expect("the drivers");
+    let root = Rootfs::Directory(path.into());
+    for driver in drivers.split(' ').cycle() {
+        let json = format!("{{\"overlay\": \"{driver}\"}}");
+        let overlay = Spec::from_json(&json)
+            .expect("a driver")
+            .overlay
+            .expect("one");
+        let spec = |args: &[&str]| spec(root.clone(), overlay, args);
+        let change = ["fs", "put:/data/file:upper", "rm:/data/gone"];
+        let sandbox = Sandbox::start(&spec(&["-"])).expect("starts");
+        sandbox.run(&spec(&change)).expect("runs");
+        let _left = sandbox.spawn(&spec(&["sleep", "20"])).expect("spawns");
+        sandbox.reset().expect("resets");
+        spec(&change).run().expect("runs");
+    }
+}
+
+#[test]
+fn nothing_is_left_when_the_host_is_killed() {
+    let tree = Tree::new().done();
+    let before = content(tree.0.path());
+    let names: Vec<&str> = drivers()
+        .iter()
+        .map(|overlay| match overlay {
+            Overlay::Kernel => "kernel",
+            Overlay::Fuse => "fuse",
+            _ => "copy",
+        })
+        .collect();
+    let argument = format!("40 overlay-victim {}", tree.path());
+    let said = Host::start_with("killer", &argument, |command| {
+        command.env("STOCKADE_SUITE_DRIVERS", names.join(" "));
+    })
+    .finish();
+    assert_eq!(said.last().map(String::as_str), Some("clean"), "{said:?}");
+    assert_eq!(content(tree.0.path()), before);
+}
+
+/// What serves a root is killed: the program is told of it, and the sandbox ends as any other.
+#[test]
+fn the_end_of_what_serves_a_root_is_no_hang() {
+    if !drivers().contains(&Overlay::Fuse) {
+        skip!("fuse-overlayfs does not work here");
+    }
+    let tree = Tree::new().done();
+    let said = Host::start("server-killed", &tree.path()).finish();
+    assert_eq!(said, ["clean"]);
+}
+
+/// Kills what serves the root of a sandbox in which programs run.
+pub fn server_killed(path: &str) {
+    crate::support::adopt_orphans();
+    let root = Rootfs::Directory(path.into());
+    let spec = |args: &[&str]| spec(root.clone(), Overlay::Fuse, args);
+    let sandbox = Sandbox::start(&spec(&["-"])).expect("starts");
+    let running = sandbox.spawn(&spec(&["sleep", "20"])).expect("spawns");
+    assert!(running.pid().is_some());
+    let servers: Vec<u32> = descendants(std::process::id())
+        .into_iter()
+        .filter(|(_, name)| name == "fuse-overlayfs")
+        .map(|(pid, _)| pid)
+        .collect();
+    assert_eq!(
+        servers.len(),
+        1,
+        "one for each sandbox, and none of the probe"
+    );
+    // SAFETY: a plain call, on a process that is ours.
+    assert_eq!(unsafe { libc::kill(servers[0] as i32, libc::SIGKILL) }, 0);
+    let outcome = sandbox.run(&spec(&["true"])).expect("an outcome");
+    assert_eq!(outcome.verdict, Verdict::ExecFailed, "{outcome:?}");
+    assert!(running.kill().is_ok());
+    // A page of its own program that it needs meanwhile is not to be had: SIGBUS.
+    let verdict = running.wait().expect("an outcome").verdict;
+    assert!(
+        [Verdict::Killed, Verdict::Signaled].contains(&verdict),
+        "{verdict:?}"
+    );
+    sandbox.reset().expect("a reset starts another");
+    assert_eq!(
+        sandbox.run(&spec(&["true"])).expect("runs").verdict,
+        Verdict::Ok
+    );
+    sandbox.close().expect("closes");
+    let left = || {
+        descendants(std::process::id())
+            .into_values()
+            .any(|name| name == "fuse-overlayfs")
+    };
+    assert!(wait_until(Duration::from_secs(5), || !left()), "it is left");
+    say("clean");
+}
