@@ -167,11 +167,12 @@ fn try_driver(host: &Host, driver: Driver) -> Option<Result<(), String>> {
     supervisor::send_start(host, &plan, &theirs).ok()?;
     drop(theirs);
     let received = channel.receive(true).ok()??;
-    let answer: Failure = read_of(&received.bytes)?;
-    Some(match answer.kind {
-        READY => Ok(()),
-        _ => Err(plan.explain(&answer).to_string()),
-    })
+    match read_of::<Failure>(&received.bytes) {
+        Some(Failure { kind: READY, .. }) => Some(Ok(())),
+        Some(answer) => Some(Err(plan.explain(&answer).to_string())),
+        None if host.is_gone() => None,
+        None => Some(Err("the sandbox that was to try it has ended".into())),
+    }
 }
 
 /// Where fuse-overlayfs is.
@@ -186,4 +187,24 @@ pub(crate) fn fuse_program() -> Result<PathBuf, Error> {
                 "fuse-overlayfs is not installed (package fuse-overlayfs)",
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a driver answers is known from then on, and is not asked again.
+    #[test]
+    fn a_driver_is_tried_once() {
+        let spec = Spec::new(["true"]);
+        let host = supervisor::get(&supervisor::Key::of(&spec)).expect("a supervisor");
+        for driver in [Driver::Kernel, Driver::Fuse] {
+            let result = probe(&host, driver).expect("a result");
+            let known = match driver {
+                Driver::Kernel => host.overlay.kernel.get(),
+                _ => host.overlay.fuse.get(),
+            };
+            assert_eq!(known, Some(&result), "{driver:?}");
+        }
+    }
 }

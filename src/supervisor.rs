@@ -227,6 +227,15 @@ impl Host {
         self.lost.store(true, Ordering::Release);
     }
 
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut ends, PollTimeout::ZERO);
+        ends[0]
+            .revents()
+            .is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
+    }
+
     fn start(key: &Key) -> Result<Host, Error> {
         let ids = Ids::detect();
         match Host::start_with(key, ids.clone()) {

@@ -168,7 +168,9 @@ impl Init {
                 kind: FILES,
                 arg: 0,
             };
-            self.tell(run, &shown, &[], &[proc, self.disk]);
+            let shows = [proc, self.disk];
+            let count = if self.disk < 0 { 1 } else { 2 }; // a root that is only tried has no disk
+            self.tell(run, &shown, &[], &shows[..count]);
             close(proc);
         }
     }
