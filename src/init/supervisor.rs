@@ -43,6 +43,8 @@ struct Sandbox {
     network: Option<usize>,
     /// What serves its root; -1 if nothing does.
     server: Fd,
+    /// What has served it before a reset, until init has done without it; else -1.
+    old_server: Fd,
     /// Its procfs and its writable file system, if its init has shown them; else -1.
     files: [Fd; 2],
     disk: Text<64>,
@@ -68,8 +70,10 @@ impl Sandbox {
     }
 
     fn end_server(&self) {
-        if self.server >= 0 {
-            let _ = pidfd_kill(self.server);
+        for server in [self.old_server, self.server] {
+            if server >= 0 {
+                let _ = pidfd_kill(server);
+            }
         }
     }
 
@@ -80,12 +84,18 @@ impl Sandbox {
 
     /// Waits for the end of what serves its root.
     fn reap_server(&mut self) {
-        if self.server >= 0 {
-            self.end_server();
-            let _ = reap(self.server);
-            close(self.server);
-            self.server = -1;
-        }
+        end_process(&mut self.old_server);
+        end_process(&mut self.server);
+    }
+}
+
+/// Ends the process behind a pidfd, if there is one, and waits for that.
+fn end_process(pidfd: &mut Fd) {
+    if *pidfd >= 0 {
+        let _ = pidfd_kill(*pidfd);
+        let _ = reap(*pidfd);
+        close(*pidfd);
+        *pidfd = -1;
     }
 }
 

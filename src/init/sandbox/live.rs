@@ -117,7 +117,8 @@ impl Init {
         self.old = core::mem::replace(&mut self.upper, -1);
         fchdir(self.outer)
             .and_then(|_| chroot(s!(".")))
-            .and_then(|_| umount(s!("/root"), MNT_DETACH))
+            // What has served it is told to end.
+            .and_then(|_| umount(s!("/root"), MNT_FORCE | MNT_DETACH))
             .and_then(|_| umount(s!("/box"), MNT_DETACH))
             .map_err(step)?;
         self.set_up_steps(plan)?;

@@ -61,6 +61,7 @@ impl Supervisor {
         };
         if let Some(sandbox) = self.sandboxes[which].as_mut() {
             sandbox.close_files();
+            end_process(&mut sandbox.old_server); // after a reset the root is another's
             sandbox.files = copies([O_RDONLY, O_PATH]);
         }
     }

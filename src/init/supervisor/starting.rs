@@ -105,13 +105,11 @@ impl Supervisor {
             streams(flags, fds, &mut start);
         }
         let served = serve::start(plan).map_err(step(STEP_SERVE));
-        let made = served.and_then(|(server, socket)| {
+        let made = served.and_then(|(mut server, socket)| {
             let made = self.clone_init(plan, slot, trees, &start, socket);
             close(socket);
-            if made.is_err() && server >= 0 {
-                let _ = pidfd_kill(server);
-                let _ = reap(server);
-                close(server);
+            if made.is_err() {
+                end_process(&mut server);
             }
             made.map(|(init, pidfd, control)| (init, pidfd, control, server))
         });
@@ -132,6 +130,7 @@ impl Supervisor {
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         server,
+                        old_server: -1,
                         files: [-1; 2],
                         disk,
                         parked: None,
