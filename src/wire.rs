@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0020;
+pub const VERSION: u32 = 0x5354_0021;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -336,6 +336,11 @@ pub const S_ROOT: u16 = 33;
 pub const S_PROBE: u16 = 34;
 /// The program that serves a root of driver [`OVERLAY_FUSE`]: payload as of [`R_EXEC`]. Started by the supervisor.
 pub const S_SERVE: u16 = 35;
+
+/// Its filter: payload as of [`R_SECCOMP`].
+pub const S_SERVE_FILTER: u16 = 36;
+/// A resource limit of its: number `flags`, `a` at most.
+pub const S_SERVE_LIMIT: u16 = 37;
 
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;

@@ -11,6 +11,7 @@ use super::*;
 use crate::ids::Ids;
 use crate::overlay::{Chosen, Driver, fuse_program};
 use crate::plan::exec_tables;
+use crate::seccomp;
 use std::os::unix::fs::MetadataExt;
 
 /// Our own layer, below [`LOWERS`].
@@ -21,6 +22,15 @@ const JOINED: &str = "/root";
 const OWN_INODES: u64 = 8;
 /// What the driver that is a program needs of the host, beside [`host_entries`].
 const FUSE_DEVICE: (&str, u32, u32) = ("/dev/fuse", 10, 229);
+
+/// Limits of that program: no core file of an image's, and as many descriptors and as much memory as an honest sandbox can
+/// make it need.
+const SERVER_LIMITS: [(libc::__rlimit_resource_t, u64); 4] = [
+    (libc::RLIMIT_CORE, 0),
+    (libc::RLIMIT_MEMLOCK, 0),
+    (libc::RLIMIT_NOFILE, 64 << 10),
+    (libc::RLIMIT_AS, 2 << 30),
+];
 
 /// Who owns what in a tree.
 pub(super) struct Owners<'a> {
@@ -273,6 +283,11 @@ impl Root {
                 ];
                 let tables = exec_tables([args, vec![], vec![b"/fuse-overlayfs"]])?;
                 self.setup.add(S_SERVE, 0, 0, 0, &[&tables]);
+                for (resource, most) in SERVER_LIMITS {
+                    self.setup.add(S_SERVE_LIMIT, resource as u16, most, 0, &[]);
+                }
+                let filter = seccomp::as_bytes(seccomp::server_program());
+                self.setup.add(S_SERVE_FILTER, 0, 0, 0, &[filter]);
                 String::new()
             }
             Driver::Copy => {

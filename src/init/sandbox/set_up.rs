@@ -147,7 +147,7 @@ impl Init {
                 unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
                 mkdirat(AT_FDCWD, path, 0o700)?;
             }
-            S_SOURCE | S_SERVE => {}
+            S_SOURCE | S_SERVE | S_SERVE_FILTER | S_SERVE_LIMIT => {}
             _ => return Err(EPROTO),
         }
         Ok(())

@@ -57,6 +57,28 @@ fn the_end_of_what_serves_a_root_is_no_hang() {
     assert_eq!(said, ["clean"]);
 }
 
+/// What serves a root has no right but over files, a filter, and limits.
+fn confined(pid: u32) {
+    let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("readable");
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1))
+            .unwrap_or_else(|| panic!("{name}: {status}"))
+    };
+    assert_eq!((field("Seccomp:"), field("NoNewPrivs:")), ("2", "1"));
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID.
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(set), "000000000000001b", "{set}");
+    }
+    let limits = read("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core"));
+    assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+    let space = limits.lines().find(|line| line.starts_with("Max address"));
+    let most = (2u64 << 30).to_string();
+    assert!(space.is_some_and(|line| line.contains(&most)), "{limits}");
+}
+
 /// Kills what serves the root of a sandbox in which programs run.
 pub fn server_killed(path: &str) {
     crate::support::adopt_orphans();
@@ -75,6 +97,7 @@ pub fn server_killed(path: &str) {
         1,
         "one for each sandbox, and none of the probe"
     );
+    confined(servers[0]);
     // SAFETY: a plain call, on a process that is ours.
     assert_eq!(unsafe { libc::kill(servers[0] as i32, libc::SIGKILL) }, 0);
     let outcome = sandbox.run(&spec(&["true"])).expect("an outcome");
