@@ -7,6 +7,7 @@ use crate::program::{Start, spawn};
 use crate::s;
 use crate::serve;
 use crate::sys::*;
+use crate::tally::Tally;
 use crate::wire::*;
 
 mod live;
@@ -64,6 +65,9 @@ struct Init {
     upper: Fd,
     /// The upper layer before a reset, until that is answered.
     old: Fd,
+    /// On a disk: which directory in it holds what is written, and what that is.
+    generation: u64,
+    tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -79,6 +83,8 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         outer: -1,
         upper: -1,
         old: -1,
+        generation: 0,
+        tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
@@ -126,8 +132,13 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
                 revents: 0,
             },
         ];
-        if poll(&mut ready, if more { 0 } else { u64::MAX }).is_err() {
+        let wait = init.time_left(more);
+        if poll(&mut ready, wait).is_err() {
             continue;
+        }
+        if init.programs.iter().any(Option::is_some) && init.tally.look() {
+            // There is no other way to hold it: the host's disk is not the sandbox's to fill.
+            let _ = kill(-1, SIGKILL);
         }
         if more || ready[1].revents != 0 {
             let mut info = [0; 128 * 8];
@@ -154,6 +165,15 @@ impl Init {
         let both = Both(Envelope { run, enter: 0 }, *message);
         if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
             exit(1); // the supervisor is gone
+        }
+    }
+
+    /// How long to wait for something to happen.
+    fn time_left(&self, more: bool) -> u64 {
+        match self.programs.iter().any(Option::is_some) {
+            _ if more => 0,
+            true => self.tally.wait(),
+            false => u64::MAX,
         }
     }
 
@@ -320,7 +340,7 @@ impl Init {
         }
     }
 
-    fn finish(&self, program: &Program, first: &Plan) {
+    fn finish(&mut self, program: &Program, first: &Plan) {
         if let Some(plan) = program.plan.as_ref() {
             self.collect(program.run, plan);
         } else if self.flags & ONE_SHOT != 0 {
@@ -332,7 +352,8 @@ impl Init {
         } else {
             StatFs::default()
         };
-        let message = Exit {
+        self.tally.count();
+        let mut message = Exit {
             kind: EXIT,
             status: program.status.unwrap_or(0),
             started_at: program.started_at,
@@ -350,6 +371,7 @@ impl Init {
             inodes_free: disk.files_free,
             ..Exit::default()
         };
+        self.tally.tell(&mut message);
         self.tell(program.run, &message, &[], &[]);
     }
 

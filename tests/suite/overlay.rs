@@ -10,10 +10,12 @@ mod ends;
 mod hostile;
 mod limits;
 mod live;
+mod on_disk;
 mod root;
 mod trees;
 
 pub use ends::{server_killed, victim};
+pub use on_disk::victim as disk_victim;
 use trees::{Tree, content};
 
 fn spec<T: AsRef<[u8]>>(root: Rootfs, overlay: Overlay, args: impl IntoIterator<Item = T>) -> Spec {

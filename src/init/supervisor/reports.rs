@@ -205,9 +205,13 @@ impl Supervisor {
             close(sandbox.channel);
         }
         sandbox.close_files();
+        let upper = sandbox.upper.take();
         let network = sandbox.network.take();
         (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
         self.release_network(network);
+        if let Some(upper) = upper {
+            self.remove_directory(upper);
+        }
         self.forget_dead(which);
     }
 

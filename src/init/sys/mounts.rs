@@ -17,7 +17,6 @@ pub const MS_REMOUNT: usize = 32;
 pub const MS_BIND: usize = 4096;
 pub const MS_REC: usize = 16384;
 pub const MS_PRIVATE: usize = 1 << 18;
-pub const MNT_FORCE: usize = 1;
 pub const MNT_DETACH: usize = 2;
 
 pub fn mount(source: Str, target: Str, kind: Str, flags: usize, data: Str) -> Result {

@@ -71,12 +71,17 @@ fn the_memory_and_time_limits_hold_over_a_root() {
 #[test]
 fn a_copy_that_does_not_fit_is_an_error_that_says_so() {
     let tree = Tree::new().done();
-    let error = over(&tree, Overlay::Copy, ["true"])
-        .disk(64 << 10)
-        .run()
-        .expect_err("too small");
-    assert!(
-        error.to_string().contains("`disk` or `inodes` limit"),
-        "{error}"
-    );
+    let spec = || over(&tree, Overlay::Copy, ["true"]);
+    // In memory, where the file system says so, and on a disk, where that is counted.
+    for spec in [
+        spec().disk(64 << 10),
+        spec().disk(64 << 10).upper_dir("/var/tmp"),
+        spec().inodes(3).upper_dir("/var/tmp"),
+    ] {
+        let error = spec.run().expect_err("too small");
+        assert!(
+            error.to_string().contains("`disk` or `inodes` limit"),
+            "{error}"
+        );
+    }
 }
