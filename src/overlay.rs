@@ -48,7 +48,9 @@ pub(crate) struct Chosen {
 
 /// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor.
 #[derive(Default)]
-pub(crate) struct Probes(Mutex<HashMap<(Driver, Option<String>), Result<(), String>>>);
+pub(crate) struct Probes(Mutex<HashMap<Tried, Result<(), String>>>);
+
+type Tried = (Driver, Option<String>);
 
 impl Probes {
     fn get(&self, driver: Driver, upper_dir: Option<&str>) -> Option<Result<(), String>> {
@@ -196,7 +198,9 @@ fn try_driver(
     let root = match Root::probe(driver, place) {
         Ok(root) => root,
         Err(e) => {
-            scratch.map(Scratch::discard);
+            if let Some(scratch) = scratch {
+                scratch.discard();
+            }
             return Ok(Some(Err(e.to_string())));
         }
     };
