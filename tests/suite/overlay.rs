@@ -15,7 +15,7 @@ mod root;
 mod trees;
 
 pub use ends::{server_killed, victim};
-pub use on_disk::victim as disk_victim;
+pub use on_disk::{reflink, victim as disk_victim};
 use trees::{Tree, content};
 
 fn spec<T: AsRef<[u8]>>(root: Rootfs, overlay: Overlay, args: impl IntoIterator<Item = T>) -> Spec {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::hosts::say;
 use crate::support::{
-    Host, adopt_orphans, children, fields, guest_spec, promise, status, wait_until,
+    Host, adopt_orphans, children, fields, guest_spec, promise, skip, status, wait_until,
 };
 use std::path::Path;
 use stockade::{ChangeKind, EnforcementStatus, Sandbox};
@@ -283,4 +283,82 @@ fn mistakes_are_refused() {
     let error = guest_spec(["true"]).upper_dir("/var/tmp").run();
     let error = error.expect_err("no overlay");
     assert!(error.to_string().contains("overlay"), "{error}");
+}
+
+/// A copy on a file system that can share blocks takes next to none.
+#[test]
+fn a_copy_shares_blocks_where_it_can() {
+    let mkfs = ["/sbin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs"];
+    let Some(mkfs) = mkfs.into_iter().find(|path| Path::new(path).exists()) else {
+        skip!("mkfs.btrfs is not installed");
+    };
+    if !is_root() {
+        skip!("only root can mount a file system in a file");
+    }
+    match &*Host::start("reflink", mkfs).finish() {
+        [said] if said == "shared" => {}
+        [why] => skip!("{why}"),
+        said => panic!("{said:?}"),
+    }
+}
+
+/// In a mount namespace of its own.
+pub fn reflink(mkfs: &str) {
+    let dir = disk();
+    let (image, mounted) = (dir.path().join("image"), dir.path().join("mounted"));
+    std::fs::create_dir(&mounted).expect("mkdir");
+    let file = std::fs::File::create(&image).expect("create");
+    file.set_len(512 << 20).expect("set_len");
+    let done = |program: &str, args: &[&Path]| {
+        let output = std::process::Command::new(program).args(args).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    // SAFETY: a plain call; this thread alone leaves the namespace.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+    assert!(done(
+        "mount",
+        &[Path::new("--make-rprivate"), Path::new("/")]
+    ));
+    assert!(done(mkfs, &[Path::new("-q"), &image]));
+    if !done(
+        "mount",
+        &[Path::new("-o"), Path::new("loop"), &image, &mounted],
+    ) {
+        return say("this kernel mounts no btrfs here");
+    }
+    let tree = Tree(tempfile::tempdir_in(&mounted).expect("a directory"));
+    std::fs::create_dir(tree.at("bin")).expect("mkdir");
+    std::fs::copy(
+        crate::support::guest_dir().join("guest"),
+        tree.at("bin/guest"),
+    )
+    .expect("copy");
+    std::fs::write(tree.at("large"), vec![7; 64 << 20]).expect("write");
+    let tree = tree.done();
+    let upper = mounted.join("upper");
+    std::fs::create_dir(&upper).expect("mkdir");
+    let free = || {
+        // What was written so far is on the disk.
+        assert!(done("sync", &[Path::new("-f"), &mounted]));
+        let disk = nix::sys::statvfs::statvfs(&mounted).expect("statvfs");
+        disk.blocks_free() * disk.fragment_size()
+    };
+    let before = free();
+    let spec = |args: &[&str]| {
+        over(&tree, Overlay::Copy, args)
+            .upper_dir(upper.display().to_string())
+            .disk(256 << 20)
+    };
+    let sandbox = Sandbox::start(&spec(&["-"])).expect("starts");
+    let taken = before.saturating_sub(free());
+    assert!(taken < 16 << 20, "{taken} bytes were copied");
+    let outcome = sandbox.run(&spec(&["fs", "put:/large:own"])).expect("runs");
+    assert_eq!(fields(&outcome)["put:/large"], "OK");
+    let large = std::fs::metadata(tree.at("large")).expect("stat").len();
+    assert_eq!(large, 64 << 20, "the image's own file is as it was");
+    sandbox.close().expect("closes");
+    assert!(is_empty(&upper));
+    drop(tree);
+    assert!(done("umount", &[&mounted]));
+    say("shared");
 }
