@@ -510,6 +510,12 @@ int stockade_spec_add_rootfs(stockade_spec *spec, const char *rootfs);
 // more.
 int stockade_spec_set_overlay(stockade_spec *spec, int overlay);
 
+// Sets a directory of the host's, on a disk, in which what the sandbox writes is kept in place of memory: an absolute
+// path, writable for the caller. With an overlay only. It is made under a name of its own and removed when the sandbox
+// has ended. disk and inodes are counted every 20 ms or more then, so a program may write more before it is ended,
+// STOCKADE_VERDICT_DISK_LIMIT; see the specification's `upper_dir` in the Rust documentation. Default: memory.
+int stockade_spec_set_upper_dir(stockade_spec *spec, const char *upper_dir);
+
 // Sets whether a root file system with an overlay is read-only all the same; /work, /tmp and /dev/shm stay writable.
 // Default: 0.
 int stockade_spec_set_read_only(stockade_spec *spec, int read_only);
@@ -632,8 +638,8 @@ int stockade_spec_set_enforce(stockade_spec *spec, int enforce);
 int stockade_sandbox_start(const stockade_spec *spec, stockade_sandbox **sandbox, stockade_error **error);
 
 // Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
-// overlay, read_only, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal those it was started
-// with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
+// overlay, read_only, upper_dir, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal
+// those it was started with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
 int stockade_sandbox_run(const stockade_sandbox *sandbox,
                          const stockade_spec *spec,
                          stockade_outcome **outcome,

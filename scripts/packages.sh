@@ -24,6 +24,8 @@ if [ "$1" = test ]; then
     need setpriv util-linux
     need skopeo skopeo
     need umoci umoci
+    # Only root can mount what it makes.
+    [ "$(id -u)" != 0 ] || need mkfs.btrfs btrfs-progs
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
 fi

@@ -56,12 +56,27 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
         put("file_size", Enforced, "RLIMIT_FSIZE");
     }
     let overlay = overlay::by(spec, host);
-    let disk = match overlay {
-        None => "size of the tmpfs behind /work, /tmp and /dev/shm",
-        Some(_) => "size of the tmpfs behind /work, /tmp, /dev/shm and what is changed of the root",
-    };
-    put("disk", Enforced, disk);
-    put("inodes", Enforced, "nr_inodes of the same tmpfs");
+    match (&overlay, &spec.upper_dir) {
+        (Some(_), Some(dir)) => {
+            let by = format!(
+                "the files in `{dir}`, counted by init every 20 ms or more (a twentieth of the time at most), but not those \
+                 that are removed while they are open"
+            );
+            let held = "RLIMIT_FSIZE for each file, and at least 1 GiB or a twentieth of the file system left free";
+            put("disk", Approximated, &format!("{by}; {held}"));
+            put("inodes", Approximated, &by);
+        }
+        (overlay, _) => {
+            let disk = match overlay {
+                None => "size of the tmpfs behind /work, /tmp and /dev/shm",
+                Some(_) => {
+                    "size of the tmpfs behind /work, /tmp, /dev/shm and what is changed of the root"
+                }
+            };
+            put("disk", Enforced, disk);
+            put("inodes", Enforced, "nr_inodes of the same tmpfs");
+        }
+    }
     if let Some(by) = &overlay {
         put("overlay", Enforced, by);
     }

@@ -104,7 +104,10 @@ pub(crate) fn add(
         spec.stack
             .unwrap_or_else(|| at_most_hard(Resource::RLIMIT_STACK, STACK_DEFAULT)),
     );
-    if let Some(size) = spec.file_size {
+    // On a disk no file system holds the sum of all, which is counted; one file alone is held.
+    let disk = spec.disk.unwrap_or(crate::mounts::DISK_DEFAULT);
+    let on_disk = spec.upper_dir.as_ref().map(|_| disk);
+    if let Some(size) = spec.file_size.into_iter().chain(on_disk).min() {
         rlimit(libc::RLIMIT_FSIZE, size);
     }
     if let (Some(pids), None, true) = (

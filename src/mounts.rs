@@ -62,16 +62,22 @@ impl Root {
         ids: &Ids,
         user: (u32, u32),
         chosen: Option<&Chosen>,
+        on_disk: Option<&str>,
     ) -> Result<Root, Error> {
         let mut root = Root {
             template: Steps::default(),
             setup: Steps::default(),
         };
         match chosen {
-            Some(chosen) => root.overlay(spec, chosen, &overlay::Owners { ids, user })?,
+            Some(chosen) => root.overlay(
+                spec,
+                chosen,
+                &overlay::Owners { ids, user },
+                on_disk.is_some(),
+            )?,
             None => root.template(spec)?,
         }
-        root.setup(spec, chosen.is_some())?;
+        root.setup(spec, chosen.is_some(), on_disk)?;
         Ok(root)
     }
 
@@ -209,7 +215,7 @@ impl Root {
         Ok(())
     }
 
-    fn setup(&mut self, spec: &Spec, overlay: bool) -> Result<(), Error> {
+    fn setup(&mut self, spec: &Spec, overlay: bool, on_disk: Option<&str>) -> Result<(), Error> {
         let s = &mut self.setup;
         s.text(S_PROC, 0, 0, 0, &[b"/proc"]);
         for &(step, path) in guarded() {
@@ -231,7 +237,8 @@ impl Root {
             s.text(S_BIND, 0, 0, 0, &[b"/tmp/shm", b"/dev/shm"]);
             s.text(S_BIND, 0, 0, 0, &[b"/tmp/tmp", b"/tmp"]);
         }
-        s.text(S_DISK, 0, 0, 0, &[WORK.as_bytes()]);
+        let counted = u16::from(on_disk.is_some());
+        s.text(S_DISK, counted, 0, 0, &[WORK.as_bytes()]);
         for tmpfs in &spec.tmpfs {
             let path = inside(&tmpfs.path, "tmpfs")?;
             if writable(spec, &path) {
@@ -240,9 +247,10 @@ impl Root {
             let (size, inodes) = (tmpfs.size.unwrap_or(disk), tmpfs.inodes.unwrap_or(inodes));
             s.text(S_TMPFS, 0, size.max(1), inodes.max(1), &[path.as_bytes()]);
         }
-        if spec.volumes.len() > VOLUMES_MAX {
+        let most = VOLUMES_MAX - usize::from(on_disk.is_some());
+        if spec.volumes.len() > most {
             return Err(Error::invalid(format!(
-                "volumes: {} are more than {VOLUMES_MAX}",
+                "volumes: {} are more than {most}",
                 spec.volumes.len()
             )));
         }
@@ -261,6 +269,9 @@ impl Root {
                 );
             }
             s.text(S_VOLUME, flags, 0, 0, &[path.as_bytes()]);
+        }
+        if let Some(path) = on_disk {
+            s.text(S_SOURCE, BIND_WRITABLE, 0, 0, &[path.as_bytes()]);
         }
         if spec.network == Network::Loopback {
             s.add(S_LOOPBACK, 0, 0, 0, &[]);

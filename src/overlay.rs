@@ -7,15 +7,18 @@ use crate::plan::{Plan, read_of};
 use crate::spec::{Overlay, Rootfs, Spec};
 use crate::supervisor::{self, Channel, Host};
 use crate::wire::*;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 mod lowers;
+mod scratch;
 
 pub(crate) use lowers::{Lowers, is_opaque, is_whiteout};
+pub(crate) use scratch::Scratch;
 
 /// What joins the layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Driver {
     Kernel,
     Fuse,
@@ -39,13 +42,32 @@ pub(crate) struct Chosen {
     pub driver: Driver,
     pub lowers: Lowers,
     pub read_only: bool,
+    /// The directory of the host's that the upper layer is made in, in place of a tmpfs.
+    pub upper_dir: Option<String>,
 }
 
-/// What a driver has answered when it was tried, once for each supervisor.
+/// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor.
 #[derive(Default)]
-pub(crate) struct Probes {
-    kernel: OnceLock<Result<(), String>>,
-    fuse: OnceLock<Result<(), String>>,
+pub(crate) struct Probes(Mutex<HashMap<Tried, Result<(), String>>>);
+
+type Tried = (Driver, Option<String>);
+
+impl Probes {
+    fn get(&self, driver: Driver, upper_dir: Option<&str>) -> Option<Result<(), String>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(driver, upper_dir.map(String::from))).cloned()
+    }
+
+    /// Whether nothing has been tried with this directory yet.
+    fn is_new(&self, dir: &str) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !known.keys().any(|(_, known)| known.as_deref() == Some(dir))
+    }
+
+    fn set(&self, driver: Driver, upper_dir: Option<&str>, result: Result<(), String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((driver, upper_dir.map(String::from)), result);
+    }
 }
 
 /// The directories below a writable root, the lowest first; `None` if the specification asks for none.
@@ -72,12 +94,24 @@ fn lower_directories(spec: &Spec) -> Result<Option<&[String]>, Error> {
 /// The writable root that `spec` asks for, if it does, with a driver that works on this host.
 pub(crate) fn choose(spec: &Spec, host: &Host) -> Result<Option<Chosen>, Error> {
     let Some(directories) = lower_directories(spec)? else {
-        return Ok(None);
+        return match spec.upper_dir {
+            Some(_) => Err(Error::invalid(
+                "upper_dir: it is for what is written over a root file system; give `overlay` too",
+            )),
+            None => Ok(None),
+        };
     };
+    if let Some(dir) = &spec.upper_dir {
+        scratch::check(dir)?;
+        if host.overlay.is_new(dir) {
+            scratch::sweep(dir, host);
+        }
+    }
     Ok(Some(Chosen {
         lowers: Lowers::new(directories)?,
         driver: driver(spec, host)?.0,
         read_only: spec.read_only,
+        upper_dir: spec.upper_dir.clone(),
     }))
 }
 
@@ -88,45 +122,47 @@ pub(crate) fn by(spec: &Spec, host: &Host) -> Option<String> {
 }
 
 fn driver(spec: &Spec, host: &Host) -> Result<(Driver, String), Error> {
-    match spec.overlay.unwrap_or_default() {
-        Overlay::Auto => best(host),
-        Overlay::Kernel => Ok((Driver::Kernel, given(host, Driver::Kernel)?)),
-        Overlay::Fuse => Ok((Driver::Fuse, given(host, Driver::Fuse)?)),
-        Overlay::Copy => Ok((Driver::Copy, format!("{COPY}: asked for"))),
-    }
+    let dir = spec.upper_dir.as_deref();
+    let (driver, why) = match spec.overlay.unwrap_or_default() {
+        Overlay::Auto => best(host, dir)?,
+        Overlay::Kernel => (Driver::Kernel, given(host, Driver::Kernel, dir)?),
+        Overlay::Fuse => (Driver::Fuse, given(host, Driver::Fuse, dir)?),
+        Overlay::Copy => (Driver::Copy, "asked for".into()),
+    };
+    let place = match dir {
+        Some(dir) => format!("in `{dir}`"),
+        None => "on the sandbox's tmpfs".into(),
+    };
+    let by = match driver {
+        Driver::Kernel => format!("the kernel's overlayfs, userxattr, upper layer {place}"),
+        Driver::Fuse => format!("fuse-overlayfs, upper layer {place}"),
+        Driver::Copy => format!("a copy {place}"),
+    };
+    Ok((driver, format!("{by}: {why}")))
 }
 
-const KERNEL: &str = "the kernel's overlayfs, userxattr, upper layer on the sandbox's tmpfs";
-const FUSE: &str = "fuse-overlayfs, upper layer on the sandbox's tmpfs";
-const COPY: &str = "a copy on the sandbox's tmpfs";
-
-/// The first driver that works.
-fn best(host: &Host) -> Result<(Driver, String), Error> {
-    let Err(kernel) = probe(host, Driver::Kernel)? else {
-        return Ok((Driver::Kernel, format!("{KERNEL}: tried, works")));
+/// The first driver that works, and why it.
+fn best(host: &Host, dir: Option<&str>) -> Result<(Driver, String), Error> {
+    let Err(kernel) = probe(host, Driver::Kernel, dir)? else {
+        return Ok((Driver::Kernel, "tried, works".into()));
     };
-    let Err(fuse) = probe(host, Driver::Fuse)? else {
-        return Ok((
-            Driver::Fuse,
-            format!("{FUSE}: tried, works; the kernel's does not: {kernel}"),
-        ));
+    let Err(fuse) = probe(host, Driver::Fuse, dir)? else {
+        let why = format!("tried, works; the kernel's does not: {kernel}");
+        return Ok((Driver::Fuse, why));
     };
-    Ok((
-        Driver::Copy,
-        format!(
-            "{COPY}: the kernel's overlayfs does not work: {kernel}; nor does fuse-overlayfs: {fuse}"
-        ),
-    ))
+    let why =
+        format!("the kernel's overlayfs does not work: {kernel}; nor does fuse-overlayfs: {fuse}");
+    Ok((Driver::Copy, why))
 }
 
-/// In words, a driver that was asked for, if it works.
-fn given(host: &Host, driver: Driver) -> Result<String, Error> {
-    let (name, text) = match driver {
-        Driver::Kernel => ("kernel", KERNEL),
-        _ => ("fuse", FUSE),
+/// Why it is a driver that was asked for, if it works.
+fn given(host: &Host, driver: Driver, dir: Option<&str>) -> Result<String, Error> {
+    let name = match driver {
+        Driver::Kernel => "kernel",
+        _ => "fuse",
     };
-    match probe(host, driver)? {
-        Ok(()) => Ok(format!("{text}: asked for")),
+    match probe(host, driver, dir)? {
+        Ok(()) => Ok("asked for".into()),
         Err(why) => Err(Error::new(
             ErrorKind::Unsupported,
             format!("overlay={name}: it does not work on this host: {why}"),
@@ -136,42 +172,61 @@ fn given(host: &Host, driver: Driver) -> Result<String, Error> {
 
 /// Whether a driver works, found out by making a root with it in a sandbox and changing that as overlayfs must be able
 /// to: on a tmpfs before Linux 6.6 the kernel's cannot, since there a directory cannot be marked opaque.
-fn probe(host: &Host, driver: Driver) -> Result<Result<(), String>, Error> {
-    let known = match driver {
-        Driver::Kernel => &host.overlay.kernel,
-        Driver::Fuse => &host.overlay.fuse,
-        Driver::Copy => return Ok(Ok(())),
-    };
-    if let Some(result) = known.get() {
-        return Ok(result.clone());
+fn probe(host: &Host, driver: Driver, dir: Option<&str>) -> Result<Result<(), String>, Error> {
+    if let Some(result) = host.overlay.get(driver, dir) {
+        return Ok(result);
     }
-    let result = match try_driver(host, driver) {
-        // The supervisor is gone: whoever sends it the real plan will see that, and start another.
-        None => return Ok(Ok(())),
-        Some(result) => result,
+    let result = match driver {
+        Driver::Copy => Ok(()),
+        _ => match try_driver(host, driver, dir)? {
+            // The supervisor is gone: whoever sends it the real plan will see that, and start another.
+            None => return Ok(Ok(())),
+            Some(result) => result,
+        },
     };
-    let _ = known.set(result.clone());
+    host.overlay.set(driver, dir, result.clone());
     Ok(result)
 }
 
-fn try_driver(host: &Host, driver: Driver) -> Option<Result<(), String>> {
-    let root = match Root::probe(driver) {
+fn try_driver(
+    host: &Host,
+    driver: Driver,
+    dir: Option<&str>,
+) -> Result<Option<Result<(), String>>, Error> {
+    let scratch = dir.map(|dir| Scratch::new(dir, &host.ids)).transpose()?;
+    let place = scratch.as_ref().map(|scratch| scratch.path.as_str());
+    let root = match Root::probe(driver, place) {
         Ok(root) => root,
-        Err(e) => return Some(Err(e.to_string())),
+        Err(e) => {
+            if let Some(scratch) = scratch {
+                scratch.discard();
+            }
+            return Ok(Some(Err(e.to_string())));
+        }
     };
-    let plan = Plan::probe(&root, host.host_network);
+    let plan = Plan::probe(&root, host.host_network, scratch);
+    Ok(ask(host, plan))
+}
+
+/// What comes of the plan of a probe; `None` if the supervisor has ended.
+fn ask(host: &Host, mut plan: Plan) -> Option<Result<(), String>> {
     let (channel, theirs) = match Channel::new() {
         Ok(pair) => pair,
         Err(e) => return Some(Err(e.to_string())),
     };
-    supervisor::send_start(host, &plan, &theirs).ok()?;
+    let sent = supervisor::send_start(host, &plan, &theirs);
+    if let (Err(_), Some(scratch)) = (&sent, plan.upper.take()) {
+        scratch.discard();
+    }
+    sent.ok()?;
     drop(theirs);
     let received = channel.receive(true).ok()??;
-    let answer: Failure = read_of(&received.bytes)?;
-    Some(match answer.kind {
-        READY => Ok(()),
-        _ => Err(plan.explain(&answer).to_string()),
-    })
+    match read_of::<Failure>(&received.bytes) {
+        Some(Failure { kind: READY, .. }) => Some(Ok(())),
+        Some(answer) => Some(Err(plan.explain(&answer).to_string())),
+        None if host.is_gone() => None,
+        None => Some(Err("the sandbox that was to try it has ended".into())),
+    }
 }
 
 /// Where fuse-overlayfs is.
@@ -186,4 +241,20 @@ pub(crate) fn fuse_program() -> Result<PathBuf, Error> {
                 "fuse-overlayfs is not installed (package fuse-overlayfs)",
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a driver answers is known from then on, and is not asked again.
+    #[test]
+    fn a_driver_is_tried_once() {
+        let spec = Spec::new(["true"]);
+        let host = supervisor::get(&supervisor::Key::of(&spec)).expect("a supervisor");
+        for driver in [Driver::Kernel, Driver::Fuse] {
+            let result = probe(&host, driver, None).expect("a result");
+            assert_eq!(host.overlay.get(driver, None), Some(result), "{driver:?}");
+        }
+    }
 }

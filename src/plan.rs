@@ -3,7 +3,7 @@
 use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
-use crate::overlay::Chosen;
+use crate::overlay::{Chosen, Scratch};
 use crate::spec::{Network, Spec, Stdio};
 use crate::wire::*;
 use crate::{limits, mounts, remedy, seccomp};
@@ -18,6 +18,8 @@ const OUTPUTS_MAX: usize = 4096;
 pub(crate) struct Plan {
     pub head: Request,
     pub bytes: Vec<u8>,
+    /// The host's directory for what is written, until it is sent.
+    pub upper: Option<Scratch>,
 }
 
 /// Builds one section: a row of steps.
@@ -81,7 +83,10 @@ impl Plan {
         run: Option<bool>,
     ) -> Result<Plan, Error> {
         let (user, group) = ids.user_of(spec.user.as_deref())?;
-        let root = mounts::Root::new(spec, ids, (user, group), overlay)?;
+        let upper_dir = overlay.and_then(|chosen| chosen.upper_dir.as_deref());
+        let upper = upper_dir.map(|dir| Scratch::new(dir, ids)).transpose()?;
+        let place = upper.as_ref().map(|upper| upper.path.as_str());
+        let root = mounts::Root::new(spec, ids, (user, group), overlay, place)?;
         let mut flags = match spec.network {
             Network::None => 0,
             Network::Loopback => NET_NEW,
@@ -106,26 +111,24 @@ impl Plan {
         }
         head.flags |= flags;
         head.volumes = spec.volumes.len() as u32;
-        Ok(assemble(
-            head,
-            [
-                root.template.bytes(),
-                root.setup.bytes(),
-                limits.bytes(),
-                program.bytes(),
-            ],
-        ))
+        let sections = [
+            root.template.bytes(),
+            root.setup.bytes(),
+            limits.bytes(),
+            program.bytes(),
+        ];
+        Ok(assemble(head, sections, upper))
     }
 
     /// The plan of a sandbox that is only to come up, with id 1000 inside.
-    pub fn probe(root: &mounts::Root, host_network: bool) -> Plan {
+    pub fn probe(root: &mounts::Root, host_network: bool, upper: Option<Scratch>) -> Plan {
         let user = crate::ids::USER_DEFAULT;
         let mut head = head(user, user);
         if host_network {
             head.flags |= NET_HOST;
         }
         let sections = [root.template.bytes(), root.setup.bytes(), &[], &[]];
-        assemble(head, sections)
+        assemble(head, sections, upper)
     }
 
     /// The plan of one more program in a live sandbox, whose limits may be changed if `updatable`.
@@ -141,7 +144,8 @@ impl Plan {
             &mut program,
             updatable,
         )?;
-        Ok(assemble(head, [&[], &[], limits.bytes(), program.bytes()]))
+        let sections = [&[], &[], limits.bytes(), program.bytes()];
+        Ok(assemble(head, sections, None))
     }
 
     /// Whether the plan must be sent in a memfd.
@@ -212,7 +216,11 @@ fn head(user: u32, group: u32) -> Request {
     }
 }
 
-fn assemble(mut head: Request, sections: [&[u8]; 4]) -> Plan {
+fn assemble(mut head: Request, sections: [&[u8]; 4], upper: Option<Scratch>) -> Plan {
+    if upper.is_some() {
+        head.flags |= HAS_UPPER;
+        head.volumes += 1;
+    }
     let mut bytes = Vec::with_capacity(sections.iter().map(|s| s.len()).sum());
     let places = [
         &mut head.template,
@@ -228,7 +236,7 @@ fn assemble(mut head: Request, sections: [&[u8]; 4]) -> Plan {
         bytes.extend_from_slice(section);
     }
     head.template_key = fnv1a(sections[0]);
-    Plan { head, bytes }
+    Plan { head, bytes, upper }
 }
 
 /// FNV-1a, 64 bits: names a template. The host is trusted, so it need not withstand an attacker.

@@ -47,6 +47,7 @@ fn op_name(code: u16) -> &'static str {
         T_DEV => "binding device",
         T_PROC | S_PROC => "mounting proc at",
         S_TMPFS => "mounting tmpfs at",
+        S_BOX => "making the directory for what is written at",
         S_BIND => "binding",
         S_SOURCE => "opening volume",
         S_VOLUME => "attaching volume at",

@@ -87,8 +87,8 @@ impl Sandbox {
 
     /// Runs a program in it and waits for its end.
     ///
-    /// The sandbox's own fields (`image`, `store`, `rootfs`, `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `disk`, `inodes`,
-    /// `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
+    /// The sandbox's own fields (`image`, `store`, `rootfs`, `overlay`, `read_only`, `upper_dir`, `volumes`, `tmpfs`,
+    /// `network`, `user`, `hostname`, `disk`, `inodes`, `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
     /// count for this run; memory and processes of overlapping runs are counted for each alone.
     ///
     /// # Errors
@@ -141,6 +141,7 @@ impl Sandbox {
             ("store", own.store == spec.store),
             ("overlay", own.overlay == spec.overlay),
             ("read_only", own.read_only == spec.read_only),
+            ("upper_dir", own.upper_dir == spec.upper_dir),
             ("volumes", own.volumes == spec.volumes),
             ("tmpfs", own.tmpfs == spec.tmpfs),
             ("network", own.network == spec.network),

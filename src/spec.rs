@@ -66,6 +66,14 @@ pub struct Spec {
     /// Whether a root file system with an overlay is read-only all the same, as Docker's `--read-only`. `/work`, `/tmp`
     /// and `/dev/shm` are writable. Default: no.
     pub read_only: bool,
+    /// A directory of the host's, on a disk, to keep what is written in, in place of memory: an absolute path, writable for
+    /// the caller. For a sandbox with an `overlay`; its layer of the root, `/work`, `/tmp` and `/dev/shm` are made in it,
+    /// under a name of their own, and removed when the sandbox has ended. What a process that was killed has left is
+    /// removed when this user's next one starts a sandbox there. `disk` and `inodes` are counted every 20 ms or more, so
+    /// a program may write more before it is ended, `DISK_LIMIT`; no one file is larger than `disk`. Files that are
+    /// removed while a program has them open are not counted, but when less than 1 GiB (or a twentieth) of the file
+    /// system is left, the program is ended. Default: memory.
+    pub upper_dir: Option<String>,
     /// Host directories or files to show inside, in Docker's form `host:inside[:ro|rw]`; default `ro`.
     pub volumes: Vec<Volume>,
     /// More writable memory file systems, in Docker's form `path[:size=64m,nr_inodes=1k]`, beside the built-in
@@ -218,6 +226,8 @@ setters! {
     overlay: Overlay => |s, v| s.overlay = Some(v);
     /// Sets [`read_only`](Spec::read_only).
     read_only: bool => |s, v| s.read_only = v;
+    /// Sets [`upper_dir`](Spec::upper_dir).
+    upper_dir: impl Into<String> => |s, v| s.upper_dir = Some(v.into());
     /// Adds one to [`volumes`](Spec::volumes).
     volume: Volume => |s, v| s.volumes.push(v);
     /// Adds one to [`tmpfs`](Spec::tmpfs).

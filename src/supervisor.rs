@@ -137,9 +137,15 @@ pub(crate) fn start(
     let mut tries = 0;
     loop {
         let host = get(key)?;
-        let plan = plan(&host)?;
+        let mut plan = plan(&host)?;
         let (channel, theirs) = Channel::new()?;
-        match send_plan(host.socket.as_raw_fd(), START, &plan, &theirs, fds, false) {
+        let sent = send_plan(host.socket.as_raw_fd(), START, &plan, &theirs, fds, false);
+        match (sent.is_ok(), plan.upper.take()) {
+            (true, Some(_)) => {} // its lock is the supervisor's now
+            (false, Some(upper)) => upper.discard(),
+            _ => {}
+        }
+        match sent {
             Ok(()) => return Ok((host, plan, channel)),
             Err(e) if tries < 3 && is_gone(&e) => {
                 forget(key, &host);
@@ -173,6 +179,21 @@ pub(crate) fn send_start(host: &Host, plan: &Plan, channel: &OwnedFd) -> io::Res
     send_plan(host.socket.as_raw_fd(), START, plan, channel, &[], false)
 }
 
+/// Has it remove a directory, which comes locked and is called `name`.
+pub(crate) fn send_removal(host: &Host, name: &str, dir: &OwnedFd) -> io::Result<()> {
+    let head = Message {
+        kind: REMOVE,
+        arg: 0,
+    };
+    let fds = [dir.as_raw_fd()];
+    send(
+        host.socket.as_raw_fd(),
+        bytes_of(&head),
+        name.as_bytes(),
+        &fds,
+    )
+}
+
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
@@ -193,6 +214,9 @@ pub(crate) fn send_plan(
     head.kind = kind;
     let mut all = vec![channel.as_raw_fd()];
     all.extend_from_slice(fds);
+    if kind == START {
+        all.extend(plan.upper.iter().map(|upper| upper.fd.as_raw_fd()));
+    }
     if plan.needs_memfd(live) {
         let memfd = sealed_memfd(&plan.bytes, false)?;
         head.in_memfd = plan.bytes.len() as u32;
@@ -239,6 +263,15 @@ impl Host {
             None => "the sandbox is gone: its init was killed".into(),
         };
         Error::new(ErrorKind::Supervisor, message)
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut ends, PollTimeout::ZERO);
+        ends[0]
+            .revents()
+            .is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
     }
 
     fn start(key: &Key) -> Result<Host, Error> {

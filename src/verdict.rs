@@ -14,11 +14,16 @@ const STARVED: &str = "the kernel's OOM killer ended a process of the program th
 
 const SURVIVED: &str = "the kernel's OOM killer ended a process of the program for its memory limit (oom_group is off)";
 
+const NO_SPACE: &str =
+    "the file system of `upper_dir` is nearly full: the program was ended to keep room for others";
+
 /// The limits that a run had, as far as its verdict depends on them.
 pub(crate) struct Judged {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
-    file_size: bool,
+    file_size: Option<u64>,
+    /// The largest file that the limit on the disk allows, where that is all that holds it.
+    on_disk: Option<u64>,
     memory: Option<u64>,
     /// Whether one process killed for want of memory is the end of the run.
     oom_group: bool,
@@ -37,7 +42,11 @@ impl Judged {
         Judged {
             cpu_time: spec.cpu_time,
             wall_time: spec.wall_time,
-            file_size: spec.file_size.is_some(),
+            file_size: spec.file_size,
+            on_disk: spec
+                .upper_dir
+                .as_ref()
+                .map(|_| spec.disk.unwrap_or(crate::mounts::DISK_DEFAULT)),
             memory: spec.memory,
             oom_group: spec.oom_group != Some(false),
             memory_limited: spec.memory.is_some(),
@@ -110,9 +119,21 @@ impl Judged {
         outcome.limit = limit.map(String::from);
         if verdict == Verdict::SandboxError {
             outcome.message = Some(STARVED.into());
+        } else if verdict == Verdict::DiskLimit && exit.disk_over == OVER_SPACE {
+            outcome.message = Some(NO_SPACE.into());
         } else if verdict != Verdict::MemoryLimit && outcome.usage.oom_killed {
             outcome.message = Some(SURVIVED.into());
         }
+    }
+
+    /// How large a file may be, and by which limit.
+    fn largest_file(&self) -> Option<(u64, &'static str)> {
+        let by_size = self.file_size.map(|most| (most, "file_size"));
+        let by_disk = self.on_disk.map(|most| (most, "disk"));
+        by_size
+            .into_iter()
+            .chain(by_disk)
+            .min_by_key(|(most, _)| *most)
     }
 
     fn decide(&self, outcome: &Outcome, exit: &Exit) -> (Verdict, Option<&'static str>) {
@@ -144,8 +165,15 @@ impl Judged {
         if killed == REASON_OUTPUT || outcome.stdout_truncated || outcome.stderr_truncated {
             return (Verdict::OutputLimit, Some("output"));
         }
-        if self.file_size && signal == libc::SIGXFSZ {
-            return (Verdict::DiskLimit, Some("file_size"));
+        if signal == libc::SIGXFSZ
+            && let Some((_, limit)) = self.largest_file()
+        {
+            return (Verdict::DiskLimit, Some(limit));
+        }
+        match exit.disk_over {
+            0 => {}
+            OVER_INODES => return (Verdict::DiskLimit, Some("inodes")),
+            _ => return (Verdict::DiskLimit, Some("disk")),
         }
         // A full file system alone is no offence; a program that failed with one is taken at its word.
         if self.disk && failed && exit.disk_total > 0 {

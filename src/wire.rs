@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0020;
+pub const VERSION: u32 = 0x5354_0022;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -33,6 +33,10 @@ pub const GROUP: u32 = 9;
 pub const UPDATE: u32 = 16;
 /// On a run's channel, a [`Threshold`]: tell once, by the same from the supervisor to the host, when so much is used.
 pub const NOTIFY: u32 = 17;
+
+/// To the supervisor, a [`Message`] with a name behind it: remove the directory of that name, which comes along, with all
+/// that is in it. Nobody answers.
+pub const REMOVE: u32 = 18;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -266,6 +270,9 @@ pub const NET_NEW: u32 = 128;
 pub const NET_HOST: u32 = 256;
 /// Take `oom_score_adj` on at the start.
 pub const HAS_OOM_SCORE_ADJ: u32 = 512;
+/// A descriptor of the directory for what is written comes behind those of the streams, locked; it is removed in the end.
+/// Its tree is the last of the volumes.
+pub const HAS_UPPER: u32 = 1024;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -324,8 +331,11 @@ pub const S_HOSTNAME: u16 = 26;
 pub const S_MASK: u16 = 27;
 /// Make `path` read-only by a bind over itself.
 pub const S_READ_ONLY: u16 = 28;
-/// The writable file system whose use is reported: `path`.
+/// The writable file system whose use is reported: `path`; with `flags` 1 it is on the host's disk, where init counts.
 pub const S_DISK: u16 = 29;
+/// A directory of the host's at `path`, in place of a tmpfs: a new one in the volume number `flags`, which is attached at
+/// [`ON_DISK`]; `a` bytes, `b` inodes, which init counts.
+pub const S_BOX: u16 = 38;
 
 /// Mount a writable root at `path`, by the driver `flags`; options follow. Lower layers are the directories of
 /// [`LOWERS`], the upper one is [`UPPER`].
@@ -337,6 +347,11 @@ pub const S_PROBE: u16 = 34;
 /// The program that serves a root of driver [`OVERLAY_FUSE`]: payload as of [`R_EXEC`]. Started by the supervisor.
 pub const S_SERVE: u16 = 35;
 
+/// Its filter: payload as of [`R_SECCOMP`].
+pub const S_SERVE_FILTER: u16 = 36;
+/// A resource limit of its: number `flags`, `a` at most.
+pub const S_SERVE_LIMIT: u16 = 37;
+
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
 pub const OVERLAY_FUSE: u16 = 2;
@@ -347,6 +362,8 @@ pub const LOWERS_MAX: u64 = 128;
 
 /// Where a sandbox with a writable root has things before [`S_ROOT`]: out of its programs' reach.
 pub const LOWERS: &str = "/lower";
+/// The host's directory for what is written, if that is on a disk.
+pub const ON_DISK: &str = "/disk";
 /// The upper layer's directory.
 pub const UPPER: &str = "/box/upper";
 
@@ -478,6 +495,12 @@ pub const REASON_WALL: u32 = 3;
 pub const REASON_CPU: u32 = 4;
 pub const REASON_MEMORY: u32 = 5;
 
+// ---- what was passed, Exit::disk_over
+pub const OVER_BYTES: u64 = 1;
+pub const OVER_INODES: u64 = 2;
+/// The file system itself is nearly full.
+pub const OVER_SPACE: u64 = 3;
+
 /// A figure that nothing gives.
 pub const UNKNOWN: u64 = u64::MAX;
 
@@ -527,6 +550,8 @@ pub struct Exit {
     pub disk_free: u64,
     pub inodes_total: u64,
     pub inodes_free: u64,
+    /// Which limit of it was passed, where init counts: 0 or one of [`OVER_BYTES`] and so on.
+    pub disk_over: u64,
     /// Blocks of 512 bytes that the reaped processes had read from block devices and were to have written.
     pub blocks_read: u64,
     pub blocks_written: u64,

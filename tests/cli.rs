@@ -255,6 +255,35 @@ fn json_is_the_outcome() {
 }
 
 #[test]
+fn what_is_written_can_be_kept_on_a_disk() {
+    use std::os::unix::fs::PermissionsExt;
+    let [root, kept] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let [at, keep] = [&root, &kept].map(|dir| dir.path().to_str().unwrap());
+    let mut flags = vec![
+        "--json",
+        "--rootfs",
+        at,
+        "--overlay",
+        "auto",
+        "-v",
+        "/usr:/usr",
+    ];
+    for dir in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{dir}"), root.path().join(dir)).unwrap();
+    }
+    flags.extend(["--upper-dir", keep]);
+    let outcome = json(&shell(&flags, "echo x >/tmp/x"));
+    assert_eq!(outcome["verdict"], "OK", "{outcome}");
+    let disk = &outcome["enforcement"]["disk"];
+    assert_eq!(disk["status"], "approximated", "{disk}");
+    assert!(disk["by"].as_str().unwrap().contains(keep), "{disk}");
+    let missing = shell(&["--upper-dir", keep], "true");
+    assert_status(&missing, 125);
+    assert!(text(&missing.stderr).contains("overlay"), "{missing:?}");
+}
+
+#[test]
 fn json_with_standard_input() {
     let mut child = stockade(&["run", "--json", "-i", "/bin/cat"])
         .stdin(Stdio::piped())

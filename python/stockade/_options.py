@@ -68,6 +68,7 @@ class Options(Limits, total=False):
     rootfs: Path | Sequence[Path] | None
     overlay: Literal["auto", "kernel", "fuse", "copy"] | None
     read_only: bool | None
+    upper_dir: Path | None
     volumes: Iterable[str] | None
     tmpfs: Iterable[str] | None
     network: Literal["none", "loopback", "host"] | None

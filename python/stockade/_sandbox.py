@@ -46,8 +46,8 @@ class Sandbox:
     Args:
         spec: a `Spec`. Default: one with every default.
         **options: as for `run`; those that are given are changed in `spec`. Options of the sandbox itself (`rootfs`,
-            `overlay`, `read_only`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`, `inodes`,
-            `cgroup_parent`, `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and `popen`.
+            `overlay`, `read_only`, `upper_dir`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`,
+            `inodes`, `cgroup_parent`, `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and `popen`.
 
     Raises:
         Error: as `run` does.

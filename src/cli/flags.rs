@@ -135,6 +135,7 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         "--store" => spec.store = Some(text(parser)?),
         "--overlay" => spec.overlay = Some(word(parser, OVERLAYS)?),
         "--read-only" => spec.read_only = true,
+        "--upper-dir" => spec.upper_dir = Some(text(parser)?),
         "-v" | "--volume" => spec.volumes.push(parsed(parser)?),
         "--tmpfs" => spec.tmpfs.push(parsed(parser)?),
         "--network" | "--net" => spec.network = word(parser, NETWORKS)?,

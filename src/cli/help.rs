@@ -45,6 +45,7 @@ The sandbox:
                               one more on top
       --overlay auto|kernel|fuse|copy      make that writable for the sandbox; the directories stay as they are
       --read-only             a root with an overlay is read-only all the same
+      --upper-dir DIR         keep what is written in a directory of the host's, not in memory; with an overlay
   -v, --volume HOST:INSIDE[:ro|rw]         show a directory or file of the host (default ro)
       --tmpfs PATH[:size=64m,nr_inodes=1k] one more writable file system in memory
       --network none|loopback|host         (default none)

@@ -1,6 +1,7 @@
 //! A root that is a copy: layers, one over the other, on the sandbox's own tmpfs. On descriptors throughout and never
 //! through a symbolic link, since whoever made the layers may mean harm.
 
+use crate::files::{for_names, open_dir};
 use crate::plan::Text;
 use crate::s;
 use crate::sys::*;
@@ -8,13 +9,27 @@ use crate::sys::*;
 /// How deep directories may lie in each other.
 const DEPTH_MAX: usize = 200;
 
+/// What may still be copied, where no file system holds it to that.
+pub struct Room {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+impl Room {
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or(ENOSPC)?;
+        self.inodes = self.inodes.checked_sub(1).ok_or(ENOSPC)?;
+        Ok(())
+    }
+}
+
 /// Copies the directories of `/lower` that `names` has, the highest first and separated by `:`, over each other to `to`.
-pub fn layers(names: &[u8], to: Str) -> Result<()> {
+pub fn layers(names: &[u8], to: Str, room: &mut Room) -> Result<()> {
     let to = open_dir(AT_FDCWD, to)?;
     let copied = names.rsplit(|b| *b == b':').try_for_each(|name| {
         let path = Text::<64>::new().add(b"/lower/").add(name);
         let from = open_dir(AT_FDCWD, path.text())?;
-        let copied = merge(from, to, DEPTH_MAX);
+        let copied = merge(from, to, DEPTH_MAX, room);
         close(from);
         copied
     });
@@ -22,58 +37,30 @@ pub fn layers(names: &[u8], to: Str) -> Result<()> {
     copied
 }
 
-fn open_dir(dir: Fd, path: Str) -> Result<Fd> {
-    openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
-}
-
-/// Calls `each` for every name in a directory, but `.` and `..`.
-fn for_names(dir: Fd, mut each: impl FnMut(Str) -> Result<()>) -> Result<()> {
-    let mut buffer = [0; 2048];
-    loop {
-        let filled = getdents(dir, &mut buffer)?;
-        if filled == 0 {
-            return Ok(());
-        }
-        let mut rest = &buffer[..filled];
-        while !rest.is_empty() {
-            // Inode and offset, 8 bytes each, the record's length, 2, the type, 1, then the name.
-            let length = match rest.get(16..18) {
-                Some(length) => u16::from_ne_bytes([length[0], length[1]]) as usize,
-                None => return Err(EPROTO),
-            };
-            let (Some(record), Some(next)) = (rest.get(19..length), rest.get(length..)) else {
-                return Err(EPROTO);
-            };
-            rest = next;
-            let (name, _) = Str::split(record).ok_or(EPROTO)?;
-            if name.bytes() != b"." && name.bytes() != b".." {
-                each(name)?;
-            }
-        }
-    }
-}
-
 /// Puts what is in `from` over what is in `to`.
-fn merge(from: Fd, to: Fd, depth: usize) -> Result<()> {
+fn merge(from: Fd, to: Fd, depth: usize, room: &mut Room) -> Result<()> {
     let depth = depth.checked_sub(1).ok_or(ELOOP)?;
     for_names(from, |name| {
         let seen = fstatat(from, name)?;
         match seen.mode() & S_IFMT {
-            S_IFDIR => directory(from, to, name, &seen, depth),
+            S_IFDIR => directory(from, to, name, &seen, depth, room),
             S_IFREG => {
                 remove(to, name, depth)?;
+                room.take(seen.size())?;
                 file(from, to, name, &seen)
             }
             S_IFLNK => {
                 remove(to, name, depth)?;
-                let mut room = [0; 4096];
-                let length = readlinkat(from, name, &mut room[..4095])?;
-                let (target, _) = Str::split(&room[..=length]).ok_or(EPROTO)?;
+                room.take(0)?;
+                let mut buffer = [0; 4096];
+                let length = readlinkat(from, name, &mut buffer[..4095])?;
+                let (target, _) = Str::split(&buffer[..=length]).ok_or(EPROTO)?;
                 symlinkat(target, to, name)?;
                 own(to, name, &seen)
             }
             S_IFIFO => {
                 remove(to, name, depth)?;
+                room.take(0)?;
                 mkfifoat(to, name, seen.mode() & 0o777)?;
                 own(to, name, &seen)
             }
@@ -84,7 +71,15 @@ fn merge(from: Fd, to: Fd, depth: usize) -> Result<()> {
     })
 }
 
-fn directory(from: Fd, to: Fd, name: Str, seen: &Stat, depth: usize) -> Result<()> {
+fn directory(
+    from: Fd,
+    to: Fd,
+    name: Str,
+    seen: &Stat,
+    depth: usize,
+    room: &mut Room,
+) -> Result<()> {
+    room.take(0)?;
     let source = open_dir(from, name)?;
     let made = (|| {
         if is_opaque(source) {
@@ -100,7 +95,7 @@ fn directory(from: Fd, to: Fd, name: Str, seen: &Stat, depth: usize) -> Result<(
             Err(e) => return Err(e),
         }
         let target = open_dir(to, name)?;
-        let merged = merge(source, target, depth)
+        let merged = merge(source, target, depth, room)
             .and_then(|()| own(target, s!(""), seen))
             .and_then(|()| fchmod(target, seen.mode() & 0o1777));
         set_time(target, seen.modified());
@@ -115,7 +110,10 @@ fn file(from: Fd, to: Fd, name: Str, seen: &Stat) -> Result<()> {
     let source = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)?;
     let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     let made = openat(to, name, flags, 0o600).and_then(|target| {
-        let copied = copy_all(source, target)
+        // Where the file system can have two files share their blocks, they do.
+        let copied = share(source, target)
+            .map(|_| ())
+            .or_else(|_| copy_all(source, target))
             .and_then(|()| own(target, s!(""), seen))
             .and_then(|()| fchmod(target, seen.mode() & 0o777));
         set_time(target, seen.modified());

@@ -131,3 +131,34 @@ fn parent_below(mut dir: Fd, path: &[u8], make: bool) -> Result<(Fd, Option<Name
     }
     Ok((dir, None))
 }
+
+pub fn open_dir(dir: Fd, path: Str) -> Result<Fd> {
+    openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
+}
+
+/// Calls `each` for every name in a directory, but `.` and `..`.
+pub fn for_names(dir: Fd, mut each: impl FnMut(Str) -> Result<()>) -> Result<()> {
+    let mut buffer = [0; 2048];
+    loop {
+        let filled = getdents(dir, &mut buffer)?;
+        if filled == 0 {
+            return Ok(());
+        }
+        let mut rest = &buffer[..filled];
+        while !rest.is_empty() {
+            // Inode and offset, 8 bytes each, the record's length, 2, the type, 1, then the name.
+            let length = match rest.get(16..18) {
+                Some(length) => u16::from_ne_bytes([length[0], length[1]]) as usize,
+                None => return Err(EPROTO),
+            };
+            let (Some(record), Some(next)) = (rest.get(19..length), rest.get(length..)) else {
+                return Err(EPROTO);
+            };
+            rest = next;
+            let (name, _) = Str::split(record).ok_or(EPROTO)?;
+            if name.bytes() != b"." && name.bytes() != b".." {
+                each(name)?;
+            }
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod groups;
 mod mem;
 mod plan;
 mod program;
+mod remove;
 mod run;
 mod sample;
 mod sandbox;
@@ -20,6 +21,7 @@ mod serve;
 mod supervisor;
 mod sys;
 mod table;
+mod tally;
 mod template;
 #[path = "../wire.rs"]
 #[allow(dead_code)]

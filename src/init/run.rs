@@ -153,6 +153,9 @@ impl Run {
             return;
         }
         self.proc = open_proc(init).unwrap_or(-1);
+        if disk.bytes().is_empty() {
+            return; // what is on a disk is no memory
+        }
         let path = Text::<120>::new()
             .add(b"/proc/")
             .number(init as u64)

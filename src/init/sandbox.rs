@@ -7,8 +7,10 @@ use crate::program::{Start, spawn};
 use crate::s;
 use crate::serve;
 use crate::sys::*;
+use crate::tally::Tally;
 use crate::wire::*;
 
+mod finish;
 mod live;
 mod set_up;
 
@@ -64,6 +66,9 @@ struct Init {
     upper: Fd,
     /// The upper layer before a reset, until that is answered.
     old: Fd,
+    /// On a disk: which directory in it holds what is written, and what that is.
+    generation: u64,
+    tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
 }
 
@@ -79,6 +84,8 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         outer: -1,
         upper: -1,
         old: -1,
+        generation: 0,
+        tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
@@ -126,8 +133,13 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
                 revents: 0,
             },
         ];
-        if poll(&mut ready, if more { 0 } else { u64::MAX }).is_err() {
+        let wait = init.time_left(more);
+        if poll(&mut ready, wait).is_err() {
             continue;
+        }
+        if init.programs.iter().any(Option::is_some) && init.tally.look() {
+            // There is no other way to hold it: the host's disk is not the sandbox's to fill.
+            let _ = kill(-1, SIGKILL);
         }
         if more || ready[1].revents != 0 {
             let mut info = [0; 128 * 8];
@@ -157,6 +169,15 @@ impl Init {
         }
     }
 
+    /// How long to wait for something to happen.
+    fn time_left(&self, more: bool) -> u64 {
+        match self.programs.iter().any(Option::is_some) {
+            _ if more => 0,
+            true => self.tally.wait(),
+            false => u64::MAX,
+        }
+    }
+
     /// The supervisor looks at the sandbox's processes and disk where no cgroup counts; through a root that is served
     /// it has no way to them, so that it is given them.
     fn show_files(&self, plan: &Plan, run: u32) {
@@ -168,7 +189,9 @@ impl Init {
                 kind: FILES,
                 arg: 0,
             };
-            self.tell(run, &shown, &[], &[proc, self.disk]);
+            let shows = [proc, self.disk];
+            let count = if self.disk < 0 { 1 } else { 2 }; // a root that is only tried has no disk
+            self.tell(run, &shown, &[], &shows[..count]);
             close(proc);
         }
     }
@@ -318,85 +341,6 @@ impl Init {
         }
     }
 
-    fn finish(&self, program: &Program, first: &Plan) {
-        if let Some(plan) = program.plan.as_ref() {
-            self.collect(program.run, plan);
-        } else if self.flags & ONE_SHOT != 0 {
-            self.collect(program.run, first);
-        }
-        let used = children_usage();
-        let disk = if self.disk >= 0 {
-            fstatfs(self.disk).unwrap_or_default()
-        } else {
-            StatFs::default()
-        };
-        let message = Exit {
-            kind: EXIT,
-            status: program.status.unwrap_or(0),
-            started_at: program.started_at,
-            ended_at: program.ended_at,
-            user_ns: used.user_ns - program.before.user_ns,
-            system_ns: used.system_ns - program.before.system_ns,
-            max_rss: used.max_rss,
-            csw_voluntary: used.csw_voluntary - program.before.csw_voluntary,
-            csw_forced: used.csw_forced - program.before.csw_forced,
-            blocks_read: used.blocks_read - program.before.blocks_read,
-            blocks_written: used.blocks_written - program.before.blocks_written,
-            disk_total: disk.blocks * disk.block_size,
-            disk_free: disk.blocks_free * disk.block_size,
-            inodes_total: disk.files,
-            inodes_free: disk.files_free,
-            ..Exit::default()
-        };
-        self.tell(program.run, &message, &[], &[]);
-    }
-
-    /// Opens the files to collect and passes them on, for the host to read.
-    fn collect(&self, run: u32, plan: &Plan) {
-        let outputs = plan
-            .steps(plan.head.run)
-            .filter(|(at, _)| at.op.code == R_OUTPUT);
-        for (index, (_, payload)) in outputs.enumerate() {
-            let opened = text(payload).and_then(|path| self.open_regular(path.bytes()));
-            let message = Collected {
-                kind: OUTPUT,
-                index: index as u32,
-                errno: opened.err().unwrap_or(0) as u32,
-                has_fd: u32::from(opened.is_ok()),
-            };
-            match opened {
-                Ok(fd) => {
-                    self.tell(run, &message, &[], &[fd]);
-                    close(fd);
-                }
-                Err(_) => self.tell(run, &message, &[], &[]),
-            }
-        }
-    }
-
-    fn open_regular(&self, path: &[u8]) -> Result<Fd> {
-        const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
-        const HOW: usize = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-        let fd = regular(files::open(path, HOW)?)?;
-        if fstatfs(fd)?.kind != FUSE_SUPER_MAGIC || self.outer < 0 {
-            return Ok(fd);
-        }
-        // What serves the root ends with the sandbox, and the host reads later: it is given the file itself, from the
-        // highest layer that has it. As it is there, no layer hides it.
-        if let Ok(upper) = files::open_below(self.upper, s!("."), path, HOW) {
-            close(fd);
-            return regular(upper);
-        }
-        for lower in 0..LOWERS_MAX {
-            let name = Text::<32>::new().add(b"lower/").number(lower);
-            if let Ok(lower) = files::open_below(self.outer, name.text(), path, HOW) {
-                close(fd);
-                return regular(lower);
-            }
-        }
-        Ok(fd) // a volume that is served by someone else
-    }
-
     /// Does what the supervisor says.
     fn obey(&mut self, plan: &Plan) {
         let buffer = as_bytes(MESSAGE.take());
@@ -507,17 +451,6 @@ impl Init {
             }
         }
         left.for_each(close);
-    }
-}
-
-/// `fd`, if it is a regular file.
-fn regular(fd: Fd) -> Result<Fd> {
-    match fstat(fd) {
-        Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(fd),
-        _ => {
-            close(fd);
-            Err(EINVAL)
-        }
     }
 }
 

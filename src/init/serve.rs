@@ -1,9 +1,10 @@
 //! The program that serves a sandbox's root through FUSE. It is the supervisor's child and in its pid namespace, so that
 //! the sandbox's programs neither see nor reach it; it lives in the sandbox's user and mount namespace, and so can
-//! reach nothing but the layers. The supervisor ends it with the sandbox.
+//! reach nothing but the layers. What it reads a hostile program has written, so it has a filter and limits of its own,
+//! and of init's rights only those over files. The supervisor ends it with the sandbox.
 
 use crate::mem::{bytes_of, read_of};
-use crate::plan::{Plan, Text};
+use crate::plan::{Plan, Step, Text};
 use crate::program::exec_tables;
 use crate::s;
 use crate::sys::*;
@@ -15,7 +16,7 @@ pub const SERVER: Fd = 14;
 const DEVICE: Fd = 3;
 
 /// The step of `plan` that names the program, and so asks for one.
-fn step_of(plan: &Plan) -> Option<crate::plan::Step> {
+fn step_of(plan: &Plan) -> Option<Step> {
     plan.steps(plan.head.setup)
         .map(|(at, _)| at)
         .find(|at| at.op.code == S_SERVE)
@@ -34,8 +35,7 @@ pub fn start(plan: &mut Plan) -> Result<(Fd, Fd)> {
     let mut pidfd = -1;
     match fork_into(0, &mut pidfd) {
         Ok(0) => {
-            let (user, group) = (plan.head.user, plan.head.group);
-            let errno = serve(ours, (user, group), plan.payload(&step));
+            let errno = serve(ours, plan, &step);
             exit(errno & 0x7f)
         }
         Ok(_) => {
@@ -51,18 +51,37 @@ pub fn start(plan: &mut Plan) -> Result<(Fd, Fd)> {
 }
 
 /// Waits for what init has mounted, goes to where that is, and executes the program. Comes back with an errno.
-fn serve(socket: Fd, ids: (u32, u32), tables: &mut [u8]) -> i32 {
-    let result = prepare(socket, ids);
-    match result {
-        Ok(()) => exec_tables(tables),
+fn serve(socket: Fd, plan: &mut Plan, step: &Step) -> i32 {
+    let confined = prepare(socket, (plan.head.user, plan.head.group)).and_then(|()| confine(plan));
+    match confined {
+        Ok(()) => exec_tables(plan.payload(step)),
         Err(errno) => errno,
     }
+}
+
+/// Takes on the limits of the plan, and last its filter.
+fn confine(plan: &Plan) -> Result<()> {
+    for (at, payload) in plan.steps(plan.head.setup) {
+        match at.op.code {
+            S_SERVE_LIMIT => match set_rlimit(u32::from(at.op.flags), at.op.a, at.op.a) {
+                // More than is left to us, which then is the limit.
+                Ok(_) | Err(EPERM) => {}
+                Err(errno) => return Err(errno),
+            },
+            S_SERVE_FILTER => drop(seccomp(payload)?),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn prepare(socket: Fd, (user, group): (u32, u32)) -> Result<()> {
     const SOCKET: Fd = DEVICE + 1;
     dup_to(socket, DEVICE, true)?;
     dup_to(DEVICE, SOCKET, true)?;
+    for stream in 0..DEVICE {
+        dup_to(SOCKET + 1, stream, false)?; // the supervisor has /dev/null there
+    }
     close_range(SOCKET + 1, u32::MAX)?;
     let mut fds = [-1; FDS_MAX];
     let mut message = [0; size_of::<Message>()];
@@ -86,16 +105,15 @@ fn prepare(socket: Fd, (user, group): (u32, u32)) -> Result<()> {
     send(SOCKET, bytes_of(&answer), &[], &[], true)?;
     mounted?;
     close_range(SOCKET, u32::MAX)?;
-    // It acts for the sandbox's programs, with what init could do in its namespace but mount, trace and the like; the
-    // kernel has checked their rights before it asks.
+    // It acts for the sandbox's programs, whose rights the kernel has checked before it asks.
     const PR_SET_SECUREBITS: usize = 28;
     const PR_SET_NO_NEW_PRIVS: usize = 38;
     const PR_CAP_AMBIENT: usize = 47;
     const PR_CAP_AMBIENT_RAISE: usize = 2;
-    const SECBIT_NO_SETUID_FIXUP: usize = 4;
-    // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
-    const KEPT: [usize; 6] = [0, 1, 2, 3, 4, 27];
-    prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0)?;
+    const SECBITS: usize = 0b1111; // NOROOT, NO_SETUID_FIXUP, both for good
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID.
+    const KEPT: [usize; 4] = [0, 1, 3, 4];
+    prctl(PR_SET_SECUREBITS, SECBITS, 0)?;
     set_ids(user, group)?;
     keep_capabilities(KEPT.iter().fold(0, |set, n| set | 1 << n))?;
     for capability in KEPT {

@@ -4,6 +4,7 @@ use crate::groups::{Bases, Groups, Reads};
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, text};
 use crate::program::Start;
+use crate::remove;
 use crate::run::{Due, Run};
 use crate::s;
 use crate::sandbox::{self, Envelope, as_bytes};
@@ -13,6 +14,7 @@ use crate::table::Table;
 use crate::template::Templates;
 use crate::wire::*;
 
+mod removal;
 mod reports;
 mod requests;
 mod starting;
@@ -43,12 +45,23 @@ struct Sandbox {
     network: Option<usize>,
     /// What serves its root; -1 if nothing does.
     server: Fd,
+    /// What has served it before a reset, until init has done without it; else -1.
+    old_server: Fd,
     /// Its procfs and its writable file system, if its init has shown them; else -1.
     files: [Fd; 2],
     disk: Text<64>,
+    /// The host's directory that holds what is written, if that is on a disk: removed in the end.
+    upper: Option<Directory>,
     /// What its init has said and the host has no room for: init is not listened to until the host has read. It waits
     /// for the host then, as we must not.
     parked: Option<Parked>,
+}
+
+/// A directory on a disk, whose descriptor has its lock, and what it is called.
+#[derive(Clone, Copy)]
+struct Directory {
+    fd: Fd,
+    name: Text<64>,
 }
 
 /// A message of an init's, with its descriptor or -1.
@@ -68,8 +81,10 @@ impl Sandbox {
     }
 
     fn end_server(&self) {
-        if self.server >= 0 {
-            let _ = pidfd_kill(self.server);
+        for server in [self.old_server, self.server] {
+            if server >= 0 {
+                let _ = pidfd_kill(server);
+            }
         }
     }
 
@@ -80,12 +95,18 @@ impl Sandbox {
 
     /// Waits for the end of what serves its root.
     fn reap_server(&mut self) {
-        if self.server >= 0 {
-            self.end_server();
-            let _ = reap(self.server);
-            close(self.server);
-            self.server = -1;
-        }
+        end_process(&mut self.old_server);
+        end_process(&mut self.server);
+    }
+}
+
+/// Ends the process behind a pidfd, if there is one, and waits for that.
+fn end_process(pidfd: &mut Fd) {
+    if *pidfd >= 0 {
+        let _ = pidfd_kill(*pidfd);
+        let _ = reap(*pidfd);
+        close(*pidfd);
+        *pidfd = -1;
     }
 }
 
@@ -96,6 +117,7 @@ const INIT: u64 = 2;
 const CONTROL: u64 = 3;
 const SANDBOX: u64 = 4;
 const RUN: u64 = 5;
+const REMOVER: u64 = 6;
 
 struct Supervisor {
     /// The limit on descriptors.
@@ -229,6 +251,7 @@ impl Supervisor {
                     INIT => self.init_ended(which),
                     CONTROL => self.hear_init(which),
                     SANDBOX => self.hear_sandbox(which),
+                    REMOVER => self.removed(which as Fd),
                     _ => self.hear_run(which),
                 }
             }
@@ -292,7 +315,12 @@ impl Supervisor {
         let buffer = as_bytes(MESSAGE.take());
         match receive(self.socket, buffer, &mut fds, false) {
             Err(EAGAIN) => {}
-            Ok((n, count)) if n > 0 && count > 0 => self.start(&mut buffer[..n], &fds[..count]),
+            Ok((n, count)) if n > 0 && count > 0 => {
+                match read_of::<Message>(buffer).map_or(0, |message| message.kind) {
+                    REMOVE => self.remove_named(&buffer[size_of::<Message>()..n], fds[0]),
+                    _ => self.start(&mut buffer[..n], &fds[..count]),
+                }
+            }
             _ => self.end(),
         }
     }
@@ -327,12 +355,17 @@ impl Supervisor {
             if let Some(mut sandbox) = self.sandboxes[which] {
                 let _ = reap(sandbox.pidfd);
                 sandbox.reap_server();
+                if let Some(upper) = sandbox.upper {
+                    upper.remove();
+                }
             }
             if let Some(mut run) = self.runs[which].take() {
                 run.groups.close();
                 self.remove(run.groups);
             }
         }
+        // Those that remove what earlier ones have left.
+        while let Ok(Some(_)) = wait_any(true) {}
         let mut tries = 0;
         while self.leaving_count > 0 && tries < 200 {
             sleep(5_000_000);

@@ -11,6 +11,7 @@ use super::*;
 use crate::ids::Ids;
 use crate::overlay::{Chosen, Driver, fuse_program};
 use crate::plan::exec_tables;
+use crate::seccomp;
 use std::os::unix::fs::MetadataExt;
 
 /// Our own layer, below [`LOWERS`].
@@ -21,6 +22,15 @@ const JOINED: &str = "/root";
 const OWN_INODES: u64 = 8;
 /// What the driver that is a program needs of the host, beside [`host_entries`].
 const FUSE_DEVICE: (&str, u32, u32) = ("/dev/fuse", 10, 229);
+
+/// Limits of that program: no core file of an image's, and as many descriptors and as much memory as an honest sandbox can
+/// make it need.
+const SERVER_LIMITS: [(libc::__rlimit_resource_t, u64); 4] = [
+    (libc::RLIMIT_CORE, 0),
+    (libc::RLIMIT_MEMLOCK, 0),
+    (libc::RLIMIT_NOFILE, 64 << 10),
+    (libc::RLIMIT_AS, 2 << 30),
+];
 
 /// Who owns what in a tree.
 pub(super) struct Owners<'a> {
@@ -35,8 +45,12 @@ impl Root {
         spec: &Spec,
         chosen: &Chosen,
         owners: &Owners,
+        on_disk: bool,
     ) -> Result<(), Error> {
         self.overlay_ground(chosen.driver)?;
+        if on_disk {
+            self.directory(&ON_DISK[1..], 0o755, 0);
+        }
         let lowers = chosen.lowers.directories();
         for (i, dir) in lowers.iter().enumerate() {
             let bad = |e| Error::system(format!("rootfs: `{}`", dir.display()), e).into_invalid();
@@ -50,18 +64,23 @@ impl Root {
                 .text(T_BIND, 0, seen.ino(), seen.dev(), &payload);
         }
         self.own_layer(spec, chosen, owners)?;
-        self.overlay_setup(spec, chosen, owners)
+        self.overlay_setup(spec, chosen, owners, on_disk)
     }
 
     /// A root of one small layer, to see whether a driver works.
-    pub fn probe(driver: Driver) -> Result<Root, Error> {
+    pub fn probe(driver: Driver, on_disk: Option<&str>) -> Result<Root, Error> {
         let mut root = Root {
             template: Steps::default(),
             setup: Steps::default(),
         };
         root.overlay_ground(driver)?;
         root.directory("lower/top/probe", 0o777, 0);
-        root.upper(1 << 20, 64, None);
+        if let Some(path) = on_disk {
+            root.directory(&ON_DISK[1..], 0o755, 0);
+            let payload = [path.as_bytes()];
+            root.setup.text(S_SOURCE, BIND_WRITABLE, 0, 0, &payload);
+        }
+        root.upper(1 << 20, 64, None, on_disk.map(|_| 0));
         root.join(driver, 0)?;
         root.setup
             .text(S_PROBE, 0, 0, 0, &[format!("{JOINED}/probe").as_bytes()]);
@@ -196,6 +215,7 @@ impl Root {
         spec: &Spec,
         chosen: &Chosen,
         owners: &Owners,
+        on_disk: bool,
     ) -> Result<(), Error> {
         let (disk, inodes) = disk_and_inodes(spec)?;
         let like = chosen.lowers.find("");
@@ -206,6 +226,7 @@ impl Root {
             disk,
             inodes,
             Some((mode, ids.map_or(0, |(user, group)| owner(user, group)))),
+            on_disk.then_some(spec.volumes.len() as u16),
         );
         self.join(chosen.driver, chosen.lowers.directories().len())?;
         let s = &mut self.setup;
@@ -223,17 +244,15 @@ impl Root {
         Ok(())
     }
 
-    /// The tmpfs with everything that is writable.
-    fn upper(&mut self, disk: u64, inodes: u64, top: Option<(u32, u64)>) {
+    /// The tmpfs with everything that is writable, or the volume that is in its place.
+    fn upper(&mut self, disk: u64, inodes: u64, top: Option<(u32, u64)>, volume: Option<u16>) {
         let (mode, owner) = top.unwrap_or((0o755, 0));
         let s = &mut self.setup;
-        s.text(
-            S_TMPFS,
-            0,
-            disk,
-            inodes.saturating_add(OWN_INODES),
-            &[b"/box"],
-        );
+        let with_own = inodes.saturating_add(OWN_INODES);
+        match volume {
+            Some(volume) => s.text(S_BOX, volume, disk, inodes, &[b"/box"]),
+            None => s.text(S_TMPFS, 0, disk, with_own, &[b"/box"]),
+        }
         for (path, mode, owner) in [
             (UPPER, mode, owner),
             ("/box/driver", 0o700, 0),
@@ -273,6 +292,11 @@ impl Root {
                 ];
                 let tables = exec_tables([args, vec![], vec![b"/fuse-overlayfs"]])?;
                 self.setup.add(S_SERVE, 0, 0, 0, &[&tables]);
+                for (resource, most) in SERVER_LIMITS {
+                    self.setup.add(S_SERVE_LIMIT, resource as u16, most, 0, &[]);
+                }
+                let filter = seccomp::as_bytes(seccomp::server_program());
+                self.setup.add(S_SERVE_FILTER, 0, 0, 0, &[filter]);
                 String::new()
             }
             Driver::Copy => {

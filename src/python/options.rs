@@ -96,6 +96,7 @@ impl Spec {
             "read_only" => {
                 spec.read_only = given.map(Field::boolean).transpose()?.unwrap_or_default();
             }
+            "upper_dir" => spec.upper_dir = given.map(Field::text).transpose()?,
             "volumes" => {
                 let volumes =
                     given.map(|f| f.sequence("[\"/data:/data:ro\"]", |volume| volume.parse()));

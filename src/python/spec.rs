@@ -44,6 +44,9 @@ use std::os::unix::ffi::OsStrExt;
 ///         "fuse" (the program fuse-overlayfs), "copy", or "auto", the first of them that works on this host.
 ///         Default: not, over one directory; "auto" over several.
 ///     read_only: a root with an overlay is read-only all the same. Default: False.
+///     upper_dir: a directory of the host's, on a disk, to keep what is written in, in place of memory; for a sandbox with an
+///         overlay. It is removed when the sandbox has ended. disk and inodes are counted every 20 ms or more then, so a
+///         program may write more before it is ended (DISK_LIMIT), but no file larger than disk. Default: memory.
 ///     volumes: host directories or files to show inside, "host:inside[:ro|rw]". Default: none; ro.
 ///     tmpfs: more memory file systems, "path[:size=64m,nr_inodes=1k]", beside /work, /tmp and /dev/shm.
 ///     network: "none" (default; not even localhost answers), "loopback" or "host".
@@ -101,7 +104,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 47] = [
+const FIELDS: [&str; 48] = [
     "env",
     "cwd",
     "input",
@@ -117,6 +120,7 @@ const FIELDS: [&str; 47] = [
     "rootfs",
     "overlay",
     "read_only",
+    "upper_dir",
     "volumes",
     "tmpfs",
     "network",
@@ -157,7 +161,7 @@ impl Spec {
     #[pyo3(
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
-            files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, volumes=None, tmpfs=None, network=None, \
+            files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
@@ -303,6 +307,10 @@ impl Spec {
     #[getter]
     fn read_only(&self) -> bool {
         self.0.read_only
+    }
+    #[getter]
+    fn upper_dir(&self) -> Option<&str> {
+        self.0.upper_dir.as_deref()
     }
     #[getter]
     fn volumes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

@@ -8,6 +8,7 @@
 
 mod bpf;
 mod profile;
+mod server;
 mod syscalls;
 
 #[cfg(test)]
@@ -39,6 +40,12 @@ pub(crate) fn default_program() -> &'static [sock_filter] {
 pub(crate) fn program_with_huge_pages() -> &'static [sock_filter] {
     static PROGRAM: Once<Vec<sock_filter>> = Once::new();
     PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::WITH_HUGE_PAGES))
+}
+
+/// The filter of what serves a sandbox's root through FUSE.
+pub(crate) fn server_program() -> &'static [sock_filter] {
+    static PROGRAM: Once<Vec<sock_filter>> = Once::new();
+    PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &server::SERVER))
 }
 
 /// A program as it lies in memory: 8 bytes for each instruction, in the byte order of the machine.

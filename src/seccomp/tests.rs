@@ -1,6 +1,7 @@
 //! The program against the profile, by running it; the profile and the tables against what is known of them.
 
 use super::profile::{Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
+use super::server::SERVER;
 use super::syscalls::{AARCH64, Arch, X86_64};
 use super::{as_bytes, bpf, default_program, syscall_name};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM, sock_filter};
@@ -141,7 +142,7 @@ fn check_program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
 #[test]
 fn does_what_the_profile_says() {
     for arch in [&X86_64, &AARCH64] {
-        for profile in [&DEFAULT, &WITH_HUGE_PAGES] {
+        for profile in [&DEFAULT, &WITH_HUGE_PAGES, &SERVER] {
             let program = check_program(arch, profile);
             assert!(program.len() < 110, "{} instructions", program.len());
         }
@@ -339,6 +340,27 @@ fn refuses_what_leads_out_of_a_sandbox() {
     }
 }
 
+/// What serves a root may do nothing that a sandbox's program may not, and no more than that with files.
+#[test]
+fn what_serves_a_root_works_on_files_only() {
+    let (server, program) = (SERVER.verdicts(), DEFAULT.verdicts());
+    let refused = "socket socketpair connect bind sendto recvfrom sendmsg recvmsg kill tkill tgkill ptrace \
+        pidfd_open pidfd_send_signal pidfd_getfd process_vm_readv process_vm_writev mount umount2 pivot_root chroot \
+        unshare setns fork vfork execveat bpf keyctl io_uring_setup memfd_create shmget msgget semget mq_open \
+        open_by_handle_at perf_event_open userfaultfd seccomp capset prctl setsid";
+    for name in refused.split_whitespace() {
+        assert_eq!(server(Some(name)), Verdict::Errno(EPERM), "{name}");
+    }
+    for (_, name) in X86_64.calls() {
+        if server(Some(name)) == Verdict::Allow {
+            assert!(
+                matches!(program(Some(name)), Verdict::Allow | Verdict::Ask(_)),
+                "{name}"
+            );
+        }
+    }
+}
+
 #[test]
 fn profile_names_are_calls_and_named_once() {
     let known: BTreeSet<_> = X86_64
@@ -346,15 +368,17 @@ fn profile_names_are_calls_and_named_once() {
         .chain(AARCH64.calls())
         .map(|(_, name)| name)
         .collect();
-    let mut seen = BTreeSet::new();
-    let checked = DEFAULT.checks.iter().flat_map(|check| check.calls);
-    let allowed = DEFAULT.allowed.split_whitespace();
-    for name in allowed
-        .chain(checked.copied())
-        .chain(DEFAULT.absent.iter().copied())
-    {
-        assert!(known.contains(name), "no call is named {name}");
-        assert!(seen.insert(name), "{name} is named twice");
+    for profile in [&DEFAULT, &SERVER] {
+        let mut seen = BTreeSet::new();
+        let checked = profile.checks.iter().flat_map(|check| check.calls);
+        let allowed = profile.allowed.split_whitespace();
+        for name in allowed
+            .chain(checked.copied())
+            .chain(profile.absent.iter().copied())
+        {
+            assert!(known.contains(name), "no call is named {name}");
+            assert!(seen.insert(name), "{name} is named twice");
+        }
     }
 }
 

@@ -26,6 +26,7 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_entrypoint(spec, (const char *const[]){"a", "b", NULL}) == 0);
     CHECK(stockade_spec_set_store(spec, "/srv/images") == 0);
     CHECK(stockade_spec_set_read_only(spec, 1) == 0);
+    CHECK(stockade_spec_set_upper_dir(spec, "/var/tmp") == 0);
     CHECK(stockade_spec_add_volume(spec, "/a", "/b", 0) == 0);
     CHECK(stockade_spec_add_volume(spec, "/c", "/d", STOCKADE_VOLUME_WRITABLE) == 0);
     CHECK(stockade_spec_add_tmpfs(spec, "/t", 1 << 20, 100) == 0);
@@ -70,7 +71,7 @@ static const char *const full_json =
     " \"files\": {\"f\": {\"content\": \"text\", \"mode\": 493}}, \"outputs\": [\"out\"],"
     " \"output_file_size\": \"1m\", \"rootfs\": [\"/srv/root\", \"/srv/more\"],"
     " \"image\": \"python:3.12\", \"entrypoint\": [\"a\", \"b\"], \"store\": \"/srv/images\","
-    " \"overlay\": \"fuse\", \"read_only\": true, \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
+    " \"overlay\": \"fuse\", \"read_only\": true, \"upper_dir\": \"/var/tmp\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
     " \"hostname\": \"box\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"

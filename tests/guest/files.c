@@ -92,6 +92,34 @@ static int cmd_many_files(int argc, char **argv)
     return error ? 5 : 0;
 }
 
+/* fill-files DIRECTORY SIZE COUNT: so many files of that size. */
+static int cmd_fill_files(int argc, char **argv)
+{
+    uint64_t size = parse_size(arg(argc, argv, 2, NULL));
+    int count = atoi(arg(argc, argv, 3, NULL));
+    char path[PATH_MAX];
+    for (int i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "%s/file-%d", argv[1], i);
+        int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        if (fd < 0)
+            die(path);
+        write_bytes(fd, size);
+        close(fd);
+    }
+    return 0;
+}
+
+/* deep PATH COUNT: so many directories, each in the one before. */
+static int cmd_deep(int argc, char **argv)
+{
+    int count = atoi(arg(argc, argv, 2, NULL));
+    const char *name = argv[1];
+    for (int i = 0; i < count; i++, name = "d")
+        if (mkdir(name, 0755) || chdir(name))
+            die("mkdir");
+    return 0;
+}
+
 static int cmd_read(int argc, char **argv)
 {
     static char buffer[65536];
@@ -241,6 +269,8 @@ const struct command file_commands[] = {
     {"write-file", cmd_write_file, "PATH SIZE"},
     {"fsize", cmd_fsize, "PATH SIZE"},
     {"many-files", cmd_many_files, "DIRECTORY COUNT"},
+    {"fill-files", cmd_fill_files, "DIRECTORY SIZE COUNT"},
+    {"deep", cmd_deep, "PATH COUNT"},
     {"read", cmd_read, "PATH"},
     {"ls", cmd_ls, "DIRECTORY"},
     {"link", cmd_link, "TARGET PATH"},

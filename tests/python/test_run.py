@@ -268,6 +268,26 @@ def test_a_root_can_be_read_only_all_the_same(root: Path) -> None:
     assert "Read-only" in outcome.stderr
 
 
+def test_what_is_written_can_be_kept_on_a_disk(root: Path) -> None:
+    kept = root / "kept"
+    kept.mkdir()
+    options = stockade.Spec(rootfs=root, overlay="auto", volumes=["/usr:/usr"], upper_dir=kept, disk="8m", timeout=30)
+    with stockade.Sandbox(options) as box:
+        outcome = box.run(["sh", "-c", "echo written > /given; head -c 1000000 /dev/zero > /tmp/more"])
+        assert outcome.success, outcome
+        assert outcome.usage.disk_used is not None
+        assert outcome.usage.disk_used > 900_000
+        assert outcome.enforcement["disk"].status == "approximated"
+        assert str(kept) in outcome.enforcement["overlay"].by
+        too_much = box.run(["sh", "-c", "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > /tmp/$i; done"])
+        assert (too_much.verdict, too_much.limit) == ("DISK_LIMIT", "disk")
+    deadline = time.monotonic() + 10
+    while [*kept.iterdir()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (root / "given").read_text() == "given"
+
+
 def test_sandbox_options_hold_for_its_life() -> None:
     with stockade.Sandbox(hostname="box") as box:
         with pytest.raises(stockade.InvalidArgumentError, match="hostname"):

@@ -39,6 +39,8 @@ fn role() {
         "victim" => faults::victim(),
         "killer" => faults::killer(argument),
         "overlay-victim" => overlay::victim(argument),
+        "reflink" => overlay::reflink(argument),
+        "disk-victim" => overlay::disk_victim(argument),
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
         "forks" => fork::forks(),

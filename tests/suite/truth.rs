@@ -489,6 +489,7 @@ const OTHERS: &[&str] = &[
     "stdout",
     "store",
     "tmpfs",
+    "upper_dir",
     "user",
     "volumes",
 ];

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes what machine.py boots: a Debian root file system (systemd, D-Bus, a user `tester` that lingers), and for each
-# kernel named the kernel, its modules and a tiny initramfs. What is there already is left as it is.
+# kernel named the kernel, its modules and a tiny initramfs. What is there already is left as it is, but for a root
+# file system of another version of these scripts.
 #
 #     tests/vm/build-image.sh KERNEL...
 #
@@ -14,7 +15,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 cache=${STOCKADE_VM_CACHE:-$HOME/.cache/stockade-vm}
 suite=${VM_SUITE:-bookworm}
 
-packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,udev,kmod,uidmap,iproute2,procps,python3,strace
+packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,udev,kmod,uidmap,fuse-overlayfs,iproute2,procps,python3,strace
 
 # What a machine that is thrown away after one command need not start.
 unwanted="systemd-udevd.service systemd-udev-trigger.service systemd-udevd-control.socket
@@ -77,9 +78,18 @@ ext4() { # ext4 SIZE DIRECTORY IMAGE
     mke2fs -q -t ext4 -O ^has_journal -E lazy_itable_init=1 -d "$2" "$3"
 }
 
+# What the root file system depends on, in one line.
+made_of() {
+    cat "$here"/{build-image.sh,job.sh,job.service} | sha256sum
+}
+
+is_current() {
+    [ -e "$cache/root-$suite.img" ] && [ "$(made_of)" = "$(cat "$cache/root-$suite.img.made-of" 2>/dev/null)" ]
+}
+
 build_root() {
     local image=$cache/root-$suite.img root=$tmp/root unit
-    [ ! -e "$image" ] || return 0
+    ! is_current || return 0
     echo "making $image" >&2
     mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -105,7 +115,9 @@ build_root() {
     ln -s /kernel-modules "$root/usr/lib/modules"
     ext4 4G "$root" "$image.new"
     rm -rf --one-file-system "$root"
+    rm -f "$image.made-of"
     mv "$image.new" "$image"
+    made_of >"$image.made-of"
 }
 
 # A kernel's packages, unpacked into $tmp/kernel/files.
@@ -166,7 +178,8 @@ build_kernel() {
 [ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 missing=
-for image in "root-$suite.img" "${@/#/kernel-}"; do
+is_current || missing=" root-$suite.img"
+for image in "${@/#/kernel-}"; do
     [ -e "$cache/$image" ] || missing="$missing $image"
 done
 [ -n "$missing" ] || exit 0

@@ -125,6 +125,22 @@ pub extern "C" fn stockade_spec_set_overlay(
     })
 }
 
+/// Sets a directory of the host's, on a disk, in which what the sandbox writes is kept in place of memory: an absolute
+/// path, writable for the caller. With an overlay only. It is made under a name of its own and removed when the sandbox
+/// has ended. disk and inodes are counted every 20 ms or more then, so a program may write more before it is ended,
+/// STOCKADE_VERDICT_DISK_LIMIT; see the specification's `upper_dir` in the Rust documentation. Default: memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_upper_dir(
+    spec: Option<&mut stockade_spec>,
+    upper_dir: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.upper_dir = Some(unsafe { c_text(upper_dir, "upper_dir") }?.to_string());
+        Ok(())
+    })
+}
+
 /// Sets whether a root file system with an overlay is read-only all the same; /work, /tmp and /dev/shm stay writable.
 /// Default: 0.
 #[unsafe(no_mangle)]

@@ -1,6 +1,8 @@
 //! What the host asks of a live sandbox: files in and out, its upper layer, and to begin anew.
 
+use super::set_up::on_disk;
 use super::*;
+use crate::remove;
 
 /// What an answer carries.
 #[derive(Default)]
@@ -39,9 +41,27 @@ impl Init {
         answer.fd.iter().for_each(|fd| close(*fd));
         fds.iter().for_each(|fd| close(*fd));
         close(core::mem::replace(&mut self.old, -1));
+        if section == 0 && message.kind == RESET && self.generation > 1 {
+            let _ = self.forget_written();
+        }
         if section != 0 && message.kind == RESET {
             exit(1); // half a root is none
         }
+    }
+
+    /// Removes what was on the disk before a reset.
+    fn forget_written(&self) -> Result<()> {
+        let path = on_disk(self.generation - 1);
+        let (_, name) = path.bytes().split_at(b"/disk/".len());
+        let disk = openat(self.outer, s!("disk"), O_PATH | O_DIRECTORY, 0)?;
+        let name = Text::<48>::new().add(name);
+        let removed = files::open_dir(disk, name.text()).and_then(|dir| {
+            let removed = remove::tree(dir, name.text());
+            close(dir);
+            removed
+        });
+        close(disk);
+        removed
     }
 
     /// One request about files.
@@ -114,6 +134,7 @@ impl Init {
         // The old tmpfs is held until the host has its answer: giving back what was written takes time.
         close(self.disk);
         self.disk = -1;
+        self.tally.close();
         self.old = core::mem::replace(&mut self.upper, -1);
         fchdir(self.outer)
             .and_then(|_| chroot(s!(".")))

@@ -126,6 +126,8 @@ impl Init {
                 let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
                 mount(path, path, s!(""), flags, s!(""))?;
             }
+            S_BOX => self.box_on_disk(op, text(payload)?)?,
+            S_DISK if op.flags & 1 != 0 => {}
             S_DISK => {
                 close(self.disk);
                 self.disk = openat(AT_FDCWD, text(payload)?, O_PATH | O_DIRECTORY, 0)?;
@@ -147,7 +149,7 @@ impl Init {
                 unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
                 mkdirat(AT_FDCWD, path, 0o700)?;
             }
-            S_SOURCE | S_SERVE => {}
+            S_SOURCE | S_SERVE | S_SERVE_FILTER | S_SERVE_LIMIT => {}
             _ => return Err(EPROTO),
         }
         Ok(())
@@ -155,6 +157,33 @@ impl Init {
 }
 
 impl Init {
+    /// A new directory on the host's disk, shown at `path`.
+    fn box_on_disk(&mut self, op: Op, path: Str) -> Result<()> {
+        let place = op.flags as usize;
+        if self.generation == 0 {
+            let tree = *self.volumes.get(place).ok_or(EPROTO)?;
+            let target = openat(AT_FDCWD, s!("/disk"), O_PATH | O_DIRECTORY, 0)?;
+            let moved = move_mount(tree, target, s!(""));
+            close(target);
+            moved?;
+            let attributes = bind_attributes(BIND_WRITABLE);
+            match mount_setattr(tree, attributes, true) {
+                Err(ENOSYS) => restrict(b"/disk", attributes, true)?,
+                result => drop(result?),
+            }
+            close(tree);
+            self.volumes[place] = -1;
+        }
+        self.generation += 1;
+        let directory = on_disk(self.generation);
+        mkdirat(AT_FDCWD, directory.text(), 0o755)?;
+        mount(directory.text(), path, s!(""), MS_BIND, s!(""))?;
+        self.tally.close();
+        let dir = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)?;
+        self.tally = Tally::new(dir, op.a, op.b);
+        Ok(())
+    }
+
     fn overlay(&mut self, driver: u16, target: Str, options: Str) -> Result<()> {
         close(self.upper);
         self.upper = openat(AT_FDCWD, s!("/box/upper"), O_PATH | O_DIRECTORY, 0)?;
@@ -174,12 +203,17 @@ impl Init {
             OVERLAY_FUSE => serve::begin(self.server),
             OVERLAY_COPY => {
                 let upper = s!("/box/upper");
-                copy::layers(options.bytes(), upper)?;
+                copy::layers(options.bytes(), upper, &mut self.tally.room())?;
                 mount(upper, target, s!(""), MS_BIND, s!("")).map(|_| ())
             }
             _ => Err(EPROTO),
         }
     }
+}
+
+/// Where what is written has been after so many resets, from the root that the sandbox was made in.
+pub(super) fn on_disk(generation: u64) -> Text<48> {
+    Text::new().add(b"/disk/").number(generation)
 }
 
 fn set_oom_score_adj(score: i32) -> Result<()> {

@@ -61,6 +61,7 @@ impl Supervisor {
         };
         if let Some(sandbox) = self.sandboxes[which].as_mut() {
             sandbox.close_files();
+            end_process(&mut sandbox.old_server); // after a reset the root is another's
             sandbox.files = copies([O_RDONLY, O_PATH]);
         }
     }
@@ -204,9 +205,13 @@ impl Supervisor {
             close(sandbox.channel);
         }
         sandbox.close_files();
+        let upper = sandbox.upper.take();
         let network = sandbox.network.take();
         (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
         self.release_network(network);
+        if let Some(upper) = upper {
+            self.remove_directory(upper);
+        }
         self.forget_dead(which);
     }
 

@@ -59,11 +59,14 @@ impl Supervisor {
                 }
             }
             if sandbox.server >= 0 {
-                sandbox.reap_server();
+                // Programs that run are killed by init, and not by the end of what they need: it is there until then.
+                end_process(&mut sandbox.old_server);
                 ready = Plan::new(message, fds.last().copied()).and_then(|mut plan| {
                     let started = serve::start(&mut plan);
                     plan.free();
-                    (sandbox.server, socket) = started?;
+                    let (server, theirs) = started?;
+                    sandbox.old_server = core::mem::replace(&mut sandbox.server, server);
+                    socket = theirs;
                     Ok(())
                 });
             }

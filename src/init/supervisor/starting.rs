@@ -6,8 +6,10 @@ impl Supervisor {
     /// Starts a sandbox. `fds`: the channel, the standard streams that the flags name, the plan's memfd if it has one.
     pub(super) fn start(&mut self, message: &mut [u8], fds: &[Fd]) {
         let channel = fds[0];
+        let mut upper = None;
         let made = match Plan::new(message, fds.last().copied()) {
             Ok(mut plan) => {
+                upper = upper_directory(&plan, &fds[1..]);
                 let made = self
                     .check_room(fds)
                     .and_then(|()| self.start_sandbox(&mut plan, channel, &fds[1..]));
@@ -16,7 +18,18 @@ impl Supervisor {
             }
             Err(errno) => Err((IN_STEP, STEP_PLAN, errno)),
         };
-        fds[1..].iter().for_each(|fd| close(*fd));
+        let kept = upper.map(|upper| upper.fd);
+        let others = fds[1..].iter().filter(|fd| Some(**fd) != kept);
+        others.for_each(|fd| close(*fd));
+        match (made, upper) {
+            (Ok(slot), _) => {
+                if let Some(sandbox) = self.sandboxes[slot].as_mut() {
+                    sandbox.upper = upper;
+                }
+            }
+            (Err(_), Some(upper)) => self.remove_directory(upper),
+            _ => {}
+        }
         if let Err((section, index, errno)) = made {
             let failure = Failure {
                 kind: FAILED,
@@ -34,7 +47,7 @@ impl Supervisor {
         plan: &mut Plan,
         channel: Fd,
         fds: &[Fd],
-    ) -> core::result::Result<(), Fault> {
+    ) -> core::result::Result<usize, Fault> {
         let flags = plan.head.flags;
         let free =
             (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
@@ -71,7 +84,7 @@ impl Supervisor {
         debug_assert!(flags & ONE_SHOT != 0 || run.is_none());
         self.sandboxes[slot] = Some(sandbox);
         self.runs[slot] = run;
-        Ok(())
+        Ok(slot)
     }
 
     /// New descriptors get the lowest free numbers, so those of the latest message say how many are left.
@@ -105,13 +118,11 @@ impl Supervisor {
             streams(flags, fds, &mut start);
         }
         let served = serve::start(plan).map_err(step(STEP_SERVE));
-        let made = served.and_then(|(server, socket)| {
+        let made = served.and_then(|(mut server, socket)| {
             let made = self.clone_init(plan, slot, trees, &start, socket);
             close(socket);
-            if made.is_err() && server >= 0 {
-                let _ = pidfd_kill(server);
-                let _ = reap(server);
-                close(server);
+            if made.is_err() {
+                end_process(&mut server);
             }
             made.map(|(init, pidfd, control)| (init, pidfd, control, server))
         });
@@ -132,8 +143,10 @@ impl Supervisor {
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         server,
+                        old_server: -1,
                         files: [-1; 2],
                         disk,
+                        upper: None,
                         parked: None,
                     },
                     run,
@@ -306,10 +319,26 @@ fn streams(flags: u32, fds: &[Fd], start: &mut Start) {
     }
 }
 
+/// The directory for what is written, if it is on a disk.
+fn upper_directory(plan: &Plan, fds: &[Fd]) -> Option<Directory> {
+    let flags = plan.head.flags;
+    if flags & HAS_UPPER == 0 {
+        return None;
+    }
+    let before = [HAS_STDIN, HAS_STDOUT, HAS_STDERR];
+    let before = before.iter().filter(|flag| flags & **flag != 0).count();
+    let sources = plan.steps(plan.head.setup);
+    let (_, payload) = sources.filter(|(at, _)| at.op.code == S_SOURCE).last()?;
+    let path = text(payload).ok()?.bytes();
+    let name = path.rsplit(|b| *b == b'/').next()?;
+    let (fd, name) = (*fds.get(before)?, Text::new().add(name));
+    Some(Directory { fd, name })
+}
+
 fn disk_path(plan: &Plan) -> Text<64> {
     let found = plan
         .steps(plan.head.setup)
-        .find(|(at, _)| at.op.code == S_DISK);
+        .find(|(at, _)| at.op.code == S_DISK && at.op.flags == 0);
     Text::new().add(
         found
             .and_then(|(_, payload)| text(payload).ok())

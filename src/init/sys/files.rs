@@ -77,6 +77,10 @@ pub fn unlinkat(dir: Fd, path: Str, flags: usize) -> Result {
     syscall!(nr::UNLINKAT, dir, path.ptr(), flags)
 }
 
+pub fn renameat(dir: Fd, path: Str, to: Fd, new: Str) -> Result {
+    syscall!(nr::RENAMEAT2, dir, path.ptr(), to, new.ptr(), 0)
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Stat {
@@ -124,6 +128,22 @@ impl Stat {
         } else {
             (self.head[3] >> 32) as u32
         }
+    }
+    /// `st_size`.
+    pub fn size(&self) -> u64 {
+        self.head[6]
+    }
+    /// `st_nlink`.
+    pub fn links(&self) -> u64 {
+        if cfg!(target_arch = "x86_64") {
+            self.head[2]
+        } else {
+            self.head[2] >> 32
+        }
+    }
+    /// Bytes that it takes up.
+    pub fn allocated(&self) -> u64 {
+        self.head[8] * 512
     }
     /// `st_mtim`: seconds and nanoseconds.
     pub fn modified(&self) -> [u64; 2] {
@@ -176,6 +196,12 @@ pub fn fgetxattr(fd: Fd, name: Str, buffer: &mut [u8]) -> Result {
 pub fn set_time(fd: Fd, time: [u64; 2]) {
     let times = [time, time];
     let _ = syscall!(nr::UTIMENSAT, fd, 0, times.as_ptr(), 0);
+}
+
+/// Gives a file the content of another by sharing its blocks.
+pub fn share(from: Fd, to: Fd) -> Result {
+    const FICLONE: usize = 0x4004_9409;
+    syscall!(nr::IOCTL, to, FICLONE, from)
 }
 
 /// Copies the whole of one file to another.

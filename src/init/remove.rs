@@ -1,0 +1,96 @@
+//! Removing what a program has left on a disk. It may be of any depth, so directories that lie deep are moved up instead of
+//! being gone into: two descriptors are enough, and no path is longer than a name.
+
+use crate::files::{for_names, open_dir};
+use crate::plan::Text;
+use crate::s;
+use crate::sys::*;
+
+/// Removes the directory `dir` is, which its parent knows as `name`, and everything in it.
+pub fn tree(dir: Fd, name: Str) -> Result<()> {
+    empty(dir)?;
+    let parent = openat(dir, s!(".."), O_PATH | O_DIRECTORY, 0)?;
+    let removed = unlinkat(parent, name, AT_REMOVEDIR);
+    close(parent);
+    removed.map(|_| ())
+}
+
+/// Removes everything in `top`. What cannot be does not keep the rest from being removed.
+fn empty(top: Fd) -> Result<()> {
+    let mut moved = 0;
+    loop {
+        let (mut some, mut fault) = (false, None);
+        let mut left = 0u64;
+        let dir = open_dir(top, s!("."))?;
+        let listed = for_names(dir, |name| {
+            some = true;
+            if let Err(errno) = entry(top, name, &mut moved) {
+                fault = Some(errno);
+                left += 1;
+            }
+            Ok(())
+        });
+        close(dir);
+        listed?;
+        match fault {
+            None if !some => return Ok(()),
+            // Moved up by this pass, they are the next one's.
+            Some(errno) if left > 0 && !again(top, left)? => return Err(errno),
+            _ => {}
+        }
+    }
+}
+
+/// Whether `top` has more than so many names.
+fn again(top: Fd, left: u64) -> Result<bool> {
+    let dir = open_dir(top, s!("."))?;
+    let mut names = 0;
+    let listed = for_names(dir, |_| {
+        names += 1;
+        Ok(())
+    });
+    close(dir);
+    listed.map(|()| names > left)
+}
+
+/// Removes one entry; directories in it that are not empty go to `top`.
+fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
+    if one(top, name)? {
+        return Ok(());
+    }
+    let inner = open_dir(top, name)?;
+    let emptied = for_names(inner, |child| match one(inner, child) {
+        Ok(true) => Ok(()),
+        Ok(false) => move_up(inner, child, top, moved),
+        Err(errno) => Err(errno),
+    });
+    close(inner);
+    emptied?;
+    unlinkat(top, name, AT_REMOVEDIR).map(|_| ())
+}
+
+/// Removes a file or an empty directory; false if it is one that is not empty.
+fn one(dir: Fd, name: Str) -> Result<bool> {
+    match unlinkat(dir, name, 0) {
+        Ok(_) | Err(ENOENT) => return Ok(true),
+        Err(EISDIR) => {}
+        Err(errno) => return Err(errno),
+    }
+    match unlinkat(dir, name, AT_REMOVEDIR) {
+        Ok(_) | Err(ENOENT) => Ok(true),
+        Err(ENOTEMPTY | EEXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn move_up(dir: Fd, name: Str, top: Fd, moved: &mut u64) -> Result<()> {
+    loop {
+        *moved += 1;
+        let new = Text::<32>::new().add(b"moved-").number(*moved);
+        match renameat(dir, name, top, new.text()) {
+            Ok(_) => return Ok(()),
+            Err(EEXIST | ENOTEMPTY | ENOTDIR) => {} // the program has one of that name
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! How much of a disk a sandbox has written, where no file system of its own holds it to a limit: counted file by file.
+
+use crate::copy::Room;
+use crate::files::{for_names, open_dir};
+use crate::s;
+use crate::sys::*;
+use crate::wire::*;
+
+/// How deep directories may lie in each other; what is deeper could not be counted.
+const DEPTH_MAX: usize = 200;
+/// The host's file system keeps so much free, or a twentieth of it if that is less.
+const RESERVE: u64 = 1 << 30;
+/// The directories that the sandbox has in it from the start.
+const OWN: u64 = 6;
+/// Counting takes no more than a twentieth of the time.
+const REST: u64 = 20;
+const SOONEST: u64 = 20_000_000;
+
+/// Limits, and what is used.
+pub struct Tally {
+    dir: Fd,
+    bytes_most: u64,
+    inodes_most: u64,
+    bytes: u64,
+    inodes: u64,
+    /// 0, or which limit was passed.
+    over: u64,
+    next: u64,
+}
+
+impl Tally {
+    pub const NONE: Tally = Tally {
+        dir: -1,
+        bytes_most: 0,
+        inodes_most: 0,
+        bytes: 0,
+        inodes: 0,
+        over: 0,
+        next: u64::MAX,
+    };
+
+    /// Of the directory `dir`, which is taken.
+    pub fn new(dir: Fd, bytes: u64, inodes: u64) -> Tally {
+        Tally {
+            dir,
+            bytes_most: bytes,
+            inodes_most: inodes,
+            next: 0,
+            ..Tally::NONE
+        }
+    }
+
+    /// What may be copied before programs start.
+    pub fn room(&self) -> Room {
+        let limited = self.dir >= 0;
+        let of = |most| if limited { most } else { u64::MAX };
+        Room {
+            bytes: of(self.bytes_most),
+            inodes: of(self.inodes_most),
+        }
+    }
+
+    pub fn close(&mut self) {
+        close(self.dir);
+        *self = Tally::NONE;
+    }
+
+    /// Nanoseconds until it is time to count again.
+    pub fn wait(&self) -> u64 {
+        match self.next {
+            u64::MAX => u64::MAX,
+            next => next.saturating_sub(now()),
+        }
+    }
+
+    /// Counts if it is time to; true if a limit has been passed just now.
+    pub fn look(&mut self) -> bool {
+        if self.over != 0 || self.wait() > 0 {
+            return false;
+        }
+        self.count();
+        self.over != 0
+    }
+
+    /// Counts.
+    pub fn count(&mut self) {
+        if self.dir < 0 {
+            return;
+        }
+        let start = now();
+        (self.bytes, self.inodes) = (0, 0);
+        // Opened anew, so that it is read from its start.
+        let deep = match open_dir(self.dir, s!(".")) {
+            Ok(dir) => {
+                let counted = self.directory(dir, DEPTH_MAX);
+                close(dir);
+                counted.is_err()
+            }
+            Err(_) => false,
+        };
+        let end = now();
+        self.next = end + (REST * (end - start)).max(SOONEST);
+        if self.over != 0 {
+            return;
+        }
+        self.over = if self.bytes > self.most_bytes() {
+            OVER_BYTES
+        } else if deep || self.inodes > self.inodes_most.saturating_add(OWN) {
+            OVER_INODES
+        } else if fstatfs(self.dir).is_ok_and(|disk| is_nearly_full(&disk)) {
+            OVER_SPACE
+        } else {
+            0
+        };
+    }
+
+    fn most_bytes(&self) -> u64 {
+        self.bytes_most.saturating_add(OWN * 4096)
+    }
+
+    /// Adds what is in a directory, until a limit is passed. An error means that it is too deep.
+    fn directory(&mut self, dir: Fd, depth: usize) -> Result<()> {
+        let depth = depth.checked_sub(1).ok_or(ELOOP)?;
+        let listed = for_names(dir, |name| {
+            // What is gone by now needs no room.
+            let Ok(seen) = fstatat(dir, name) else {
+                return Ok(());
+            };
+            self.inodes += 1;
+            let directory = seen.mode() & S_IFMT == S_IFDIR;
+            // All names of a file are here.
+            let names = if directory { 1 } else { seen.links().max(1) };
+            self.bytes += seen.allocated() / names;
+            if directory && let Ok(inner) = open_dir(dir, name) {
+                let result = self.directory(inner, depth);
+                close(inner);
+                result?;
+            }
+            let over = self.bytes > self.most_bytes() || self.inodes > self.inodes_most + OWN;
+            if over { Err(ENOSPC) } else { Ok(()) }
+        });
+        match listed {
+            Err(ELOOP) => Err(ELOOP),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says in `exit` what is used.
+    pub fn tell(&self, exit: &mut Exit) {
+        if self.dir < 0 {
+            return;
+        }
+        let bytes = self.bytes.saturating_sub(OWN * 4096);
+        let inodes = self.inodes.saturating_sub(OWN);
+        (exit.disk_total, exit.inodes_total) = (self.bytes_most, self.inodes_most);
+        exit.disk_free = self.bytes_most.saturating_sub(bytes);
+        exit.inodes_free = self.inodes_most.saturating_sub(inodes);
+        exit.disk_over = self.over;
+    }
+}
+
+fn is_nearly_full(disk: &StatFs) -> bool {
+    let all = disk.blocks.saturating_mul(disk.block_size);
+    disk.blocks_available.saturating_mul(disk.block_size) < RESERVE.min(all / 20)
+}
