@@ -1,6 +1,7 @@
 //! From a directory to a layer: what an overlay's upper directory changed, or a whole root file system.
 
 use super::fs;
+use super::sparse;
 use super::tar::{Entry, Kind};
 use super::tar_write::Builder;
 use super::{Dropped, bad, from_io};
@@ -14,7 +15,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// The upper directory of an overlay, and how to read it. Nothing may change it meanwhile.
+/// The upper directory of an overlay, and how to read it. What programs change meanwhile is in the layer or not; if a file
+/// becomes shorter while it is read, there is none.
 pub struct Upper<'a> {
     dir: BorrowedFd<'a>,
     fuse: bool,
@@ -37,6 +39,12 @@ impl<'a> Upper<'a> {
     pub fn fuse(mut self, fuse: bool) -> Self {
         self.fuse = fuse;
         self
+    }
+
+    /// Whether there is anything in it.
+    pub(crate) fn is_changed(&self) -> Result<bool, Error> {
+        let names = fs::names(self.dir).map_err(|e| cannot(b"/", e))?;
+        Ok(!names.is_empty())
     }
 
     /// Which user and group of the image a user and group of the directory are.
@@ -139,7 +147,11 @@ impl Writer<'_> {
         parent: usize,
         depth: usize,
     ) -> Result<(), Error> {
-        let stat = fs::stat_at(dir, name).map_err(|e| cannot(path, e))?;
+        let stat = match fs::stat_at(dir, name) {
+            // A program that goes on meanwhile has removed it.
+            Err(Errno::ENOENT) => return Ok(()),
+            stat => stat.map_err(|e| cannot(path, e))?,
+        };
         if fs::is_whiteout(&stat) && self.style != Style::Tree {
             return self.marker(&[&path[..parent], b".wh.", name].concat());
         }
@@ -184,9 +196,8 @@ impl Writer<'_> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> Result<(), Error> {
-        let fd = opened(dir, name, 0o500, |dir, name| fs::open_dir_at(dir, name))
+        let (fd, stat, _mode) = opened(dir, name, 0o500, |dir, name| fs::open_dir_at(dir, name))
             .map_err(|e| cannot(path, e))?;
-        let stat = fstat(&fd).map_err(|e| cannot(path, e))?;
         path.push(b'/');
         let mut entry = self.entry(path, Kind::Directory, &stat, 0);
         self.xattrs(&fd, &mut entry)?;
@@ -204,15 +215,19 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), Error> {
-        let mut file = opened(dir, name, 0o400, |dir, name| {
+        let (mut file, stat, _mode) = opened(dir, name, 0o400, |dir, name| {
             fs::open_file_at(dir, name)
                 .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EINVAL)))
         })
         .map_err(|e| cannot(path, e))?;
-        let stat = fstat(&file).map_err(|e| cannot(path, e))?;
         let mut entry = self.entry(path, Kind::File, &stat, stat.st_size as u64);
         self.xattrs(&file, &mut entry)?;
-        self.once(entry, &stat, &mut file)
+        entry.pieces = sparse::pieces(&file, entry.size, stat.st_blocks as u64)
+            .map_err(|e| cannot(path, e))?;
+        match entry.pieces.clone() {
+            None => self.once(entry, &stat, &mut file),
+            Some(pieces) => self.once(entry, &stat, &mut sparse::Data::new(&file, pieces)),
+        }
     }
 
     /// Adds what may have several names: from the second on as a hard link.
@@ -227,6 +242,7 @@ impl Writer<'_> {
             if let Some(first) = self.seen.get(&key) {
                 entry.link = first.clone();
                 entry.kind = Kind::Hardlink;
+                entry.pieces = None;
                 entry.xattrs.clear();
             } else {
                 self.seen.insert(key, entry.path.clone());
@@ -284,22 +300,44 @@ impl Writer<'_> {
     }
 }
 
-/// Opens `name`; if its own mode is in the way, with that changed for the moment.
+/// Opens `name` and looks at it; if its own mode is in the way, with that changed as long as the last of what is returned
+/// lives. What is changed is what has been looked at, whatever a program puts in its place meanwhile.
 fn opened<T: AsFd>(
     dir: &OwnedFd,
     name: &[u8],
     needed: u32,
     open: impl Fn(&OwnedFd, &[u8]) -> nix::Result<T>,
-) -> nix::Result<T> {
-    match open(dir, name) {
+) -> nix::Result<(T, FileStat, Option<Mode>)> {
+    let (fd, mode) = match open(dir, name) {
         Err(Errno::EACCES) => {
-            let mode = fs::stat_at(dir, name)?.st_mode & 0o7777;
-            fs::set_mode_at(dir, name, mode | needed)?;
-            let fd = open(dir, name);
-            fs::set_mode_at(dir, name, mode)?;
-            fd
+            let held = fs::hold_at(dir, name)?;
+            let stat = fstat(&held)?;
+            if !matches!(fs::type_of(&stat), libc::S_IFDIR | libc::S_IFREG) {
+                return Err(Errno::EACCES);
+            }
+            let own = stat.st_mode & 0o7777;
+            fs::set_mode_of(&held, own | needed)?;
+            let mode = Mode { held, own };
+            (open(dir, name)?, Some(mode))
         }
-        fd => fd,
+        opened => (opened?, None),
+    };
+    let mut stat = fstat(&fd)?;
+    if let Some(mode) = &mode {
+        stat.st_mode = (stat.st_mode & libc::S_IFMT) | mode.own;
+    }
+    Ok((fd, stat, mode))
+}
+
+/// A mode that is set again in the end.
+struct Mode {
+    held: OwnedFd,
+    own: u32,
+}
+
+impl Drop for Mode {
+    fn drop(&mut self) {
+        let _ = fs::set_mode_of(&self.held, self.own);
     }
 }
 

@@ -75,21 +75,29 @@ pub(crate) fn in_image(spec: &Spec, image: &Image) -> Result<Spec, Error> {
 /// arguments. With an entry point of `spec`'s, the image's command means nothing.
 pub(crate) fn program(spec: &Spec, image: &Image) -> Result<Spec, Error> {
     let mut all = in_image(spec, image)?;
-    let config = &image.config.config;
-    let texts = |list: &[String]| list.iter().map(Bytes::from).collect::<Vec<_>>();
-    let (entry, command) = match &spec.entrypoint {
-        Some(entry) => (entry.clone(), Vec::new()),
-        None => (texts(&config.entrypoint), texts(&config.cmd)),
-    };
-    let given = std::mem::take(&mut all.args);
-    let arguments = if given.is_empty() { command } else { given };
-    all.args = entry.into_iter().chain(arguments).collect();
+    all.args = image.arguments(spec);
     if all.args.is_empty() {
         return Err(Error::invalid(
             "args: the image names no program, and none is given",
         ));
     }
     Ok(all)
+}
+
+impl Image {
+    /// The program and arguments that `docker run` would have for `spec`: the image's entry point, and its command where
+    /// `spec` has no arguments. With an entry point of `spec`'s, the image's command means nothing.
+    pub fn arguments(&self, spec: &Spec) -> Vec<Bytes> {
+        let config = &self.config.config;
+        let texts = |list: &[String]| list.iter().map(Bytes::from).collect::<Vec<_>>();
+        let (entry, command) = match &spec.entrypoint {
+            Some(entry) => (entry.clone(), Vec::new()),
+            None => (texts(&config.entrypoint), texts(&config.cmd)),
+        };
+        let given = spec.args.clone();
+        let arguments = if given.is_empty() { command } else { given };
+        entry.into_iter().chain(arguments).collect()
+    }
 }
 
 fn environment(config: &Config, home: Option<String>) -> impl Iterator<Item = (Bytes, Bytes)> {

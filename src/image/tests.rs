@@ -1,5 +1,6 @@
 //! Hostile and odd layers, made byte by byte, and what becomes of them; what a store does with whole images.
 
+mod flatten;
 mod hostile;
 mod layers;
 mod stores;

@@ -1,0 +1,130 @@
+//! An image on another: one more layer, another configuration, or both.
+
+use super::config::{ImageConfig, rfc3339};
+use super::lock::{Hold, Lock, now};
+use super::reading::{Reading, Stack};
+use super::state::{Layer, State};
+use super::store::Store;
+use super::{Image, ImageInfo, LoadLimits, bad, name, not_found};
+use crate::error::Error;
+use crate::wire::LOWERS_MAX;
+use std::io::Write;
+
+/// What an image is made on.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(super) layers: Vec<Layer>,
+    pub(crate) config: ImageConfig,
+}
+
+/// What the history of an image says about its last change.
+#[derive(Default)]
+pub(crate) struct Note<'a> {
+    pub by: &'a str,
+    pub author: &'a str,
+    pub comment: &'a str,
+    /// When; now, if it says nothing.
+    pub created: Option<String>,
+}
+
+/// Writes a layer as a tar stream.
+pub(crate) type WriteLayer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
+
+impl Ground {
+    /// Nothing: no layer, and a configuration that says only what machines it is for.
+    pub(super) fn scratch() -> Ground {
+        Ground {
+            layers: Vec::new(),
+            config: ImageConfig::empty(),
+        }
+    }
+}
+
+impl Store {
+    /// Makes an image of another and one more layer, which `write` writes as a tar stream (see
+    /// [`layer_from_upper`](super::layer_from_upper)), with the configuration as `change` leaves it; `by` says in its
+    /// history what made it. Without `base` the layer is all there is.
+    pub fn append(
+        &self,
+        base: Option<&Image>,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+        change: impl FnOnce(&mut ImageConfig),
+        names: &[&str],
+        by: &str,
+    ) -> Result<ImageInfo, Error> {
+        let mut ground = base.map_or_else(|| Ok(Ground::scratch()), |base| self.ground(base))?;
+        change(&mut ground.config);
+        let mut write = Some(write);
+        let mut once = |to: &mut dyn Write| write.take().expect("it is called once")(to);
+        let note = Note {
+            by,
+            ..Note::default()
+        };
+        Ok(self.compose(ground, Some(&mut once), note, names)?.0)
+    }
+
+    /// What `image` is made of.
+    pub(crate) fn ground(&self, image: &Image) -> Result<Ground, Error> {
+        let state = State::read(&self.root)?;
+        let record = state
+            .images
+            .get(&image.id)
+            .ok_or_else(|| not_found(format!("the image `{}` is gone", image.id)))?;
+        Ok(Ground {
+            layers: record.layers.clone(),
+            config: image.config.clone(),
+        })
+    }
+
+    /// Makes an image of what there is and, if `write` writes one, one more layer; held, so that it stays even without a
+    /// name.
+    pub(crate) fn compose(
+        &self,
+        ground: Ground,
+        write: Option<&mut WriteLayer<'_>>,
+        note: Note<'_>,
+        names: &[&str],
+    ) -> Result<(ImageInfo, Image), Error> {
+        let names = names
+            .iter()
+            .map(|text| name::parse(text))
+            .collect::<Result<_, _>>()?;
+        // Until it is held nothing may be removed.
+        let _adding = Lock::of(&self.root, "lock", Hold::Shared)?;
+        let Ground { layers, mut config } = ground;
+        for layer in &layers {
+            if self.layer(&layer.chain_id)?.is_none() || !self.has_blob(&layer.blob) {
+                return Err(not_found(format!(
+                    "the layer `{}` has been removed from the store meanwhile",
+                    layer.chain_id
+                )));
+            }
+        }
+        let mut reading = Reading::new(self, &LoadLimits::default(), None)?;
+        let mut stack = Stack { layers };
+        let mut made = None;
+        if let Some(write) = write {
+            if stack.layers.len() as u64 >= LOWERS_MAX {
+                return Err(bad(
+                    "limit layers",
+                    format!(
+                        "an image of more than {LOWERS_MAX} layers could not be run: `export` this one and `import` it as \
+                         one layer"
+                    ),
+                ));
+            }
+            reading.written(&mut stack, write, "layer".into())?;
+            made = stack.layers.last().map(|layer| layer.diff_id.clone());
+        }
+        let created = note.created.clone().unwrap_or_else(|| rfc3339(now().0));
+        if !note.author.is_empty() {
+            let author = note.author.into();
+            config.other.insert("author".into(), author);
+        }
+        config.push(made, &created, &note);
+        let image = reading.image(&config.to_json(), None, stack, names)?;
+        let info = reading.finish(vec![image])?.remove(0);
+        let image = self.resolve(info.id.as_str())?;
+        Ok((info, image))
+    }
+}
