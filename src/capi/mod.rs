@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types, reason = "the names of the handles are C's")]
 
 mod changes;
+mod commit;
 mod doctor;
 mod error;
 mod ffi;
@@ -14,6 +15,7 @@ mod files;
 mod notification;
 mod outcome;
 mod process;
+mod quiet;
 mod sandbox;
 mod spec;
 mod stats;

@@ -23,6 +23,7 @@ mod append;
 mod commit;
 mod compress;
 mod config;
+mod diff;
 mod digest;
 mod flatten;
 mod fs;

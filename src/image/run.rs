@@ -5,7 +5,7 @@ use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::overlay::Lowers;
 use crate::spec::{Overlay, Rootfs, Spec};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The image that `spec` names, which stays in its store as long as what is returned lives; `None` if it names none.
 pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {
@@ -39,11 +39,7 @@ pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {
 /// `spec` with the root file system of `image`, and its user and environment where `spec` has none: what a sandbox and
 /// every program in it have.
 pub(crate) fn in_image(spec: &Spec, image: &Image) -> Result<Spec, Error> {
-    let directories = image.layers.iter().map(|layer| {
-        let text = layer.to_str().map(String::from);
-        text.ok_or_else(|| Error::invalid(format!("store: `{}` is not UTF-8", layer.display())))
-    });
-    let directories = directories.collect::<Result<Vec<_>, _>>()?;
+    let directories = Image::directories(&image.layers)?;
     let lowers = Lowers::new(&directories)?;
     let config = &image.config.config;
     let user = match (&spec.user, config.user.as_str()) {
@@ -85,6 +81,15 @@ pub(crate) fn program(spec: &Spec, image: &Image) -> Result<Spec, Error> {
 }
 
 impl Image {
+    /// Layers as a specification names them.
+    pub(super) fn directories(layers: &[PathBuf]) -> Result<Vec<String>, Error> {
+        let text = |layer: &PathBuf| {
+            let text = layer.to_str().map(String::from);
+            text.ok_or_else(|| Error::invalid(format!("store: `{}` is not UTF-8", layer.display())))
+        };
+        layers.iter().map(text).collect()
+    }
+
     /// The program and arguments that `docker run` would have for `spec`: the image's entry point, and its command where
     /// `spec` has no arguments. With an entry point of `spec`'s, the image's command means nothing.
     pub fn arguments(&self, spec: &Spec) -> Vec<Bytes> {

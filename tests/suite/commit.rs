@@ -193,7 +193,7 @@ fn a_commit_is_what_the_sandbox_saw() {
             .author("An Author")
             .message("a message");
         let info = sandbox.commit(&[&name], &commit).expect("it is committed");
-        assert_eq!(info.names, [name.clone()]);
+        assert_eq!(info.names, std::slice::from_ref(&name));
         assert_eq!(info.layers.len(), 2);
         let config = serde_json::to_value(&info.config).expect("JSON");
         assert_eq!(config["config"]["Cmd"], serde_json::json!(["echo-lines"]));
