@@ -23,8 +23,6 @@ pub(crate) struct Note<'a> {
     pub by: &'a str,
     pub author: &'a str,
     pub comment: &'a str,
-    /// When; now, if it says nothing.
-    pub created: Option<String>,
 }
 
 /// Writes a layer as a tar stream.
@@ -60,7 +58,7 @@ impl Store {
             by,
             ..Note::default()
         };
-        Ok(self.compose(ground, Some(&mut once), note, names)?.0)
+        Ok(self.compose(ground, Some(&mut once), Some(note), names)?.0)
     }
 
     /// What `image` is made of.
@@ -77,12 +75,12 @@ impl Store {
     }
 
     /// Makes an image of what there is and, if `write` writes one, one more layer; held, so that it stays even without a
-    /// name.
+    /// name. A layer needs a note; without one, history says nothing of it.
     pub(crate) fn compose(
         &self,
         ground: Ground,
         write: Option<&mut WriteLayer<'_>>,
-        note: Note<'_>,
+        note: Option<Note<'_>>,
         names: &[&str],
     ) -> Result<(ImageInfo, Image), Error> {
         let names = names
@@ -116,12 +114,13 @@ impl Store {
             reading.written(&mut stack, write, "layer".into())?;
             made = stack.layers.last().map(|layer| layer.diff_id.clone());
         }
-        let created = note.created.clone().unwrap_or_else(|| rfc3339(now().0));
-        if !note.author.is_empty() {
-            let author = note.author.into();
-            config.other.insert("author".into(), author);
+        if let Some(note) = note {
+            if !note.author.is_empty() {
+                let author = note.author.into();
+                config.other.insert("author".into(), author);
+            }
+            config.push(made, &rfc3339(now().0), &note);
         }
-        config.push(made, &created, &note);
         let image = reading.image(&config.to_json(), None, stack, names)?;
         let info = reading.finish(vec![image])?.remove(0);
         let image = self.resolve(info.id.as_str())?;

@@ -1,5 +1,6 @@
 //! From a directory to a layer: what an overlay's upper directory changed, or a whole root file system.
 
+use super::build::Ignore;
 use super::fs;
 use super::sparse;
 use super::tar::{Entry, Kind};
@@ -73,6 +74,66 @@ pub(super) fn layer_from_tree(dir: BorrowedFd<'_>, to: &mut dyn Write) -> Result
     write(dir, Style::Tree, &|uid, gid| (uid, gid), to)
 }
 
+/// Something to copy into a layer: `name` in `dir`, or what is in `dir` itself if there is no name, as the path `to`.
+pub(super) struct Picked {
+    pub dir: OwnedFd,
+    pub name: Option<Vec<u8>>,
+    /// Its path in what `hides` is asked about.
+    pub source: Vec<u8>,
+    pub to: Vec<u8>,
+}
+
+/// How to copy it.
+pub(super) struct Picking<'a> {
+    pub owner: (u32, u32),
+    /// The permission bits of all of it.
+    pub mode: Option<u32>,
+    pub ignore: &'a Ignore,
+    /// Whether times are written, without which it is the same for the same content.
+    pub times: bool,
+}
+
+/// Writes files and directories as a layer.
+pub(super) fn layer_from_picked(
+    all: &[Picked],
+    how: &Picking<'_>,
+    to: &mut dyn Write,
+) -> Result<Dropped, Error> {
+    let owner = |_, _| how.owner;
+    let mut writer = Writer {
+        builder: Builder::new(to),
+        style: Style::Tree,
+        owner: &owner,
+        seen: HashMap::new(),
+        dropped: Dropped::default(),
+        picking: Some(how),
+        prefix: (0, Vec::new()),
+    };
+    for picked in all {
+        let mut path = picked.to.clone();
+        writer.prefix = (path.len(), picked.source.clone());
+        match &picked.name {
+            Some(name) => writer.one(&picked.dir, name, &mut path, 0, 0)?,
+            None => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                    let stat = fstat(&picked.dir).map_err(|e| cannot(&path, e))?;
+                    let entry = writer.entry(&path, Kind::Directory, &stat, 0);
+                    writer.append(&entry, &mut io::empty())?;
+                }
+                writer.directory(&picked.dir, &mut path, 0)?;
+            }
+        }
+    }
+    let Writer {
+        builder, dropped, ..
+    } = writer;
+    builder
+        .finish()
+        .map_err(|e| from_io("write the layer", e))?;
+    Ok(dropped)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Kernel,
@@ -92,6 +153,8 @@ fn write(
         owner,
         seen: HashMap::new(),
         dropped: Dropped::default(),
+        picking: None,
+        prefix: (0, Vec::new()),
     };
     let root = dir
         .try_clone_to_owned()
@@ -118,6 +181,9 @@ struct Writer<'a> {
     /// Files with several names: where each was first.
     seen: HashMap<(u64, u64), Vec<u8>>,
     dropped: Dropped,
+    picking: Option<&'a Picking<'a>>,
+    /// How much of a path is replaced by what, to know it by its source.
+    prefix: (usize, Vec<u8>),
 }
 
 impl Writer<'_> {
@@ -152,6 +218,15 @@ impl Writer<'_> {
             Err(Errno::ENOENT) => return Ok(()),
             stat => stat.map_err(|e| cannot(path, e))?,
         };
+        if self.hides(path) {
+            let below = self.picking.is_some_and(|how| how.ignore.has_exceptions());
+            if !below || !fs::is_dir(&stat) {
+                return Ok(());
+            }
+            let fd = fs::open_dir_at(dir, name).map_err(|e| cannot(path, e))?;
+            path.push(b'/');
+            return self.directory(&fd, path, depth + 1);
+        }
         if fs::is_whiteout(&stat) && self.style != Style::Tree {
             return self.marker(&[&path[..parent], b".wh.", name].concat());
         }
@@ -187,6 +262,13 @@ impl Writer<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether what has this path in the layer is kept out of it.
+    fn hides(&self, path: &[u8]) -> bool {
+        let (length, source) = &self.prefix;
+        self.picking
+            .is_some_and(|how| how.ignore.hides(&[source, &path[*length..]].concat()))
     }
 
     fn subdirectory(
@@ -267,11 +349,13 @@ impl Writer<'_> {
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &FileStat, size: u64) -> Entry {
         let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
+        let mode = self.picking.and_then(|how| how.mode);
+        let times = self.picking.is_none_or(|how| how.times);
         Entry {
             uid: u64::from(uid),
             gid: u64::from(gid),
-            mtime: (stat.st_mtime, 0),
-            ..Entry::plain(path, kind, stat.st_mode & 0o7777, size)
+            mtime: (if times { stat.st_mtime } else { 0 }, 0),
+            ..Entry::plain(path, kind, mode.unwrap_or(stat.st_mode & 0o7777), size)
         }
     }
 

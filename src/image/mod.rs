@@ -20,6 +20,7 @@
 //! `docs/images.md` for what becomes of every kind of entry.
 
 mod append;
+mod build;
 mod commit;
 mod compress;
 mod config;
@@ -51,6 +52,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use build::{Build, BuildEvent};
 pub use commit::Commit;
 pub use config::{Config, ImageConfig};
 pub use digest::Digest;
@@ -63,6 +65,8 @@ pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};
 pub use verify::Verified;
 
 pub(crate) use append::Note;
+#[cfg(any(feature = "capi", feature = "python"))]
+pub(crate) use build::BuildRequest;
 pub(crate) use run::{in_image, of, program};
 pub(crate) use tar::{Entry, Kind};
 pub(crate) use tar_write::Builder;

@@ -119,9 +119,9 @@ fn environment(config: &Config, home: Option<String>) -> impl Iterator<Item = (B
 }
 
 /// Who a program is, by the image's own `/etc/passwd` and `/etc/group`.
-struct User {
-    id: u32,
-    group: u32,
+pub(super) struct User {
+    pub id: u32,
+    pub group: u32,
     home: Option<String>,
 }
 
@@ -130,7 +130,7 @@ const FILE_MAX: u64 = 1 << 20;
 
 impl User {
     /// `user[:group]`, each a name or a number; without a group the user's own, or, of a number that has none, the same.
-    fn find(text: &str, image: &Lowers) -> Result<User, Error> {
+    pub fn find(text: &str, image: &Lowers) -> Result<User, Error> {
         let read = |path: &str| {
             let file = image.read(path, FILE_MAX).map_err(|e| {
                 Error::system(format!("user: `{text}`: reading the image's /{path}"), e)

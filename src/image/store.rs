@@ -1,7 +1,9 @@
 //! The store and what it answers.
 
+use super::build::cache;
 use super::config::ImageConfig;
 use super::lock::{Hold, Lock, Scratch, sweep};
+use super::lower::Lower;
 use super::state::{Layer, State};
 use super::{Digest, Dropped, bad, fs, name, not_found};
 use crate::error::{Error, ErrorKind};
@@ -314,8 +316,24 @@ impl Store {
                 break;
             }
         }
+        let (_, layers) = needed(&State::read(&self.root)?, |_| true);
+        cache::sweep(self, |layer| layers.contains(layer))?;
         removed.bytes = self.collect(lock)?;
         Ok(removed)
+    }
+
+    /// Removes an image that has no name and that nobody uses; what it is made of stays for the next removal.
+    pub(super) fn forget(&self, id: &Digest) -> Result<(), Error> {
+        State::change(&self.root, &self.tmp, |state| {
+            if state.names_of(id).is_empty()
+                && let claim @ Claim::Free(_) = self.claim(id)?
+            {
+                state.images.remove(id);
+                return Ok(Some(claim));
+            }
+            Ok(None)
+        })
+        .map(drop)
     }
 
     /// What the store takes.
@@ -409,6 +427,23 @@ impl Store {
 
     fn layer_path(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("layers").join(chain_id.hex()).join("diff")
+    }
+
+    /// Where layers are unpacked.
+    pub(super) fn layer_paths(&self, layers: &[Layer]) -> Vec<PathBuf> {
+        let path = |layer: &Layer| self.layer_path(&layer.chain_id);
+        layers.iter().map(path).collect()
+    }
+
+    /// What layers show together.
+    pub(super) fn view(&self, layers: &[Layer]) -> Result<Lower, Error> {
+        let open = |layer: &Layer| {
+            let holder = fs::open_dir_at(&self.layers, layer.chain_id.hex().as_bytes())?;
+            fs::walk_dir_at(holder, b"diff")
+        };
+        let all: nix::Result<_> = layers.iter().rev().map(open).collect();
+        all.map(Lower)
+            .map_err(|e| Error::system("open the layers of the image", e))
     }
 
     /// A layer that is unpacked, by its chain id.

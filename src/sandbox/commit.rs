@@ -51,23 +51,7 @@ impl Sandbox {
         for change in &commit.changes {
             ground.config.config.change(change)?;
         }
-        let still = commit.pause.then(|| Still::new(self)).transpose()?;
-        let upper = self.upper()?;
-        let ids = Ids::of_files();
-        let owner = |user, group| match &ids {
-            Some((users, groups)) => (inside(user, users), inside(group, groups)),
-            None => (0, 0),
-        };
-        let fuse = self.overlay()?.driver == Driver::Fuse;
-        let layer = Upper::new(upper.as_fd()).fuse(fuse).owner(&owner);
-        let changed = layer.is_changed()?;
-        let mut still = Some(still);
-        let mut write = |to: &mut dyn Write| {
-            layer_from_upper(&layer, to)?;
-            // What comes now is the store's own work.
-            drop(still.take());
-            Ok(())
-        };
+        let mut still = commit.pause.then(|| Still::new(self)).transpose()?;
         let by = spec.args.iter().map(|arg| arg.to_text());
         let by = by.collect::<Vec<_>>().join(" ");
         let note = Note {
@@ -78,14 +62,35 @@ impl Sandbox {
             },
             author: &commit.author,
             comment: &commit.message,
-            created: None,
         };
-        store.compose(
-            ground,
-            if changed { Some(&mut write) } else { None },
-            note,
-            names,
-        )
+        self.with_layer(|layer| match layer {
+            None => store.compose(ground, None, Some(note), names),
+            Some(layer) => {
+                let mut write = |to: &mut dyn Write| {
+                    layer_from_upper(layer, to)?;
+                    // What comes now is the store's own work.
+                    drop(still.take());
+                    Ok(())
+                };
+                store.compose(ground, Some(&mut write), Some(note), names)
+            }
+        })
+    }
+
+    /// Does something with what has been changed, if anything has.
+    pub(crate) fn with_layer<T>(
+        &self,
+        then: impl FnOnce(Option<&Upper<'_>>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let upper = self.upper()?;
+        let ids = Ids::of_files();
+        let owner = |user, group| match &ids {
+            Some((users, groups)) => (inside(user, users), inside(group, groups)),
+            None => (0, 0),
+        };
+        let fuse = self.overlay()?.driver == Driver::Fuse;
+        let layer = Upper::new(upper.as_fd()).fuse(fuse).owner(&owner);
+        then(layer.is_changed()?.then_some(&layer))
     }
 }
 

@@ -3,6 +3,7 @@
 //! skipped with its reason, and the last line of the run counts the skips.
 
 mod accuracy;
+mod build;
 mod commit;
 mod control;
 mod drift;
