@@ -31,8 +31,8 @@ class _Library(Protocol):
     async def finish(self, process: _stockade.Process) -> None:
         """Wait for the end of a killed program, however often this task is cancelled."""
 
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
-        """Call what blocks in a thread of the library's own. Cancelled, it goes on there to its end."""
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        """Call what blocks in a thread of the library's own, which goes on to its end whatever is cancelled."""
 
 
 class _Asyncio:
@@ -54,7 +54,8 @@ class _Asyncio:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.wait_readable(process.fileno())
 
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        # It cannot but be abandoned.
         return await asyncio.to_thread(function)
 
 
@@ -71,9 +72,8 @@ class _Trio:
             while process.poll() is None:
                 await self.wait_readable(process.fileno())
 
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
-        # Without abandon_on_cancel it is waited for: as what it reads and writes belongs to the caller.
-        result: _T = await self.trio.to_thread.run_sync(function)
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        result: _T = await self.trio.to_thread.run_sync(function, abandon_on_cancel=abandon)
         return result
 
 
@@ -92,9 +92,9 @@ def running() -> _Library:
     return _Asyncio()
 
 
-async def in_thread(function: Callable[[], _T]) -> _T:
-    """What `function` returns, which blocks on files for a while."""
-    return await running().in_thread(function)
+async def in_thread(function: Callable[[], _T], abandon: bool = False) -> _T:
+    """What `function` returns, which blocks on files for a while. With `abandon` a cancellation does not wait for it."""
+    return await running().in_thread(function, abandon)
 
 
 async def wait(process: _stockade.Process) -> dict[str, Any]:

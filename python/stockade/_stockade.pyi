@@ -17,6 +17,7 @@ __all__ = [
     "Spec",
     "Store",
     "__version__",
+    "build",
     "commit",
     "diff",
     "doctor",
@@ -214,6 +215,12 @@ class Held:
     def id(self) -> str: ...
     def release(self) -> None: ...
 
+def build(
+    store: Store,
+    request: str,
+    step: Callable[[str, int, int, bool], object] | None,
+    output: Callable[[bytes], object] | None,
+) -> str: ...
 def commit(sandbox: Sandbox, name: str | None, options: str) -> str: ...
 def snapshot(sandbox: Sandbox) -> Held: ...
 def hold(store: Store, reference: str) -> Held: ...

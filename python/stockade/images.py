@@ -19,21 +19,34 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from stockade import _stockade
+from stockade._build import Builder, BuildOptions, Copy, Files, Run, Step
 from stockade._changes import Change
 from stockade._held import Held
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = [
+    "BuildOptions",
     "Change",
+    "Copy",
     "DiskUse",
+    "Files",
     "Held",
     "Image",
     "Layer",
     "Removed",
+    "Run",
+    "Step",
     "Store",
     "Verified",
+    "abuild",
+    "abuild_file",
+    "build",
+    "build_file",
     "diff",
     "disk_use",
     "export",
@@ -180,7 +193,7 @@ def _removed(text: str) -> Removed:
     return Removed(tuple(fields["names"]), tuple(fields["images"]), fields["bytes"])
 
 
-class Store:
+class Store(Builder):
     """A store of images in the directory `path`, which is made if missing. Any thread may use it.
 
     Args:
@@ -191,7 +204,7 @@ class Store:
         UnsupportedError: if a later version wrote it.
     """
 
-    __slots__ = ("_store",)
+    __slots__ = ()
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._store = _stockade.Store(None if path is None else os.fspath(path))
@@ -402,6 +415,28 @@ def save(
 ) -> None:
     """`Store.save` of the default store."""
     Store().save(images, target, format=format, progress=progress)
+
+
+def build(base: str, steps: Iterable[Step], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
+    """`Store.build` of the default store."""
+    return Store().build(base, steps, name, **options)
+
+
+def build_file(file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
+    """`Store.build_file` of the default store."""
+    return Store().build_file(file, name, **options)
+
+
+async def abuild(base: str, steps: Iterable[Step], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
+    """`Store.abuild` of the default store."""
+    return await Store().abuild(base, steps, name, **options)
+
+
+async def abuild_file(
+    file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]
+) -> Image:
+    """`Store.abuild_file` of the default store."""
+    return await Store().abuild_file(file, name, **options)
 
 
 def export(image: str, target: Place, *, progress: _Progress = None) -> None:

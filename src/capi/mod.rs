@@ -6,6 +6,7 @@
 //! writable) is written at the top of the header.
 #![allow(non_camel_case_types, reason = "the names of the handles are C's")]
 
+mod build;
 mod changes;
 mod commit;
 mod doctor;

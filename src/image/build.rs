@@ -25,7 +25,7 @@ pub(super) use glob::Ignore;
 pub(crate) use request::BuildRequest;
 
 /// How far a build is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum BuildEvent<'a> {
     /// A step begins, or is known.
@@ -39,7 +39,7 @@ pub enum BuildEvent<'a> {
         /// Whether what it comes to is known from before.
         cached: bool,
     },
-    /// What the program of a step writes, to standard output and error.
+    /// What the program of a step writes, to standard output and error; nothing, now and then, while it is silent.
     Output(&'a [u8]),
 }
 

@@ -6,10 +6,12 @@ use super::images::{Place, Store, json, watched};
 use super::process::Sandbox;
 use crate::changes::Change;
 use crate::error::Error;
-use crate::image;
+use crate::image::{self, BuildEvent, BuildRequest};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use std::ffi::OsString;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::{Mutex, PoisonError};
 
@@ -126,6 +128,58 @@ pub fn diff(
         let store = store.get().inner();
         let changes = py.detach(|| store.diff(reference, base))?;
         Ok(changes.into_iter().map(fields).collect())
+    })
+}
+
+/// Builds an image; `request` and the answer are JSON. `step` is told (text, number, total, cached), `output` bytes.
+#[pyfunction]
+pub fn build(
+    py: Python<'_>,
+    store: &Bound<'_, Store>,
+    request: &str,
+    step: Option<Py<PyAny>>,
+    output: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    guard(|| {
+        let request = BuildRequest::from_json(request)?;
+        let store = store.get().inner();
+        let (result, raised) = py.detach(|| {
+            let mut raised = None;
+            let mut watch = |event: &BuildEvent<'_>| {
+                let told = Python::attach(|py| {
+                    py.check_signals()?;
+                    match (*event, &step, &output) {
+                        (
+                            BuildEvent::Step {
+                                text,
+                                number,
+                                total,
+                                cached,
+                            },
+                            Some(step),
+                            _,
+                        ) => step.call1(py, (text, number, total, cached)).map(drop),
+                        (BuildEvent::Output(bytes), _, Some(output)) => {
+                            output.call1(py, (PyBytes::new(py, bytes),)).map(drop)
+                        }
+                        _ => Ok(()),
+                    }
+                });
+                match told {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        raised = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            };
+            let built = request.build(store, &mut watch);
+            (built, raised)
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(json(&result?)),
+        }
     })
 }
 

@@ -20,7 +20,7 @@ mod _stockade {
     use super::*;
 
     #[pymodule_export]
-    use super::commit::{Held, commit, diff, export, export_image, hold, snapshot};
+    use super::commit::{Held, build, commit, diff, export, export_image, hold, snapshot};
     #[pymodule_export]
     use super::images::Store;
     #[pymodule_export]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 21] = [
     "stockade",
     "doctor",
     "error",
@@ -22,6 +22,7 @@ const SOURCES: [&str; 20] = [
     "notification",
     "store",
     "commit",
+    "build",
     "outcome",
     "outcome/output",
     "outcome/usage",

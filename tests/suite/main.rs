@@ -18,6 +18,7 @@ mod images;
 mod isolation;
 mod lateral;
 mod limits;
+mod made;
 mod network;
 mod notifications;
 mod overlay;

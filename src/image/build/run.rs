@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// What of the output an error shows.
 const TAIL: usize = 2048;
+/// How often the caller is asked whether to go on, in milliseconds, while a program says nothing.
+const WAIT_MS: u16 = 200;
 const OUTPUT_DEFAULT: u64 = 64 << 20;
 
 /// Runs the program of `spec` in a sandbox, which stays.
@@ -32,10 +34,9 @@ pub(super) fn run(spec: &Spec, watch: &mut Watching<'_>) -> Result<Sandbox, Erro
             PollFd::new(reader.as_fd(), PollFlags::POLLIN),
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
         ];
-        let until = if ended.is_some() {
-            PollTimeout::ZERO
-        } else {
-            PollTimeout::NONE
+        let until = match ended {
+            Some(_) => PollTimeout::ZERO,
+            None => PollTimeout::from(WAIT_MS),
         };
         let ready = match poll(&mut ends, until) {
             Err(nix::errno::Errno::EINTR) => continue,
@@ -62,6 +63,10 @@ pub(super) fn run(spec: &Spec, watch: &mut Watching<'_>) -> Result<Sandbox, Erro
             }
         } else if ready == 0 && ended.is_some() {
             break;
+        } else if ready == 0 && watch.output(&[]).is_break() {
+            process.kill()?;
+            process.wait()?;
+            return Err(called_off());
         } else {
             ended = process.poll()?;
         }
