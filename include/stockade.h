@@ -378,6 +378,18 @@ typedef struct stockade_update stockade_update;
 // thread that made the call; data is what was passed with it.
 typedef int (*stockade_progress)(const char *what, uint64_t done, uint64_t total, void *data);
 
+// Told how far a build is: a step that begins, or is known from before (cached), with its number from 1 and how many there
+// are; or, if step is NULL, what the program of a step has written, to standard output and error: length bytes, now and
+// then none. A result other than 0 ends the build with a STOCKADE_ERROR_STATE. Called by the thread that made the call;
+// data is what was passed with it.
+typedef int (*stockade_build_watch)(const char *step,
+                                    uint64_t number,
+                                    uint64_t total,
+                                    bool cached,
+                                    const void *output,
+                                    size_t length,
+                                    void *data);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -955,6 +967,22 @@ int stockade_store_diff(const stockade_store *store,
                         const char *base,
                         stockade_changes **changes,
                         stockade_error **error);
+
+// Builds an image. request is a JSON object: either "from" (an image, or "scratch") and "steps", or "file", the text of a
+// Dockerfile with one stage, and "file_name", what errors call it. A step is a line of a Dockerfile ("RUN make", "ENV
+// A=b"; also COPY, LABEL, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, VOLUME, STOPSIGNAL, ARG) or an object: {"run": ["make"]},
+// {"copy": {"sources": ["a"], "to": "/srv/", "chown": "web", "chmod": "755"}}, {"files": {"/etc/motd": "hello"}}, {"env":
+// {"A": "b"}} and so on. Further: "context" (the directory that is copied from), "names" (of the image), "args" (values of
+// ARG), "no_cache" (do every step anew), and "spec" (a specification, as of stockade_spec_to_json: the limits, network and
+// volumes of what is run; by default no network, 1 GiB of disk and 262144 files). What a step comes to is kept in the
+// store, and not done again while all that it is made of is the same. watch may be NULL. json receives the image.
+// STOCKADE_ERROR_IMAGE with the step "run" if a program fails.
+int stockade_store_build(const stockade_store *store,
+                         const char *request,
+                         stockade_build_watch watch,
+                         void *data,
+                         char **json,
+                         stockade_error **error);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

@@ -93,7 +93,7 @@ def running() -> _Library:
 
 
 async def in_thread(function: Callable[[], _T], abandon: bool = False) -> _T:
-    """What `function` returns, which blocks on files for a while. With `abandon` a cancellation does not wait for it."""
+    """What `function` returns, which blocks for a while. With `abandon` a cancellation does not wait for it."""
     return await running().in_thread(function, abandon)
 
 

@@ -167,16 +167,15 @@ def _file(file: Content | tuple[Content, int]) -> Any:
     return {"content": text, "mode": mode}
 
 
-def _build_file(
-    store: _stockade.Store, file: str | os.PathLike[str], name: str | None, options: BuildOptions
-) -> Image:
+def _build_file(store: _stockade.Store, file: str | os.PathLike[str], name: str | None, options: BuildOptions) -> Image:
     path = Path(file)
     with_context: BuildOptions = {"context": path.parent, **options}
     return _build(store, {"file": path.read_text(), "file_name": path.name}, name, with_context)
 
 
 def _build(store: _stockade.Store, what: dict[str, Any], name: str | None, options: BuildOptions) -> Image:
-    from stockade.images import image_from_json  # noqa: PLC0415 - which needs this module
+    # It needs this module.
+    from stockade.images import image_from_json
 
     limits = options.copy()
     context = limits.pop("context", None)
@@ -189,12 +188,12 @@ def _build(store: _stockade.Store, what: dict[str, Any], name: str | None, optio
         "args": dict(limits.pop("build_args", {})),
         "no_cache": limits.pop("no_cache", False),
     }
-    spec: Options = limits  # type: ignore[assignment] - what is left of it
+    spec: Options = limits
     request["spec"] = json.loads(Spec(**spec).to_json())
     return image_from_json(_stockade.build(store, json.dumps(request), progress, on_output))
 
 
-class _Cancelled(Exception):
+class _CancelledError(Exception):
     pass
 
 
@@ -203,13 +202,13 @@ async def _in_thread(build: Callable[[BuildOptions], Image], options: BuildOptio
 
     def progress(text: str, number: int, total: int, cached: bool) -> None:
         if cancelled:
-            raise _Cancelled
+            raise _CancelledError
         if "progress" in options:
             options["progress"](text, number, total, cached)
 
     def on_output(data: bytes) -> None:
         if cancelled:
-            raise _Cancelled
+            raise _CancelledError
         if "on_output" in options:
             options["on_output"](data)
 

@@ -432,9 +432,7 @@ async def abuild(base: str, steps: Iterable[Step], name: str | None = None, **op
     return await Store().abuild(base, steps, name, **options)
 
 
-async def abuild_file(
-    file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]
-) -> Image:
+async def abuild_file(file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
     """`Store.abuild_file` of the default store."""
     return await Store().abuild_file(file, name, **options)
 
