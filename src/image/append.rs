@@ -2,13 +2,15 @@
 
 use super::config::{ImageConfig, rfc3339};
 use super::lock::{Hold, Lock, now};
+use super::lower::Lower;
 use super::reading::{Reading, Stack};
 use super::state::{Layer, State};
-use super::store::Store;
-use super::{Image, ImageInfo, LoadLimits, bad, name, not_found};
+use super::store::{Claim, Store};
+use super::{Digest, Image, ImageInfo, LoadLimits, bad, fs, name, not_found};
 use crate::error::Error;
 use crate::wire::LOWERS_MAX;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// What an image is made on.
 #[derive(Clone)]
@@ -125,5 +127,36 @@ impl Store {
         let info = reading.finish(vec![image])?.remove(0);
         let image = self.resolve(info.id.as_str())?;
         Ok((info, image))
+    }
+
+    /// Removes an image that has no name and that nobody uses; what it is made of stays for the next removal.
+    pub(super) fn forget(&self, id: &Digest) -> Result<(), Error> {
+        State::change(&self.root, &self.tmp, |state| {
+            if state.names_of(id).is_empty()
+                && let claim @ Claim::Free(_) = self.claim(id)?
+            {
+                state.images.remove(id);
+                return Ok(Some(claim));
+            }
+            Ok(None)
+        })
+        .map(drop)
+    }
+
+    /// Where layers are unpacked.
+    pub(super) fn layer_paths(&self, layers: &[Layer]) -> Vec<PathBuf> {
+        let path = |layer: &Layer| self.layer_path(&layer.chain_id);
+        layers.iter().map(path).collect()
+    }
+
+    /// What layers show together.
+    pub(super) fn view(&self, layers: &[Layer]) -> Result<Lower, Error> {
+        let open = |layer: &Layer| {
+            let holder = fs::open_dir_at(&self.layers, layer.chain_id.hex().as_bytes())?;
+            fs::walk_dir_at(holder, b"diff")
+        };
+        let all: nix::Result<_> = layers.iter().rev().map(open).collect();
+        all.map(Lower)
+            .map_err(|e| Error::system("open the layers of the image", e))
     }
 }

@@ -3,7 +3,6 @@
 use super::build::cache;
 use super::config::ImageConfig;
 use super::lock::{Hold, Lock, Scratch, sweep};
-use super::lower::Lower;
 use super::state::{Layer, State};
 use super::{Digest, Dropped, bad, fs, name, not_found};
 use crate::error::{Error, ErrorKind};
@@ -322,20 +321,6 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes an image that has no name and that nobody uses; what it is made of stays for the next removal.
-    pub(super) fn forget(&self, id: &Digest) -> Result<(), Error> {
-        State::change(&self.root, &self.tmp, |state| {
-            if state.names_of(id).is_empty()
-                && let claim @ Claim::Free(_) = self.claim(id)?
-            {
-                state.images.remove(id);
-                return Ok(Some(claim));
-            }
-            Ok(None)
-        })
-        .map(drop)
-    }
-
     /// What the store takes.
     pub fn disk_use(&self) -> Result<DiskUse, Error> {
         let state = State::read(&self.root)?;
@@ -381,7 +366,7 @@ impl Store {
 
     /// Takes an image for its removal, if nobody uses it. Who resolves it waits for the claim's end, and then finds that
     /// the state does not have it: so the claim is held until that is so.
-    fn claim(&self, id: &Digest) -> Result<Claim, Error> {
+    pub(super) fn claim(&self, id: &Digest) -> Result<Claim, Error> {
         let fault = |e| Error::system(format_args!("look whether `{id}` is used"), e);
         match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
             Ok(file) => match Lock::now(file.into(), Hold::Exclusive) {
@@ -425,25 +410,8 @@ impl Store {
         })
     }
 
-    fn layer_path(&self, chain_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("layers").join(chain_id.hex()).join("diff")
-    }
-
-    /// Where layers are unpacked.
-    pub(super) fn layer_paths(&self, layers: &[Layer]) -> Vec<PathBuf> {
-        let path = |layer: &Layer| self.layer_path(&layer.chain_id);
-        layers.iter().map(path).collect()
-    }
-
-    /// What layers show together.
-    pub(super) fn view(&self, layers: &[Layer]) -> Result<Lower, Error> {
-        let open = |layer: &Layer| {
-            let holder = fs::open_dir_at(&self.layers, layer.chain_id.hex().as_bytes())?;
-            fs::walk_dir_at(holder, b"diff")
-        };
-        let all: nix::Result<_> = layers.iter().rev().map(open).collect();
-        all.map(Lower)
-            .map_err(|e| Error::system("open the layers of the image", e))
     }
 
     /// A layer that is unpacked, by its chain id.
@@ -491,7 +459,7 @@ impl Store {
 }
 
 /// Whether an image may be removed.
-enum Claim {
+pub(super) enum Claim {
     Used,
     /// Nobody uses it or will, as long as this lives. A damaged store may lack the file to be locked.
     Free(#[allow(dead_code, reason = "it is held")] Option<Lock>),

@@ -9,6 +9,7 @@ mod control;
 mod drift;
 mod ends;
 mod errors;
+mod export;
 mod faults;
 mod files;
 mod fork;
