@@ -332,6 +332,9 @@ typedef struct stockade_enforcement stockade_enforcement;
 // Why a call failed. A program that ran and failed is no error: that is an outcome with its verdict.
 typedef struct stockade_error stockade_error;
 
+// An image that is being used: as long as this lives, and the process, nothing of it is removed from its store.
+typedef struct stockade_image stockade_image;
+
 // How a program ended and what it used. Nothing in it changes: read it from as many threads as you like. What its
 // accessors return is owned by it and valid until it is freed.
 typedef struct stockade_outcome stockade_outcome;
@@ -374,6 +377,18 @@ typedef struct stockade_update stockade_update;
 // known. A result other than 0 ends the call with a STOCKADE_ERROR_STATE, and nothing of it is kept. Called by the
 // thread that made the call; data is what was passed with it.
 typedef int (*stockade_progress)(const char *what, uint64_t done, uint64_t total, void *data);
+
+// Told how far a build is: a step that begins, or is known from before (cached), with its number from 1 and how many there
+// are; or, if step is NULL, what the program of a step has written, to standard output and error: length bytes, now and
+// then none. A result other than 0 ends the build with a STOCKADE_ERROR_STATE. Called by the thread that made the call;
+// data is what was passed with it.
+typedef int (*stockade_build_watch)(const char *step,
+                                    uint64_t number,
+                                    uint64_t total,
+                                    bool cached,
+                                    const void *output,
+                                    size_t length,
+                                    void *data);
 
 #ifdef __cplusplus
 extern "C" {
@@ -911,6 +926,69 @@ int stockade_store_verify(const stockade_store *store, char **json, stockade_err
 // What the store takes on disk, in bytes. json receives {"images" (how many), "blobs", "layers", "temporary",
 // "reclaimable"}.
 int stockade_store_disk_use(const stockade_store *store, char **json, stockade_error **error);
+
+// Makes an image of the sandbox's own and a layer of what has been changed in it, as docker commit, in the same store.
+// /work, /tmp, /dev/shm, volumes and every tmpfs are no part of it. name may be NULL. options is a JSON object or NULL:
+// "changes" (instructions of a Dockerfile, ["CMD [\"/bin/sh\"]", "ENV A=b"]), "author", "message" (texts), and "pause"
+// (default true: no program of the sandbox runs meanwhile). json receives the image, as from stockade_store_inspect.
+// STOCKADE_ERROR_STATE if the sandbox is of no image.
+int stockade_sandbox_commit(const stockade_sandbox *sandbox,
+                            const char *name,
+                            const char *options,
+                            char **json,
+                            stockade_error **error);
+
+// The same as an image without a name, from which other sandboxes can be started by its id. It stays in the store until
+// it is freed with stockade_image_free and no sandbox of it is left; then stockade_store_prune removes it.
+int stockade_sandbox_snapshot(const stockade_sandbox *sandbox, stockade_image **image, stockade_error **error);
+
+// Keeps the image called reference in the store until it is freed with stockade_image_free.
+int stockade_store_resolve(const stockade_store *store, const char *reference, stockade_image **image, stockade_error **error);
+
+// The id of the image, as stockade_spec_set_image takes it. Owned by the image.
+const char *stockade_image_id(const stockade_image *image);
+
+// Frees the image, which stays in the store if it has a name or is used elsewhere.
+void stockade_image_free(stockade_image *image);
+
+// Writes path in the sandbox and all below it to fd as a tar stream, as docker cp CONTAINER:PATH -: named from its last
+// component on, of "/" from what is in it; with the modes, times and owners that are seen inside, without extended
+// attributes. What is mounted below it, such as /proc and /work in "/", is an empty directory. fd stays open; of a
+// pipe that nobody reads it is an error, and no SIGPIPE. Relative paths are below /work.
+int stockade_sandbox_export(const stockade_sandbox *sandbox, const char *path, int fd, stockade_error **error);
+
+// Writes the whole root file system of an image to fd as one tar stream, as docker export, with every owner and device
+// node that came with its layers. fd stays open. progress may be NULL.
+int stockade_store_export(const stockade_store *store,
+                          const char *image,
+                          int fd,
+                          stockade_progress progress,
+                          void *data,
+                          stockade_error **error);
+
+// What image changes of the image base, as docker diff, sorted by path; if base is NULL, what its topmost layer changes
+// of those below. Free it with stockade_changes_free.
+int stockade_store_diff(const stockade_store *store,
+                        const char *image,
+                        const char *base,
+                        stockade_changes **changes,
+                        stockade_error **error);
+
+// Builds an image. request is a JSON object: either "from" (an image, or "scratch") and "steps", or "file", the text of a
+// Dockerfile with one stage, and "file_name", what errors call it. A step is a line of a Dockerfile ("RUN make", "ENV
+// A=b"; also COPY, LABEL, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, VOLUME, STOPSIGNAL, ARG) or an object: {"run": ["make"]},
+// {"copy": {"sources": ["a"], "to": "/srv/", "chown": "web", "chmod": "755"}}, {"files": {"/etc/motd": "hello"}}, {"env":
+// {"A": "b"}} and so on. Further: "context" (the directory that is copied from), "names" (of the image), "args" (values of
+// ARG), "no_cache" (do every step anew), and "spec" (a specification, as of stockade_spec_to_json: the limits, network and
+// volumes of what is run; by default no network, 1 GiB of disk and 262144 files). What a step comes to is kept in the
+// store, and not done again while all that it is made of is the same. watch may be NULL. json receives the image.
+// STOCKADE_ERROR_IMAGE with the step "run" if a program fails.
+int stockade_store_build(const stockade_store *store,
+                         const char *request,
+                         stockade_build_watch watch,
+                         void *data,
+                         char **json,
+                         stockade_error **error);
 
 // The name of a verdict, the same in every language: "TIME_LIMIT". NULL if there is no such verdict. Static.
 const char *stockade_verdict_name(int verdict);

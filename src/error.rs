@@ -37,7 +37,8 @@ pub enum ErrorKind {
     /// A bug in stockade; please report it.
     Internal = 7,
     /// An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not.
-    /// `step` is the rule that it breaks. Nothing of it was kept.
+    /// `step` is the rule that it breaks. Nothing of it was kept. Also if a program that is run for a build fails
+    /// (`"run"`).
     Image = 8,
     /// The store has no such image.
     NotFound = 9,

@@ -29,6 +29,8 @@ mod reads;
 mod start;
 mod update;
 
+#[cfg(feature = "image")]
+pub(crate) use control::ask;
 pub use notifications::Notification;
 use notifications::Waiting;
 
@@ -40,7 +42,7 @@ pub(crate) use start::{Live, check_ends, start};
 /// All methods may be called from any thread, at the same time. After a fork of the host, the child's calls fail with
 /// [`ErrorKind::State`], and the parent's go on as before.
 pub struct Process {
-    channel: Channel,
+    channel: Arc<Channel>,
     state: Mutex<State>,
     epoll: OnceLock<Epoll>,
     host: Arc<Host>,
@@ -193,6 +195,12 @@ impl Process {
     /// The handle belongs to another process.
     pub fn kill(&self) -> Result<(), Error> {
         self.channel.tell(KILL, REASON_CALLER)
+    }
+
+    /// Its channel, for who keeps count of a sandbox's programs.
+    #[cfg(feature = "image")]
+    pub(crate) fn channel(&self) -> Arc<Channel> {
+        self.channel.clone()
     }
 
     /// The descriptor of [`as_fd`](Process::as_fd), made at the first call.

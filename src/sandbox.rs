@@ -14,8 +14,14 @@ use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(feature = "image")]
+mod commit;
+#[cfg(feature = "image")]
+mod export;
 mod files;
 mod live;
+#[cfg(feature = "image")]
+mod still;
 
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
 /// killed with them, or, if it has left its program's process group while other programs run, when the last of those ends.
@@ -30,6 +36,8 @@ pub struct Sandbox {
     in_image: Option<(Spec, Image)>,
     plan: Plan,
     closed: AtomicBool,
+    #[cfg(feature = "image")]
+    programs: still::Programs,
 }
 
 impl Sandbox {
@@ -60,6 +68,8 @@ impl Sandbox {
                 in_image,
                 plan,
                 closed: AtomicBool::new(false),
+                #[cfg(feature = "image")]
+                programs: Default::default(),
             }),
             Some(failure) => Err(plan.explain(&failure)),
             None => {
@@ -115,14 +125,19 @@ impl Sandbox {
             .as_ref()
             .map(|(_, image)| image::in_image(spec, image))
             .transpose()?;
-        process::start(
-            in_image.as_ref().unwrap_or(spec),
-            handle,
-            Some(Live {
+        let start = || {
+            let live = Live {
                 channel: &self.channel,
                 host: &self.host,
-            }),
-        )
+            };
+            process::start(in_image.as_ref().unwrap_or(spec), handle, Some(live))
+        };
+        #[cfg(feature = "image")]
+        return self
+            .programs
+            .start(|| start().map(|process| (process.channel(), process)));
+        #[cfg(not(feature = "image"))]
+        start()
     }
 
     fn check_open(&self) -> Result<(), Error> {

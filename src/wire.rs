@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0022;
+pub const VERSION: u32 = 0x5354_0023;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -68,12 +68,17 @@ pub const PUT_FILE: u32 = 32;
 pub const MAKE_DIR: u32 = 33;
 /// Symbolic link: `path`, `target`.
 pub const MAKE_LINK: u32 = 34;
-/// Regular file `path`, as a descriptor.
+/// Regular file `path`, as a descriptor; behind the answer as of [`STAT`].
 pub const GET_FILE: u32 = 35;
 /// Where the link `path` leads: bytes behind the answer.
 pub const READ_LINK: u32 = 36;
 /// Directory `path` from `offset` on: entries as getdents64(2) gives them behind the answer; none at its end.
 pub const LIST: u32 = 37;
+/// What `path` itself is: a `struct statx` behind the answer, statx(2).
+pub const STAT: u32 = 38;
+/// Of the regular file that comes along, from `offset` on: bytes behind the answer; none at its end. For what serves a root
+/// by FUSE and knows no such user as the host's caller.
+pub const READ: u32 = 39;
 
 /// How many bytes come behind an answer at most.
 pub const ANSWER_MAX: usize = 16 * 1024;

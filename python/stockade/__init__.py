@@ -19,6 +19,7 @@ a fork, the child starts sandboxes of its own; those of its parent stay the pare
 from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired
 
 from stockade import images
+from stockade._changes import Change
 from stockade._doctor import Check, doctor
 from stockade._errors import (
     Error,
@@ -37,7 +38,7 @@ from stockade._options import Limits, Options
 from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict
 from stockade._process import Process
 from stockade._run import arun, popen, run
-from stockade._sandbox import Change, Sandbox
+from stockade._sandbox import Sandbox
 from stockade._stockade import Spec, __version__
 
 __all__ = [

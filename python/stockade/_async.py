@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stockade._errors import Error
 
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from stockade import _stockade
 
 
+_T = TypeVar("_T")
+
+
 class _Library(Protocol):
     async def wait_readable(self, fd: int, seconds: float | None = None) -> None:
         """Wait until `fd` is readable, at most for `seconds`; can be cancelled."""
 
     async def finish(self, process: _stockade.Process) -> None:
         """Wait for the end of a killed program, however often this task is cancelled."""
+
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        """Call what blocks in a thread of the library's own, which goes on to its end whatever is cancelled."""
 
 
 class _Asyncio:
@@ -48,6 +54,10 @@ class _Asyncio:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.wait_readable(process.fileno())
 
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        # It cannot but be abandoned.
+        return await asyncio.to_thread(function)
+
 
 class _Trio:
     def __init__(self, trio: Any) -> None:
@@ -61,6 +71,10 @@ class _Trio:
         with self.trio.CancelScope(shield=True):
             while process.poll() is None:
                 await self.wait_readable(process.fileno())
+
+    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
+        result: _T = await self.trio.to_thread.run_sync(function, abandon_on_cancel=abandon)
+        return result
 
 
 def running() -> _Library:
@@ -76,6 +90,11 @@ def running() -> _Library:
     except RuntimeError:
         raise RuntimeError("no asyncio or trio event loop runs this task") from None
     return _Asyncio()
+
+
+async def in_thread(function: Callable[[], _T], abandon: bool = False) -> _T:
+    """What `function` returns, which blocks for a while. With `abandon` a cancellation does not wait for it."""
+    return await running().in_thread(function, abandon)
 
 
 async def wait(process: _stockade.Process) -> dict[str, Any]:

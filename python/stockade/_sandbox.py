@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from stockade import _stockade
+from stockade import _async, _stockade
+from stockade._changes import Change
+from stockade._held import Held
 from stockade._launch import Launch, launch
 from stockade._options import Content, Options, OsBytes, Path
 from stockade._stockade import Spec
+from stockade.images import Image, Place, flushed, image_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,15 +22,6 @@ if TYPE_CHECKING:
 
     from stockade._outcome import Outcome
     from stockade._process import Process
-
-
-class Change(NamedTuple):
-    """One path that differs from what a sandbox was started with."""
-
-    kind: str
-    """"A": it was not there; "C": it, or something below it, may differ; "D": it is no longer there."""
-    path: str
-    """The absolute path inside."""
 
 
 class Sandbox:
@@ -245,6 +240,84 @@ class Sandbox:
             UnsupportedError: with overlay="copy".
         """
         return self._native.upper()
+
+    def commit(
+        self,
+        name: str | None = None,
+        *,
+        changes: Iterable[str] = (),
+        author: str = "",
+        message: str = "",
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of the sandbox's own and a layer of what has been changed in it, as `docker commit`.
+
+        It is in the same store. `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of it. If nothing
+        has been changed there is no layer either, only the configuration.
+
+        Args:
+            name: its name. Without, `prune` removes it.
+            changes: changes of the configuration as instructions of a Dockerfile: `CMD ["python3"]`, `ENV A=b`,
+                `ENTRYPOINT`, `EXPOSE`, `LABEL`, `STOPSIGNAL`, `USER`, `VOLUME`, `WORKDIR`.
+            author: who made it.
+            message: a comment for its history.
+            pause: no program of the sandbox runs meanwhile.
+
+        Raises:
+            StateError: the sandbox is of no image, or is closed.
+            UnsupportedError: with overlay="copy", which keeps no record of changes.
+            ImageError: a name in it has no form in a layer.
+        """
+        options = {"changes": [*changes], "author": author, "message": message, "pause": pause}
+        return image_from_json(_stockade.commit(self._native, name, json.dumps(options)))
+
+    async def acommit(
+        self,
+        name: str | None = None,
+        *,
+        changes: Iterable[str] = (),
+        author: str = "",
+        message: str = "",
+        pause: bool = True,
+    ) -> Image:
+        """Do what `commit` does from asyncio or trio, in a thread. Cancelled, it is made all the same."""
+        return await _async.in_thread(
+            lambda: self.commit(name, changes=changes, author=author, message=message, pause=pause)
+        )
+
+    def snapshot(self) -> Held:
+        """Make an image without a name of what the sandbox is now, to start others from: `Sandbox(image=snapshot.id)`.
+
+        It stays in the store until it is released and no sandbox of it lives; then `prune` removes it.
+
+        Raises:
+            Error: as `commit`.
+        """
+        return Held(_stockade.snapshot(self._native))
+
+    async def asnapshot(self) -> Held:
+        """Do what `snapshot` does from asyncio or trio, in a thread."""
+        return await _async.in_thread(self.snapshot)
+
+    def export(self, path: Path, target: Place) -> None:
+        """Write `path` and all below it as a tar stream, as `docker cp CONTAINER:PATH -`.
+
+        Entries are named from the last component of `path` on; those of "/" from what is in it. They have the modes,
+        times and owners that are seen inside, and no extended attributes. What is mounted below it, such as `/proc`
+        and `/work` in "/", is an empty directory. Links are not followed.
+
+        Args:
+            path: a relative one is below `/work`.
+            target: a path; or an open file, written to by its descriptor.
+
+        Raises:
+            SetupError: with the errno, if it cannot be read or written.
+        """
+        _stockade.export(self._native, os.fspath(path), flushed(target))
+
+    async def aexport(self, path: Path, target: Place) -> None:
+        """Do what `export` does from asyncio or trio, in a thread."""
+        await _async.in_thread(lambda: self.export(path, target))
 
     def close(self) -> None:
         """End everything in the sandbox and remove it. Later calls raise `StateError`; closing again does nothing."""

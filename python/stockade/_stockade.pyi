@@ -11,14 +11,22 @@ from stockade._options import Limits, Options, OsBytes, Seconds, Size
 _Fields: TypeAlias = dict[str, Any]
 
 __all__ = [
+    "Held",
     "Process",
     "Sandbox",
     "Spec",
     "Store",
     "__version__",
+    "build",
+    "commit",
+    "diff",
     "doctor",
+    "export",
+    "export_image",
+    "hold",
     "outcome_from_json",
     "run",
+    "snapshot",
     "spawn",
     "verdicts",
 ]
@@ -200,3 +208,24 @@ class Store:
     def prune(self, all: bool) -> str: ...
     def verify(self) -> str: ...
     def disk_use(self) -> str: ...
+
+@final
+class Held:
+    """An image that is used: the handle behind `stockade.images.Held`."""
+
+    @property
+    def id(self) -> str: ...
+    def release(self) -> None: ...
+
+def build(
+    store: Store,
+    request: str,
+    step: Callable[[str, int, int, bool], object] | None,
+    output: Callable[[bytes], object] | None,
+) -> str: ...
+def commit(sandbox: Sandbox, name: str | None, options: str) -> str: ...
+def snapshot(sandbox: Sandbox) -> Held: ...
+def hold(store: Store, reference: str) -> Held: ...
+def export(sandbox: Sandbox, path: OsBytes, target: Any) -> None: ...
+def export_image(store: Store, reference: str, target: Any, progress: _Progress) -> None: ...
+def diff(store: Store, reference: str, base: str | None) -> list[tuple[str, str]]: ...

@@ -15,6 +15,15 @@ pub struct stockade_changes {
     changes: Vec<Change>,
 }
 
+impl stockade_changes {
+    pub(super) fn raw(changes: Vec<Change>) -> *mut stockade_changes {
+        let path = |change: &Change| CString::new(change.path.to_vec());
+        let paths = changes.iter().map(path).collect::<Result<_, _>>();
+        let paths = paths.expect("the kernel has no name with a NUL");
+        Box::into_raw(Box::new(stockade_changes { paths, changes }))
+    }
+}
+
 /// Takes a sandbox with an overlay back to its start: what runs in it is killed, and its root, /work, /tmp, /dev/shm and
 /// every tmpfs are as they were then. Takes about as long as a start, however much was written.
 #[unsafe(no_mangle)]
@@ -34,11 +43,9 @@ pub extern "C" fn stockade_sandbox_changes(
     error: Option<&mut MaybeUninit<*mut stockade_error>>,
 ) -> c_int {
     give((changes, "changes"), null_mut(), error, || {
-        let changes = required(sandbox, "sandbox")?.inner().changes()?;
-        let path = |change: &Change| CString::new(change.path.to_vec());
-        let paths = changes.iter().map(path).collect::<Result<_, _>>();
-        let paths = paths.expect("the kernel has no name with a NUL");
-        Ok(Box::into_raw(Box::new(stockade_changes { paths, changes })))
+        Ok(stockade_changes::raw(
+            required(sandbox, "sandbox")?.inner().changes()?,
+        ))
     })
 }
 

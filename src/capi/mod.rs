@@ -6,7 +6,9 @@
 //! writable) is written at the top of the header.
 #![allow(non_camel_case_types, reason = "the names of the handles are C's")]
 
+mod build;
 mod changes;
+mod commit;
 mod doctor;
 mod error;
 mod ffi;
@@ -14,6 +16,7 @@ mod files;
 mod notification;
 mod outcome;
 mod process;
+mod quiet;
 mod sandbox;
 mod spec;
 mod stats;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use stockade::image::Commit;
 use stockade::{
     Bytes, Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, parse_duration, parse_size,
 };
@@ -25,6 +26,13 @@ pub struct Run {
     rootfs: bool,
     /// Where to write collected files: the path inside, the file on the host.
     pub collect: Vec<(String, PathBuf)>,
+    /// Whether to say what differs in the root in the end.
+    pub diff: bool,
+    /// The name of an image to make of that, and how.
+    pub commit: Option<String>,
+    pub how: Commit,
+    /// Whether also if the program fails.
+    pub commit_always: bool,
 }
 
 /// What the arguments of `stockade run` amount to.
@@ -63,6 +71,15 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, String> {
     if run.spec.args.is_empty() && run.spec.image.is_none() {
         return Err("no program given: `stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]`".into());
     }
+    let how = run.commit_always || run.how != Commit::new();
+    if run.commit.is_none() && how {
+        return Err(
+            "--change, --author, --message and --commit-always go with --commit NAME".into(),
+        );
+    }
+    if run.commit.is_some() && run.spec.image.is_none() {
+        return Err("--commit makes an image of another: give --image".into());
+    }
     if !run.json && run.spec.outputs.len() > run.collect.len() {
         return Err("files to collect need --json or, for each, --collect PATH=HOSTFILE".into());
     }
@@ -73,7 +90,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, String> {
 }
 
 /// One flag other than `--help`.
-fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), String> {
+pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), String> {
     let spec = &mut run.spec;
     match name {
         "-i" | "--interactive" => run.interactive = true,
@@ -133,6 +150,12 @@ fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(), Str
         "--image" => spec.image = Some(text(parser)?),
         "--entrypoint" => spec.entrypoint = Some(vec![Bytes::from(raw(parser)?.as_bytes())]),
         "--store" => spec.store = Some(text(parser)?),
+        "--diff" => run.diff = true,
+        "--commit" => run.commit = Some(text(parser)?),
+        "--commit-always" => run.commit_always = true,
+        "--change" => run.how.changes.push(text(parser)?),
+        "--author" => run.how.author = text(parser)?,
+        "--message" => run.how.message = text(parser)?,
         "--overlay" => spec.overlay = Some(word(parser, OVERLAYS)?),
         "--read-only" => spec.read_only = true,
         "--upper-dir" => spec.upper_dir = Some(text(parser)?),
@@ -412,6 +435,11 @@ mod tests {
             (&["-m", "1m"], "no program given"),
             (&["--collect", "x", "p"], "files to collect need --json"),
             (&["--json=x", "p"], "unexpected argument"),
+            (&["--commit", "x:1", "p"], "give --image"),
+            (
+                &["--image", "x", "--change", "CMD x", "p"],
+                "go with --commit",
+            ),
             (
                 &["-m", "1m", "--spec", "x", "p"],
                 "--spec: must come before",

@@ -1,5 +1,6 @@
 //! What `stockade help` prints.
 
+use super::help_made::MADE;
 use super::{fail, say};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,8 +11,10 @@ Runs programs that are not trusted, each in a rootless sandbox of its own.
 
 Usage:
   stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]   run a program
-  stockade load | import | save                   images into the store, and out of it
-  stockade images | inspect | tag | rmi           what is in the store
+  stockade build [FLAGS] [CONTEXT]                build an image from a Stockadefile
+  stockade load | import | save | export          images into the store, and out of it
+  stockade images | inspect | diff                what is in the store
+  stockade tag | commit | rmi                     other names, other configurations, and none
   stockade prune | df | verify                    the store itself
   stockade doctor [--json]                        say what this host can do, and how to mend what it lacks
   stockade help [COMMAND]                         explain a command
@@ -41,6 +44,11 @@ The sandbox:
                               holds where no flag says otherwise, as with docker run
       --entrypoint PROGRAM    in place of the image's
       --store DIR             the store that the image is in
+      --diff                  say on standard error what differs in the root in the end: A added, C changed, D deleted
+      --commit NAME           make an image of that, if the program ends well
+      --commit-always         also if it does not
+      --change INSTRUCTION    change its configuration, as in a Dockerfile: 'CMD [\"python3\"]', 'ENV A=b'
+      --author TEXT, --message TEXT        for its history
       --rootfs DIR            a directory as root, read-only (default: the host's /usr and what it needs); again:
                               one more on top
       --overlay auto|kernel|fuse|copy      make that writable for the sandbox; the directories stay as they are
@@ -80,7 +88,8 @@ Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --inodes N              all files and directories there
 
 How:
-      --json                  print the outcome, output included, as one JSON object
+      --json                  print the outcome, output included, as one JSON object, with `changes` of --diff and the
+                              `image` of --commit
       --spec FILE             read a specification in JSON first (- for standard input); flags change it
       --enforce strict|best-effort         what to do about a limit nothing here can enforce (default strict: refuse)
       --cgroup-parent DIR     make the groups in this directory of cgroup v2
@@ -123,6 +132,8 @@ Makes an image of a root file system, in a tar file (plain, gzip or zstd), a dir
 
 Usage: stockade import [FLAGS] FILE|DIRECTORY|- [NAME[:TAG]]
 
+  -c, --change INSTRUCTION    change its configuration, as in a Dockerfile: 'CMD [\"/bin/sh\"]', 'ENV A=b'
+
 Prints the image's id.
 "),
     ("save", "\
@@ -155,7 +166,7 @@ Usage: stockade tag [FLAGS] IMAGE NAME[:TAG]
     ("rmi", "\
 Removes a name; and the image, if that was its last and nobody uses it. An id removes all the names of its image.
 
-Usage: stockade rmi [FLAGS] IMAGE...
+Usage: stockade rmi [FLAGS] IMAGE...     (or `rm`: there are no containers that it could mean)
 "),
     ("prune", "\
 Removes the images without a name, and what no image needs. What is in use stays.
@@ -198,7 +209,12 @@ pub fn of(command: &str) -> ExitCode {
         "run" => say(RUN),
         "doctor" => say(DOCTOR),
         "help" => say(OVERVIEW),
-        _ => match IMAGES.iter().find(|(name, _)| *name == command) {
+        "rm" => of("rmi"),
+        _ => match IMAGES
+            .iter()
+            .chain(&MADE)
+            .find(|(name, _)| *name == command)
+        {
             Some((_, text)) => say(format_args!("{text}{STORE}")),
             None => fail(format_args!(
                 "unknown command `{command}`; see `stockade help`"

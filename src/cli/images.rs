@@ -1,6 +1,6 @@
 //! The commands about images, in Docker's words.
 
-use super::{fail, help, note, say};
+use super::{fail, help, made, note, say};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -9,21 +9,22 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use stockade::image::{Format, ImageInfo, Import, Load, Progress, Source, Store, Target};
+use stockade::image::{Config, Format, ImageInfo, Import, Load, Progress, Source, Store, Target};
 
 /// What the flags of these commands say.
 #[derive(Default)]
-struct Flags {
-    store: Option<PathBuf>,
+pub struct Flags {
+    pub store: Option<PathBuf>,
     input: Option<PathBuf>,
-    output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     format: Format,
     platform: Option<String>,
     tag: Option<String>,
     all: bool,
-    json: bool,
-    quiet: bool,
-    rest: Vec<String>,
+    pub json: bool,
+    pub quiet: bool,
+    pub changes: Vec<String>,
+    pub rest: Vec<String>,
 }
 
 type Command = fn(&Flags) -> Result<(), String>;
@@ -36,9 +37,12 @@ pub fn main(name: &str, args: Vec<OsString>) -> Option<ExitCode> {
             load,
             &["-i", "--input", "--platform", "--tag", "-q", "--quiet"],
         ),
-        "import" => (import, &["-q", "--quiet"]),
+        "import" => (import, &["-c", "--change", "-q", "--quiet"]),
+        "export" => (made::export, &["-o", "--output", "-q", "--quiet"]),
+        "diff" => (made::diff, &["--json"]),
+        "commit" => (made::commit, &["-c", "--change"]),
         "save" => (save, &["-o", "--output", "--format", "-q", "--quiet"]),
-        "rmi" => (rmi, &[]),
+        "rmi" | "rm" => (rmi, &[]),
         "tag" => (tag, &[]),
         "inspect" => (inspect, &[]),
         "prune" => (prune, &["-a", "--all", "-f", "--force"]),
@@ -82,6 +86,7 @@ fn parse(args: Vec<OsString>, allowed: &[&str]) -> Result<Option<Flags>, String>
             "--store" => flags.store = Some(value()?.into()),
             "-i" | "--input" => flags.input = Some(value()?.into()),
             "-o" | "--output" => flags.output = Some(value()?.into()),
+            "-c" | "--change" => flags.changes.push(text(value()?)?),
             "--platform" => flags.platform = Some(text(value()?)?),
             "--tag" => flags.tag = Some(text(value()?)?),
             "--format" => {
@@ -98,14 +103,14 @@ fn parse(args: Vec<OsString>, allowed: &[&str]) -> Result<Option<Flags>, String>
     Ok(Some(flags))
 }
 
-fn text(value: OsString) -> Result<String, String> {
+pub fn text(value: OsString) -> Result<String, String> {
     value
         .into_string()
         .map_err(|value| format!("`{}` is not UTF-8", value.display()))
 }
 
 impl Flags {
-    fn open(&self) -> Result<Store, String> {
+    pub fn open(&self) -> Result<Store, String> {
         Store::open(self.store.as_deref()).map_err(|e| e.to_string())
     }
 
@@ -124,14 +129,14 @@ impl Flags {
     }
 }
 
-fn print(text: impl std::fmt::Display) -> Result<(), String> {
+pub fn print(text: impl std::fmt::Display) -> Result<(), String> {
     match say(text) == ExitCode::SUCCESS {
         true => Ok(()),
         false => Err("the output could not be written".into()),
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<(), String> {
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), String> {
     print(serde_json::to_string_pretty(value).map_err(|e| e.to_string())? + "\n")
 }
 
@@ -230,6 +235,11 @@ fn import(flags: &Flags) -> Result<(), String> {
     if let Some(name) = name {
         options = options.name(name);
     }
+    let mut config = Config::default();
+    for change in &flags.changes {
+        config.change(change).map_err(|e| e.to_string())?;
+    }
+    options = options.config(config);
     let imported = flags.open()?.import(source, options);
     bar.clear();
     let image = imported.map_err(|e| e.to_string())?;
@@ -397,18 +407,18 @@ fn ago(seconds: u64) -> String {
 }
 
 /// One line on the terminal that says how far it is.
-struct Bar {
+pub struct Bar {
     on: bool,
     last: Option<Instant>,
 }
 
 impl Bar {
-    fn new(quiet: bool) -> Self {
+    pub fn new(quiet: bool) -> Self {
         let on = !quiet && std::io::stderr().is_terminal();
         Bar { on, last: None }
     }
 
-    fn show(&mut self, progress: &Progress) -> ControlFlow<()> {
+    pub fn show(&mut self, progress: &Progress) -> ControlFlow<()> {
         let due = self
             .last
             .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
@@ -423,7 +433,7 @@ impl Bar {
         ControlFlow::Continue(())
     }
 
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         if self.last.take().is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

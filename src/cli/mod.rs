@@ -1,9 +1,13 @@
-//! `stockade run`, `stockade doctor`, the commands about images, `stockade help`: from arguments to an exit status.
+//! `stockade run`, `stockade build`, `stockade doctor`, the commands about images, `stockade help`: from arguments to an exit status.
 
+mod build;
 mod doctor;
 mod flags;
 mod help;
+mod help_made;
 mod images;
+mod left;
+mod made;
 mod pump;
 mod report;
 mod run;
@@ -27,6 +31,7 @@ pub fn main() -> ExitCode {
     let rest: Vec<OsString> = args.collect();
     match command.to_str() {
         Some("run") => run::main(rest),
+        Some("build") => build::main(rest),
         Some("doctor") => doctor::main(rest),
         Some("help" | "--help" | "-h") => help::main(rest),
         Some("version" | "--version" | "-V") => {

@@ -1,13 +1,14 @@
 //! `stockade run`.
 
 use super::flags::{self, Parsed, Run};
+use super::left::{self, Left};
 use super::pump::{Limits, pump};
 use super::signals::Signals;
 use super::{FAILED, fail, help, note, report, say};
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use stockade::{Error, Outcome, Stdio, Verdict};
+use stockade::{Error, Outcome, Sandbox, Stdio, Verdict};
 
 /// The whole command.
 pub fn main(args: Vec<OsString>) -> ExitCode {
@@ -39,6 +40,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 /// An ended run, and what of it only this program knows.
 struct Ended {
     outcome: Outcome,
+    /// The sandbox that it ran in, where something is to be done with what it left.
+    sandbox: Option<Sandbox>,
     signal: Option<i32>,
     broken: Option<io::Error>,
 }
@@ -57,7 +60,7 @@ fn live(run: &Run, signals: &Signals) -> Result<Ended, Error> {
             *stream = Some(Stdio::Pipe);
         }
     }
-    let process = spec.spawn()?;
+    let (sandbox, process) = left::start(run, &spec)?;
     let mut pumped = pump(&process, signals, run.interactive, &limits)?;
     if pumped.overflowed && may_be_output(pumped.outcome.verdict) {
         pumped.outcome.verdict = Verdict::OutputLimit;
@@ -65,6 +68,7 @@ fn live(run: &Run, signals: &Signals) -> Result<Ended, Error> {
     }
     Ok(Ended {
         outcome: pumped.outcome,
+        sandbox,
         signal: signals.received(),
         broken: pumped.broken,
     })
@@ -91,7 +95,7 @@ fn captured(run: &Run, signals: &Signals) -> Result<Ended, Error> {
             *stream = Some(Stdio::Capture);
         }
     }
-    let process = spec.spawn()?;
+    let (sandbox, process) = left::start(run, &spec)?;
     let limits = Limits {
         output: u64::MAX,
         overflow: spec.output_overflow,
@@ -99,6 +103,7 @@ fn captured(run: &Run, signals: &Signals) -> Result<Ended, Error> {
     let pumped = pump(&process, signals, run.interactive, &limits)?;
     Ok(Ended {
         outcome: pumped.outcome,
+        sandbox,
         signal: signals.received(),
         broken: None,
     })
@@ -116,10 +121,16 @@ fn stdin(run: &Run) -> Option<Stdio> {
 fn finish(run: &Run, ended: Ended) -> ExitCode {
     let Ended {
         outcome,
+        sandbox,
         signal,
         broken,
     } = ended;
     let mut failed = false;
+    let left = left::of(run, sandbox, &outcome).unwrap_or_else(|error| {
+        note(error);
+        failed = true;
+        Left::default()
+    });
     for (inside, host) in &run.collect {
         let written = match outcome.outputs.get(inside) {
             None => Err("was not collected".to_string()),
@@ -138,7 +149,7 @@ fn finish(run: &Run, ended: Ended) -> ExitCode {
             failed = true;
         }
     }
-    if run.json && say(outcome.to_json() + "\n") != ExitCode::SUCCESS {
+    if run.json && say(left.in_json(outcome.to_json()) + "\n") != ExitCode::SUCCESS {
         return FAILED.into();
     }
     if !run.quiet && !run.json {

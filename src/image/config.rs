@@ -1,5 +1,6 @@
 //! What an image says about itself.
 
+use super::append::Note;
 use super::{Digest, bad};
 use crate::error::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -121,13 +122,21 @@ impl ImageConfig {
         }
     }
 
-    /// Adds a layer, and the line of history that belongs to it.
-    pub(super) fn push(&mut self, diff_id: Digest, created: &str, by: &str) {
+    /// Adds a layer, if there is one, and a line of history.
+    pub(super) fn push(&mut self, diff_id: Option<Digest>, created: &str, note: &Note<'_>) {
+        let mut line = serde_json::json!({ "created": created, "created_by": note.by });
+        for (key, text) in [("author", note.author), ("comment", note.comment)] {
+            if !text.is_empty() {
+                line[key] = text.into();
+            }
+        }
         self.rootfs.kind = "layers".into();
-        self.rootfs.diff_ids.push(diff_id);
+        match diff_id {
+            Some(diff_id) => self.rootfs.diff_ids.push(diff_id),
+            None => line["empty_layer"] = true.into(),
+        }
         self.created = Some(created.into());
-        self.history
-            .push(serde_json::json!({ "created": created, "created_by": by }));
+        self.history.push(line);
     }
 
     /// Its JSON, always the same for the same value.

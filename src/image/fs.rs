@@ -101,6 +101,19 @@ pub(super) fn set_mode(fd: impl AsFd, mode: u32) -> nix::Result<()> {
     fchmod(fd, Mode::from_bits_truncate(mode))
 }
 
+/// Holds `name` itself, whatever it is, without opening it.
+pub(super) fn hold_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(dir, &*c_name(name)?, flags, Mode::empty())
+}
+
+/// Sets the mode of what is held, which must not be a symbolic link.
+pub(super) fn set_mode_of(held: &OwnedFd, mode: u32) -> nix::Result<()> {
+    let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
+    let mode = Mode::from_bits_truncate(mode);
+    fchmodat(AT_FDCWD, &*through_proc(held.as_fd()), mode, follow)
+}
+
 /// Sets the mode of what is not a symbolic link.
 pub(super) fn set_mode_at(dir: impl AsFd, name: &[u8], mode: u32) -> nix::Result<()> {
     let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;

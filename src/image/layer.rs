@@ -1,6 +1,8 @@
 //! From a directory to a layer: what an overlay's upper directory changed, or a whole root file system.
 
+use super::build::Ignore;
 use super::fs;
+use super::sparse;
 use super::tar::{Entry, Kind};
 use super::tar_write::Builder;
 use super::{Dropped, bad, from_io};
@@ -14,7 +16,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// The upper directory of an overlay, and how to read it. Nothing may change it meanwhile.
+/// The upper directory of an overlay, and how to read it. What programs change meanwhile is in the layer or not; if a file
+/// becomes shorter while it is read, there is none.
 pub struct Upper<'a> {
     dir: BorrowedFd<'a>,
     fuse: bool,
@@ -37,6 +40,12 @@ impl<'a> Upper<'a> {
     pub fn fuse(mut self, fuse: bool) -> Self {
         self.fuse = fuse;
         self
+    }
+
+    /// Whether there is anything in it.
+    pub(crate) fn is_changed(&self) -> Result<bool, Error> {
+        let names = fs::names(self.dir).map_err(|e| cannot(b"/", e))?;
+        Ok(!names.is_empty())
     }
 
     /// Which user and group of the image a user and group of the directory are.
@@ -65,6 +74,66 @@ pub(super) fn layer_from_tree(dir: BorrowedFd<'_>, to: &mut dyn Write) -> Result
     write(dir, Style::Tree, &|uid, gid| (uid, gid), to)
 }
 
+/// Something to copy into a layer: `name` in `dir`, or what is in `dir` itself if there is no name, as the path `to`.
+pub(super) struct Picked {
+    pub dir: OwnedFd,
+    pub name: Option<Vec<u8>>,
+    /// Its path in what `hides` is asked about.
+    pub source: Vec<u8>,
+    pub to: Vec<u8>,
+}
+
+/// How to copy it.
+pub(super) struct Picking<'a> {
+    pub owner: (u32, u32),
+    /// The permission bits of all of it.
+    pub mode: Option<u32>,
+    pub ignore: &'a Ignore,
+    /// Whether times are written, without which it is the same for the same content.
+    pub times: bool,
+}
+
+/// Writes files and directories as a layer.
+pub(super) fn layer_from_picked(
+    all: &[Picked],
+    how: &Picking<'_>,
+    to: &mut dyn Write,
+) -> Result<Dropped, Error> {
+    let owner = |_, _| how.owner;
+    let mut writer = Writer {
+        builder: Builder::new(to),
+        style: Style::Tree,
+        owner: &owner,
+        seen: HashMap::new(),
+        dropped: Dropped::default(),
+        picking: Some(how),
+        prefix: (0, Vec::new()),
+    };
+    for picked in all {
+        let mut path = picked.to.clone();
+        writer.prefix = (path.len(), picked.source.clone());
+        match &picked.name {
+            Some(name) => writer.one(&picked.dir, name, &mut path, 0, 0)?,
+            None => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                    let stat = fstat(&picked.dir).map_err(|e| cannot(&path, e))?;
+                    let entry = writer.entry(&path, Kind::Directory, &stat, 0);
+                    writer.append(&entry, &mut io::empty())?;
+                }
+                writer.directory(&picked.dir, &mut path, 0)?;
+            }
+        }
+    }
+    let Writer {
+        builder, dropped, ..
+    } = writer;
+    builder
+        .finish()
+        .map_err(|e| from_io("write the layer", e))?;
+    Ok(dropped)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Kernel,
@@ -84,6 +153,8 @@ fn write(
         owner,
         seen: HashMap::new(),
         dropped: Dropped::default(),
+        picking: None,
+        prefix: (0, Vec::new()),
     };
     let root = dir
         .try_clone_to_owned()
@@ -110,6 +181,9 @@ struct Writer<'a> {
     /// Files with several names: where each was first.
     seen: HashMap<(u64, u64), Vec<u8>>,
     dropped: Dropped,
+    picking: Option<&'a Picking<'a>>,
+    /// How much of a path is replaced by what, to know it by its source.
+    prefix: (usize, Vec<u8>),
 }
 
 impl Writer<'_> {
@@ -139,7 +213,20 @@ impl Writer<'_> {
         parent: usize,
         depth: usize,
     ) -> Result<(), Error> {
-        let stat = fs::stat_at(dir, name).map_err(|e| cannot(path, e))?;
+        let stat = match fs::stat_at(dir, name) {
+            // A program that goes on meanwhile has removed it.
+            Err(Errno::ENOENT) => return Ok(()),
+            stat => stat.map_err(|e| cannot(path, e))?,
+        };
+        if self.hides(path) {
+            let below = self.picking.is_some_and(|how| how.ignore.has_exceptions());
+            if !below || !fs::is_dir(&stat) {
+                return Ok(());
+            }
+            let fd = fs::open_dir_at(dir, name).map_err(|e| cannot(path, e))?;
+            path.push(b'/');
+            return self.directory(&fd, path, depth + 1);
+        }
         if fs::is_whiteout(&stat) && self.style != Style::Tree {
             return self.marker(&[&path[..parent], b".wh.", name].concat());
         }
@@ -177,6 +264,13 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether what has this path in the layer is kept out of it.
+    fn hides(&self, path: &[u8]) -> bool {
+        let (length, source) = &self.prefix;
+        self.picking
+            .is_some_and(|how| how.ignore.hides(&[source, &path[*length..]].concat()))
+    }
+
     fn subdirectory(
         &mut self,
         dir: &OwnedFd,
@@ -184,9 +278,8 @@ impl Writer<'_> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> Result<(), Error> {
-        let fd = opened(dir, name, 0o500, |dir, name| fs::open_dir_at(dir, name))
+        let (fd, stat, _mode) = opened(dir, name, 0o500, |dir, name| fs::open_dir_at(dir, name))
             .map_err(|e| cannot(path, e))?;
-        let stat = fstat(&fd).map_err(|e| cannot(path, e))?;
         path.push(b'/');
         let mut entry = self.entry(path, Kind::Directory, &stat, 0);
         self.xattrs(&fd, &mut entry)?;
@@ -204,15 +297,19 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), Error> {
-        let mut file = opened(dir, name, 0o400, |dir, name| {
+        let (mut file, stat, _mode) = opened(dir, name, 0o400, |dir, name| {
             fs::open_file_at(dir, name)
                 .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EINVAL)))
         })
         .map_err(|e| cannot(path, e))?;
-        let stat = fstat(&file).map_err(|e| cannot(path, e))?;
         let mut entry = self.entry(path, Kind::File, &stat, stat.st_size as u64);
         self.xattrs(&file, &mut entry)?;
-        self.once(entry, &stat, &mut file)
+        entry.pieces = sparse::pieces(&file, entry.size, stat.st_blocks as u64)
+            .map_err(|e| cannot(path, e))?;
+        match entry.pieces.clone() {
+            None => self.once(entry, &stat, &mut file),
+            Some(pieces) => self.once(entry, &stat, &mut sparse::Data::new(&file, pieces)),
+        }
     }
 
     /// Adds what may have several names: from the second on as a hard link.
@@ -227,6 +324,7 @@ impl Writer<'_> {
             if let Some(first) = self.seen.get(&key) {
                 entry.link = first.clone();
                 entry.kind = Kind::Hardlink;
+                entry.pieces = None;
                 entry.xattrs.clear();
             } else {
                 self.seen.insert(key, entry.path.clone());
@@ -251,11 +349,13 @@ impl Writer<'_> {
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &FileStat, size: u64) -> Entry {
         let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
+        let mode = self.picking.and_then(|how| how.mode);
+        let times = self.picking.is_none_or(|how| how.times);
         Entry {
             uid: u64::from(uid),
             gid: u64::from(gid),
-            mtime: (stat.st_mtime, 0),
-            ..Entry::plain(path, kind, stat.st_mode & 0o7777, size)
+            mtime: (if times { stat.st_mtime } else { 0 }, 0),
+            ..Entry::plain(path, kind, mode.unwrap_or(stat.st_mode & 0o7777), size)
         }
     }
 
@@ -284,22 +384,44 @@ impl Writer<'_> {
     }
 }
 
-/// Opens `name`; if its own mode is in the way, with that changed for the moment.
+/// Opens `name` and looks at it; if its own mode is in the way, with that changed as long as the last of what is returned
+/// lives. What is changed is what has been looked at, whatever a program puts in its place meanwhile.
 fn opened<T: AsFd>(
     dir: &OwnedFd,
     name: &[u8],
     needed: u32,
     open: impl Fn(&OwnedFd, &[u8]) -> nix::Result<T>,
-) -> nix::Result<T> {
-    match open(dir, name) {
+) -> nix::Result<(T, FileStat, Option<Mode>)> {
+    let (fd, mode) = match open(dir, name) {
         Err(Errno::EACCES) => {
-            let mode = fs::stat_at(dir, name)?.st_mode & 0o7777;
-            fs::set_mode_at(dir, name, mode | needed)?;
-            let fd = open(dir, name);
-            fs::set_mode_at(dir, name, mode)?;
-            fd
+            let held = fs::hold_at(dir, name)?;
+            let stat = fstat(&held)?;
+            if !matches!(fs::type_of(&stat), libc::S_IFDIR | libc::S_IFREG) {
+                return Err(Errno::EACCES);
+            }
+            let own = stat.st_mode & 0o7777;
+            fs::set_mode_of(&held, own | needed)?;
+            let mode = Mode { held, own };
+            (open(dir, name)?, Some(mode))
         }
-        fd => fd,
+        opened => (opened?, None),
+    };
+    let mut stat = fstat(&fd)?;
+    if let Some(mode) = &mode {
+        stat.st_mode = (stat.st_mode & libc::S_IFMT) | mode.own;
+    }
+    Ok((fd, stat, mode))
+}
+
+/// A mode that is set again in the end.
+struct Mode {
+    held: OwnedFd,
+    own: u32,
+}
+
+impl Drop for Mode {
+    fn drop(&mut self) {
+        let _ = fs::set_mode_of(&self.held, self.own);
     }
 }
 

@@ -19,9 +19,14 @@
 //! unpacked into the form that overlayfs and fuse-overlayfs mount. Nothing that is read is trusted: see [`LoadLimits`], and
 //! `docs/images.md` for what becomes of every kind of entry.
 
+mod append;
+mod build;
+mod commit;
 mod compress;
 mod config;
+mod diff;
 mod digest;
+mod flatten;
 mod fs;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -36,26 +41,37 @@ mod reading;
 mod run;
 mod save;
 mod source;
+pub(crate) mod sparse;
 mod state;
+mod step;
 mod store;
 mod tar;
 mod tar_write;
 mod unpack;
 mod verify;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
+pub use build::{Build, BuildEvent};
+pub use commit::Commit;
 pub use config::{Config, ImageConfig};
 pub use digest::Digest;
 pub use layer::{Upper, layer_from_upper};
 pub use limits::{Dropped, LoadLimits};
 pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
+pub use step::{Command, Copy, Step};
 pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};
 pub use verify::Verified;
 
+pub(crate) use append::Note;
+#[cfg(any(feature = "capi", feature = "python"))]
+pub(crate) use build::BuildRequest;
 pub(crate) use run::{in_image, of, program};
+pub(crate) use tar::{Entry, Kind};
+pub(crate) use tar_write::Builder;
 
 use crate::error::{Error, ErrorKind};
 use limits::Budget;
@@ -83,7 +99,7 @@ fn carried(error: &io::Error) -> bool {
 }
 
 /// What came out of a reader: an error of ours that it carried, or one of the system's.
-fn from_io(what: impl Display, error: io::Error) -> Error {
+pub(crate) fn from_io(what: impl Display, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(ours) => ours,
         Err(error) => match error.kind() {

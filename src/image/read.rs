@@ -1,16 +1,16 @@
 //! Into the store: archives of images, OCI layouts, root file systems.
 
+use super::append::Note;
 use super::config::{Config, ImageConfig, architecture, rfc3339};
 use super::lock::now;
 use super::manifest::{DOCUMENT_MAX, Platform};
 use super::reading::{Expected, Reading, Stack};
 use super::source::Bundle;
-use super::state::State;
 use super::store::Store;
-use super::{ImageInfo, LoadLimits, bad, from_io, layer, name, not_found};
+use super::{ImageInfo, LoadLimits, bad, from_io, layer, name};
 use crate::error::Error;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -217,47 +217,16 @@ impl Store {
         }
         let mut config = ImageConfig::empty();
         config.config = options.config;
+        let note = Note {
+            by: "stockade import",
+            ..Note::default()
+        };
         config.push(
-            stack.layers[0].diff_id.clone(),
+            Some(stack.layers[0].diff_id.clone()),
             &rfc3339(now().0),
-            "stockade import",
+            &note,
         );
         let image = reading.image(&config.to_json(), None, stack, names.into_iter().collect())?;
-        Ok(reading.finish(vec![image])?.remove(0))
-    }
-
-    /// Makes an image of another and one more layer, which `write` writes as a tar stream (see
-    /// [`layer_from_upper`](super::layer_from_upper)), with the configuration as `change` leaves it; `by` says in its
-    /// history what made it. Without `base` the layer is all there is.
-    pub fn append(
-        &self,
-        base: Option<&super::Image>,
-        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
-        change: impl FnOnce(&mut ImageConfig),
-        names: &[&str],
-        by: &str,
-    ) -> Result<ImageInfo, Error> {
-        let names = names
-            .iter()
-            .map(|text| name::parse(text))
-            .collect::<Result<_, _>>()?;
-        let mut reading = Reading::new(self, &LoadLimits::default(), None)?;
-        let mut stack = Stack::default();
-        let mut config = ImageConfig::empty();
-        if let Some(base) = base {
-            let state = State::read(&self.root)?;
-            let record = state
-                .images
-                .get(&base.id)
-                .ok_or_else(|| not_found(format!("the image `{}` is gone", base.id)))?;
-            stack.layers = record.layers.clone();
-            config = base.config.clone();
-        }
-        change(&mut config);
-        reading.written(&mut stack, write, "layer".into())?;
-        let diff_id = stack.layers.last().expect("just added").diff_id.clone();
-        config.push(diff_id, &rfc3339(now().0), by);
-        let image = reading.image(&config.to_json(), None, stack, names)?;
         Ok(reading.finish(vec![image])?.remove(0))
     }
 }

@@ -5,7 +5,7 @@ use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::overlay::Lowers;
 use crate::spec::{Overlay, Rootfs, Spec};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The image that `spec` names, which stays in its store as long as what is returned lives; `None` if it names none.
 pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {
@@ -39,11 +39,7 @@ pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {
 /// `spec` with the root file system of `image`, and its user and environment where `spec` has none: what a sandbox and
 /// every program in it have.
 pub(crate) fn in_image(spec: &Spec, image: &Image) -> Result<Spec, Error> {
-    let directories = image.layers.iter().map(|layer| {
-        let text = layer.to_str().map(String::from);
-        text.ok_or_else(|| Error::invalid(format!("store: `{}` is not UTF-8", layer.display())))
-    });
-    let directories = directories.collect::<Result<Vec<_>, _>>()?;
+    let directories = Image::directories(&image.layers)?;
     let lowers = Lowers::new(&directories)?;
     let config = &image.config.config;
     let user = match (&spec.user, config.user.as_str()) {
@@ -75,21 +71,38 @@ pub(crate) fn in_image(spec: &Spec, image: &Image) -> Result<Spec, Error> {
 /// arguments. With an entry point of `spec`'s, the image's command means nothing.
 pub(crate) fn program(spec: &Spec, image: &Image) -> Result<Spec, Error> {
     let mut all = in_image(spec, image)?;
-    let config = &image.config.config;
-    let texts = |list: &[String]| list.iter().map(Bytes::from).collect::<Vec<_>>();
-    let (entry, command) = match &spec.entrypoint {
-        Some(entry) => (entry.clone(), Vec::new()),
-        None => (texts(&config.entrypoint), texts(&config.cmd)),
-    };
-    let given = std::mem::take(&mut all.args);
-    let arguments = if given.is_empty() { command } else { given };
-    all.args = entry.into_iter().chain(arguments).collect();
+    all.args = image.arguments(spec);
     if all.args.is_empty() {
         return Err(Error::invalid(
             "args: the image names no program, and none is given",
         ));
     }
     Ok(all)
+}
+
+impl Image {
+    /// Layers as a specification names them.
+    pub(super) fn directories(layers: &[PathBuf]) -> Result<Vec<String>, Error> {
+        let text = |layer: &PathBuf| {
+            let text = layer.to_str().map(String::from);
+            text.ok_or_else(|| Error::invalid(format!("store: `{}` is not UTF-8", layer.display())))
+        };
+        layers.iter().map(text).collect()
+    }
+
+    /// The program and arguments that `docker run` would have for `spec`: the image's entry point, and its command where
+    /// `spec` has no arguments. With an entry point of `spec`'s, the image's command means nothing.
+    pub fn arguments(&self, spec: &Spec) -> Vec<Bytes> {
+        let config = &self.config.config;
+        let texts = |list: &[String]| list.iter().map(Bytes::from).collect::<Vec<_>>();
+        let (entry, command) = match &spec.entrypoint {
+            Some(entry) => (entry.clone(), Vec::new()),
+            None => (texts(&config.entrypoint), texts(&config.cmd)),
+        };
+        let given = spec.args.clone();
+        let arguments = if given.is_empty() { command } else { given };
+        entry.into_iter().chain(arguments).collect()
+    }
 }
 
 fn environment(config: &Config, home: Option<String>) -> impl Iterator<Item = (Bytes, Bytes)> {
@@ -106,9 +119,9 @@ fn environment(config: &Config, home: Option<String>) -> impl Iterator<Item = (B
 }
 
 /// Who a program is, by the image's own `/etc/passwd` and `/etc/group`.
-struct User {
-    id: u32,
-    group: u32,
+pub(super) struct User {
+    pub id: u32,
+    pub group: u32,
     home: Option<String>,
 }
 
@@ -117,7 +130,7 @@ const FILE_MAX: u64 = 1 << 20;
 
 impl User {
     /// `user[:group]`, each a name or a number; without a group the user's own, or, of a number that has none, the same.
-    fn find(text: &str, image: &Lowers) -> Result<User, Error> {
+    pub fn find(text: &str, image: &Lowers) -> Result<User, Error> {
         let read = |path: &str| {
             let file = image.read(path, FILE_MAX).map_err(|e| {
                 Error::system(format!("user: `{text}`: reading the image's /{path}"), e)

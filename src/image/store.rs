@@ -1,5 +1,6 @@
 //! The store and what it answers.
 
+use super::build::cache;
 use super::config::ImageConfig;
 use super::lock::{Hold, Lock, Scratch, sweep};
 use super::state::{Layer, State};
@@ -314,6 +315,8 @@ impl Store {
                 break;
             }
         }
+        let (_, layers) = needed(&State::read(&self.root)?, |_| true);
+        cache::sweep(self, |layer| layers.contains(layer))?;
         removed.bytes = self.collect(lock)?;
         Ok(removed)
     }
@@ -363,7 +366,7 @@ impl Store {
 
     /// Takes an image for its removal, if nobody uses it. Who resolves it waits for the claim's end, and then finds that
     /// the state does not have it: so the claim is held until that is so.
-    fn claim(&self, id: &Digest) -> Result<Claim, Error> {
+    pub(super) fn claim(&self, id: &Digest) -> Result<Claim, Error> {
         let fault = |e| Error::system(format_args!("look whether `{id}` is used"), e);
         match fs::open_file_at(&self.blobs, id.hex().as_bytes()) {
             Ok(file) => match Lock::now(file.into(), Hold::Exclusive) {
@@ -407,7 +410,7 @@ impl Store {
         })
     }
 
-    fn layer_path(&self, chain_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, chain_id: &Digest) -> PathBuf {
         self.path.join("layers").join(chain_id.hex()).join("diff")
     }
 
@@ -456,7 +459,7 @@ impl Store {
 }
 
 /// Whether an image may be removed.
-enum Claim {
+pub(super) enum Claim {
     Used,
     /// Nobody uses it or will, as long as this lives. A damaged store may lack the file to be locked.
     Free(#[allow(dead_code, reason = "it is held")] Option<Lock>),

@@ -21,7 +21,7 @@ const METADATA_MAX: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Symlink,
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// One entry. Its data, if it is a file, comes from [`Archive::data`].
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub path: Vec<u8>,
     pub link: Vec<u8>,
     pub kind: Kind,
@@ -46,6 +46,8 @@ pub(super) struct Entry {
     pub size: u64,
     /// Where its data lie, if there are holes between them: offsets and lengths, ascending.
     pub pieces: Option<Vec<(u64, u64)>>,
+    /// Of a device whether it is a block device, and its numbers, as far as they are numbers.
+    pub device: (bool, u64, u64),
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -199,6 +201,11 @@ impl<R: Read> Archive<R> {
             mtime,
             size: stored,
             pieces: None,
+            device: (
+                header[156] == b'4',
+                number(field(&header, 329, 8), "device").unwrap_or(0),
+                number(field(&header, 337, 8), "device").unwrap_or(0),
+            ),
             xattrs: overrides.xattrs,
         };
         if header[156] == b'S' {

@@ -5,7 +5,7 @@ use super::tar::{BLOCK, Entry, Kind};
 use std::io::{self, Read, Write};
 
 /// A tar stream that is being written.
-pub(super) struct Builder<W> {
+pub(crate) struct Builder<W> {
     to: W,
 }
 
@@ -14,16 +14,28 @@ impl<W: Write> Builder<W> {
         Builder { to }
     }
 
-    /// Adds an entry; `data` gives the `entry.size` bytes of a file.
+    /// Adds an entry; `data` gives the `entry.size` bytes of a file, or those of its pieces.
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         let mut records = Vec::new();
-        let path = self.long(&mut records, "path", &entry.path, 100);
-        let link = self.long(&mut records, "linkpath", &entry.link, 100);
-        let size = if entry.kind == Kind::File {
-            entry.size
-        } else {
-            0
+        let pieces = entry.pieces.as_ref().filter(|_| entry.kind == Kind::File);
+        let map = pieces.map_or_else(Vec::new, |pieces| sparse_map(pieces));
+        let (path, size) = match pieces {
+            None => {
+                let file = entry.kind == Kind::File;
+                let size = if file { entry.size } else { 0 };
+                (self.long(&mut records, "path", &entry.path, 100), size)
+            }
+            Some(pieces) => {
+                let real = entry.size.to_string();
+                record(&mut records, b"GNU.sparse.major", b"1");
+                record(&mut records, b"GNU.sparse.minor", b"0");
+                record(&mut records, b"GNU.sparse.name", &entry.path);
+                record(&mut records, b"GNU.sparse.realsize", real.as_bytes());
+                let data: u64 = pieces.iter().map(|(_, length)| length).sum();
+                (&b"GNUSparseFile.0/0"[..], map.len() as u64 + data)
+            }
         };
+        let link = self.long(&mut records, "linkpath", &entry.link, 100);
         let (seconds, nanos) = entry.mtime;
         if nanos != 0 || !(0..1 << 33).contains(&seconds) {
             record(&mut records, b"mtime", decimal_time(entry.mtime).as_bytes());
@@ -62,6 +74,7 @@ impl<W: Write> Builder<W> {
                 Kind::File => b'0',
                 Kind::Hardlink => b'1',
                 Kind::Symlink => b'2',
+                Kind::Device if entry.device.0 => b'4',
                 Kind::Device => b'3',
                 Kind::Directory => b'5',
                 Kind::Fifo => b'6',
@@ -71,10 +84,16 @@ impl<W: Write> Builder<W> {
             gid: entry.gid,
             mtime: seconds.clamp(0, (1 << 33) - 1) as u64,
             size,
+            device: match entry.kind {
+                Kind::Device => Some((entry.device.1, entry.device.2)),
+                _ => None,
+            },
         };
         self.to.write_all(&head.block())?;
-        let copied = io::copy(&mut data.take(size), &mut self.to)?;
-        if copied != size {
+        self.to.write_all(&map)?;
+        let wanted = size - map.len() as u64;
+        let copied = io::copy(&mut data.take(wanted), &mut self.to)?;
+        if copied != wanted {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!(
@@ -140,9 +159,21 @@ impl Entry {
             mtime: (0, 0),
             size,
             pieces: None,
+            device: (false, 0, 0),
             xattrs: Vec::new(),
         }
     }
+}
+
+/// Where the data of a sparse file lie, as GNU's form 1.0 has it before them: numbers, each on a line, in whole blocks.
+fn sparse_map(pieces: &[(u64, u64)]) -> Vec<u8> {
+    let mut map = format!("{}\n", pieces.len());
+    for (offset, length) in pieces {
+        map += &format!("{offset}\n{length}\n");
+    }
+    let mut map = map.into_bytes();
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
 }
 
 /// "LENGTH KEY=VALUE\n", where the length counts itself.
@@ -178,6 +209,7 @@ struct Head<'a> {
     gid: u64,
     mtime: u64,
     size: u64,
+    device: Option<(u64, u64)>,
 }
 
 impl Head<'_> {
@@ -186,13 +218,17 @@ impl Head<'_> {
         block[..self.path.len()].copy_from_slice(self.path);
         block[157..157 + self.link.len()].copy_from_slice(self.link);
         block[156] = self.kind;
-        for (at, digits, value) in [
+        let numbers = [
             (100, 7, self.mode),
             (108, 7, self.uid),
             (116, 7, self.gid),
             (124, 11, self.size),
             (136, 11, self.mtime),
-        ] {
+        ];
+        let device = self
+            .device
+            .map(|(major, minor)| [(329, 7, major), (337, 7, minor)]);
+        for (at, digits, value) in numbers.into_iter().chain(device.into_iter().flatten()) {
             // What does not fit is in the records, which count.
             let most = (1 << (3 * digits)) - 1;
             let text = format!("{:0digits$o}", value.min(most));

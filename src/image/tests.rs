@@ -1,6 +1,7 @@
 //! Hostile and odd layers, made byte by byte, and what becomes of them; what a store does with whole images.
 
 mod archives;
+mod flatten;
 mod hostile;
 mod layers;
 mod stores;

@@ -361,7 +361,7 @@ impl Init {
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
             KILL => self.signal_all(envelope.run, SIGKILL),
-            RESET..=LIST => self.answer(message, rest, &fds[..count], plan),
+            RESET..=READ => self.answer(message, rest, &fds[..count], plan),
             PAUSE | RESUME => {
                 let stop = message.kind == PAUSE;
                 self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });

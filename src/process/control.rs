@@ -4,6 +4,7 @@ use super::{Process, split_reads};
 use crate::error::Error;
 use crate::outcome::{Stats, Usage};
 use crate::plan::{bytes_of, read_of};
+use crate::supervisor::Channel;
 use crate::verdict::fill_usage;
 use crate::wire::{Message, Now, PAUSE, RESUME, STATS, UNKNOWN};
 use std::io;
@@ -94,21 +95,26 @@ impl Process {
 
     /// Asks the supervisor and waits for its answer: the bytes of it, `None` if the run is over.
     pub(super) fn ask(&self, message: &[u8], what: &str) -> Result<Option<Vec<u8>>, Error> {
-        loop {
-            let Some(received) = self.channel.ask(message)? else {
-                return Ok(None);
-            };
-            let answer = read_of::<Message>(&received.bytes);
-            let short = received.bytes.len() == size_of::<Message>();
-            match answer
-                .filter(|_| short)
-                .map_or(0, |answer| answer.arg as i32)
-            {
-                0 => return Ok(answer.map(|_| received.bytes)),
-                libc::EAGAIN | libc::EBUSY => std::thread::sleep(AGAIN),
-                errno => {
-                    return Err(Error::system(what, io::Error::from_raw_os_error(errno)));
-                }
+        ask(&self.channel, message, what)
+    }
+}
+
+/// Asks the supervisor over the channel of a run and waits for its answer: the bytes of it, `None` if the run is over.
+pub(crate) fn ask(channel: &Channel, message: &[u8], what: &str) -> Result<Option<Vec<u8>>, Error> {
+    loop {
+        let Some(received) = channel.ask(message)? else {
+            return Ok(None);
+        };
+        let answer = read_of::<Message>(&received.bytes);
+        let short = received.bytes.len() == size_of::<Message>();
+        match answer
+            .filter(|_| short)
+            .map_or(0, |answer| answer.arg as i32)
+        {
+            0 => return Ok(answer.map(|_| received.bytes)),
+            libc::EAGAIN | libc::EBUSY => std::thread::sleep(AGAIN),
+            errno => {
+                return Err(Error::system(what, io::Error::from_raw_os_error(errno)));
             }
         }
     }

@@ -124,7 +124,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         image,
     };
     Ok(Process {
-        channel,
+        channel: Arc::new(channel),
         state: Mutex::new(state),
         epoll: OnceLock::new(),
         host,

@@ -16,14 +16,20 @@ use std::path::PathBuf;
 #[pyclass(module = "stockade._stockade", frozen)]
 pub struct Store(image::Store);
 
+impl Store {
+    pub fn inner(&self) -> &image::Store {
+        &self.0
+    }
+}
+
 /// A path, or the descriptor of an open file.
-enum Place {
+pub enum Place {
     Path(PathBuf),
     Descriptor(OwnedFd),
 }
 
 impl Place {
-    fn extract(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Place> {
+    pub fn extract(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Place> {
         if !value.hasattr("fileno")? {
             let path = Field { name, value }.os_bytes()?;
             return Ok(Place::Path(OsString::from_vec(path).into()));
@@ -48,7 +54,7 @@ impl Place {
 
 /// Calls `body` without the interpreter's lock, with something to tell how far it is. Ctrl-C, and what the caller's
 /// function raises, end it.
-fn watched<T: Send>(
+pub fn watched<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     body: impl Send + FnOnce(&mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<T, Error>,
@@ -81,7 +87,7 @@ fn watched<T: Send>(
     }
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers only")
 }
 

@@ -1,6 +1,7 @@
 //! The Python module `stockade._stockade`: the same nouns, thin. What Python programs import is `python/stockade`,
 //! which adds what only Python has: text, file objects, `await`, dataclasses.
 
+mod commit;
 mod convert;
 mod error;
 mod images;
@@ -18,6 +19,8 @@ use std::sync::OnceLock;
 mod _stockade {
     use super::*;
 
+    #[pymodule_export]
+    use super::commit::{Held, build, commit, diff, export, export_image, hold, snapshot};
     #[pymodule_export]
     use super::images::Store;
     #[pymodule_export]

@@ -1,6 +1,5 @@
 //! Started programs and live sandboxes.
 
-use crate::changes::Change;
 use crate::error::Error;
 use crate::outcome::Outcome;
 use crate::process::{self, Notification};
@@ -14,7 +13,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -234,7 +232,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    fn inner(&self) -> &crate::Sandbox {
+    pub fn inner(&self) -> &crate::Sandbox {
         self.inner.as_ref().expect("only drop takes it")
     }
 }
@@ -289,11 +287,7 @@ impl Sandbox {
     fn changes(&self, py: Python<'_>) -> PyResult<Vec<(String, OsString)>> {
         guard(|| {
             let changes = py.detach(|| self.inner().changes())?;
-            let fields = |change: Change| {
-                let path = OsString::from_vec(change.path.0);
-                (change.kind.letter().to_string(), path)
-            };
-            Ok(changes.into_iter().map(fields).collect())
+            Ok(changes.into_iter().map(super::commit::fields).collect())
         })
     }
 

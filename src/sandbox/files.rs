@@ -11,14 +11,14 @@ use crate::supervisor;
 use crate::wire::*;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// How deep directories may lie in each other.
-const DEPTH_MAX: usize = 200;
+pub(super) const DEPTH_MAX: usize = 200;
 /// Kinds of directory entries, as getdents64(2) has them.
 const DT_DIR: u8 = 4;
 const DT_REG: u8 = 8;
@@ -50,7 +50,7 @@ impl Sandbox {
     /// As [`put`](Sandbox::put); also if it is larger, or no regular file.
     pub fn get(&self, path: &str) -> Result<Vec<u8>, Error> {
         let inner = inside(path, "get")?;
-        let file = self.get_file(inner.as_bytes())?;
+        let file = Content::new(self, self.get_file(inner.as_bytes())?);
         let failed = |e| Error::system(format!("getting `{path}`"), e);
         let mut content = Vec::new();
         let most = OUTPUT_FILE_DEFAULT + 1;
@@ -140,8 +140,9 @@ impl Sandbox {
                             .map_err(|e| failed(&outer, e))?;
                     }
                     DT_REG => {
-                        let mut from = self.get_file(&inner)?;
-                        let mode = from.metadata().map_or(0o644, |m| m.permissions().mode());
+                        let file = self.get_file(&inner)?;
+                        let mode = file.metadata().map_or(0o644, |m| m.permissions().mode());
+                        let mut from = Content::new(self, file);
                         let mut new = OpenOptions::new();
                         let new = new.write(true).create_new(true).mode(mode & 0o777);
                         new.open(&outer)
@@ -177,7 +178,7 @@ impl Sandbox {
     }
 
     /// Asks init for something about a path.
-    fn about(
+    pub(super) fn about(
         &self,
         kind: u32,
         arg: u32,
@@ -196,6 +197,7 @@ impl Sandbox {
                     PUT_FILE | MAKE_LINK => "putting",
                     MAKE_DIR => "making directory",
                     LIST => "reading directory",
+                    STAT => "looking at",
                     _ => "getting",
                 };
                 let path = String::from_utf8_lossy(strings[0]).into_owned();
@@ -209,11 +211,56 @@ impl Sandbox {
     }
 }
 
-fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
+/// What is in a regular file of the sandbox. Where FUSE serves its root, and we are somebody whom it has no number for, init
+/// reads for us.
+pub(super) struct Content<'a> {
+    sandbox: &'a Sandbox,
+    file: File,
+    /// How far init has read.
+    offset: Option<u64>,
+}
+
+impl<'a> Content<'a> {
+    /// Of a file that is read from its start.
+    pub fn new(sandbox: &'a Sandbox, file: File) -> Self {
+        Content {
+            sandbox,
+            file,
+            offset: None,
+        }
+    }
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.offset.is_none() {
+            match self.file.read(buffer) {
+                Err(e) if e.raw_os_error() == Some(libc::EOVERFLOW) => {}
+                read => return read,
+            }
+        }
+        let offset = match self.offset {
+            Some(offset) => offset,
+            None => self.file.stream_position()?,
+        };
+        let given = Some(self.file.as_fd());
+        let answer = self.sandbox.about(READ, 0, offset, &[b""], given);
+        let body = answer.map_err(|e| match e.errno() {
+            0 => io::Error::other(e),
+            errno => io::Error::from_raw_os_error(errno),
+        })?;
+        let n = body.body.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&body.body[..n]);
+        self.offset = Some(offset + n as u64);
+        Ok(n)
+    }
+}
+
+pub(super) fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
     [path, b"/", name].concat()
 }
 
-fn deeper(depth: usize, path: &[u8]) -> Result<usize, Error> {
+pub(super) fn deeper(depth: usize, path: &[u8]) -> Result<usize, Error> {
     depth.checked_sub(1).ok_or_else(|| {
         Error::system(
             format!(
@@ -226,7 +273,7 @@ fn deeper(depth: usize, path: &[u8]) -> Result<usize, Error> {
 }
 
 /// Entries of a directory as getdents64(2) gives them: the name, what it is, and where the next one is.
-struct Entries<'a>(&'a [u8]);
+pub(super) struct Entries<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a [u8], u8, u64);

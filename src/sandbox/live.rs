@@ -71,7 +71,7 @@ impl Sandbox {
         })
     }
 
-    fn overlay(&self) -> Result<overlay::Chosen, Error> {
+    pub(super) fn overlay(&self) -> Result<overlay::Chosen, Error> {
         overlay::choose(self.effective(), &self.host)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::State,

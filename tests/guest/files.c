@@ -238,6 +238,8 @@ static int fs_step(const char *op, const char *path, const char *to)
         return chmod(path, strtoul(to, NULL, 8));
     if (strcmp(op, "symlink") == 0)
         return symlink(to, path);
+    if (strcmp(op, "ln") == 0)
+        return link(to, path);
     fprintf(stderr, "guest: fs: no step `%s`\n", op);
     exit(2);
 }
@@ -261,8 +263,29 @@ static int cmd_fs(int argc, char **argv)
     return 0;
 }
 
+/* swap PATH: what it is changes all the time: a closed file, a link out, a FIFO, a directory, nothing. */
+static int cmd_swap(int argc, char **argv)
+{
+    const char *path = arg(argc, argv, 1, NULL);
+    only_inside();
+    while (1) {
+        int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0);
+        if (fd >= 0)
+            close(fd);
+        unlink(path);
+        (void)!symlink("/etc/shadow", path);
+        unlink(path);
+        mkfifo(path, 0600);
+        unlink(path);
+        mkdir(path, 0);
+        rmdir(path);
+    }
+    return 0;
+}
+
 const struct command file_commands[] = {
-    {"fs", cmd_fs, "OP:PATH[:ARGUMENT]...: put, cat, rm, rmdir, mkdir, mv, chmod, symlink"},
+    {"swap", cmd_swap, "PATH"},
+    {"fs", cmd_fs, "OP:PATH[:ARGUMENT]...: put, cat, rm, rmdir, mkdir, mv, chmod, symlink, ln"},
     {"write-stdout", cmd_write_stdout, "SIZE"},
     {"write-stderr", cmd_write_stderr, "SIZE"},
     {"flood", cmd_flood, ""},

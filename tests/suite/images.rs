@@ -1,7 +1,7 @@
 //! The store of images from outside: killed at any moment, and beside the tools of others.
 
 mod killed;
-mod tools;
+pub mod tools;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,21 +11,21 @@ use std::process::Command;
 use stockade::image::{Import, Source, Store};
 
 /// The command line, if it is here: a machine that was only given the test program has none.
-fn command() -> Option<Command> {
+pub fn command() -> Option<Command> {
     let path = Path::new(env!("CARGO_BIN_EXE_stockade"));
     path.exists().then(|| Command::new(path))
 }
 
 /// A directory that is removed in the end, with what nobody may enter.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         Place(tempfile::tempdir().unwrap())
     }
 
     /// In memory, where that can have user attributes (Linux 6.6): writing to a disk that others use takes long.
-    fn in_memory() -> Place {
+    pub fn in_memory() -> Place {
         let able = |dir: &tempfile::TempDir| {
             let path = std::ffi::CString::new(dir.path().as_os_str().as_encoded_bytes()).unwrap();
             // SAFETY: both texts end with NUL, and the value is one byte long.
@@ -46,11 +46,11 @@ impl Place {
         }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn store(&self, name: &str) -> Store {
+    pub fn store(&self, name: &str) -> Store {
         Store::open(Some(&self.at(name))).unwrap()
     }
 }
@@ -131,17 +131,17 @@ fn two_layers(store: &Store, place: &Place, files: usize) {
 
 /// A file as it can be compared: everything but who owns it.
 #[derive(Debug, PartialEq, Eq, Clone)]
-struct Seen {
-    kind: &'static str,
-    mode: u32,
-    mtime: i64,
-    content: Vec<u8>,
+pub struct Seen {
+    pub kind: &'static str,
+    pub mode: u32,
+    pub mtime: i64,
+    pub content: Vec<u8>,
 }
 
-type Tree = BTreeMap<PathBuf, Seen>;
+pub type Tree = BTreeMap<PathBuf, Seen>;
 
 /// What is below `dir`, by its path.
-fn tree(dir: &Path) -> Tree {
+pub fn tree(dir: &Path) -> Tree {
     fn walk(dir: &Path, below: &Path, tree: &mut Tree) {
         for entry in std::fs::read_dir(dir.join(below)).unwrap() {
             let path = below.join(entry.unwrap().file_name());
@@ -177,7 +177,7 @@ fn tree(dir: &Path) -> Tree {
 }
 
 /// What layers show once they are mounted over one another, the lowest first.
-fn merged(layers: &[PathBuf]) -> Tree {
+pub fn merged(layers: &[PathBuf]) -> Tree {
     let mut all = Tree::new();
     for layer in layers {
         for (path, seen) in tree(layer) {

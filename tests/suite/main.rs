@@ -3,10 +3,13 @@
 //! skipped with its reason, and the last line of the run counts the skips.
 
 mod accuracy;
+mod build;
+mod commit;
 mod control;
 mod drift;
 mod ends;
 mod errors;
+mod export;
 mod faults;
 mod files;
 mod fork;
@@ -16,6 +19,7 @@ mod images;
 mod isolation;
 mod lateral;
 mod limits;
+mod made;
 mod network;
 mod notifications;
 mod overlay;

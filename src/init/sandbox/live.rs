@@ -82,8 +82,19 @@ impl Init {
             MAKE_DIR => files::make_dirs(path, ask.arg)?,
             MAKE_LINK => files::make_link(path, text(rest)?)?,
             GET_FILE => {
+                let fd = self.open_regular(path)?;
+                let length = statx(fd, body).inspect_err(|_| close(fd))?;
                 return Ok(Answer {
-                    fd: Some(self.open_regular(path)?),
+                    fd: Some(fd),
+                    length,
+                });
+            }
+            STAT => {
+                let it = files::open(path, O_PATH)?;
+                let length = statx(it, body);
+                close(it);
+                return Ok(Answer {
+                    length: length?,
                     ..nothing
                 });
             }
@@ -93,6 +104,16 @@ impl Init {
                 close(link);
                 return Ok(Answer {
                     length: length?,
+                    ..nothing
+                });
+            }
+            READ => {
+                if fstat(given)?.mode() & S_IFMT != S_IFREG {
+                    return Err(EINVAL); // it could keep us waiting
+                }
+                seek(given, ask.offset)?;
+                return Ok(Answer {
+                    length: read(given, body)?,
                     ..nothing
                 });
             }

@@ -14,7 +14,7 @@ impl Supervisor {
             Err(EAGAIN) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
-                if (RESET..=LIST).contains(&kind) {
+                if (RESET..=READ).contains(&kind) {
                     return self.ask_init(which, kind, &mut buffer[..n], &fds[..count]);
                 }
                 let result = self.exec(which, &mut buffer[..n], &fds[..count]);

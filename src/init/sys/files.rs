@@ -166,6 +166,23 @@ fn stat_of(dir: Fd, path: Str, flags: usize) -> Result<Stat> {
     Ok(stat)
 }
 
+/// What an open file or link is, in the kernel's own form: how many bytes of the buffer that is.
+pub fn statx(fd: Fd, buffer: &mut [u8]) -> Result {
+    const BASIC: usize = 0x7ff;
+    const LENGTH: usize = 256;
+    let buffer = buffer.get_mut(..LENGTH).ok_or(EINVAL)?;
+    let nothing = s!("");
+    syscall!(
+        nr::STATX,
+        fd,
+        nothing.ptr(),
+        AT_EMPTY_PATH,
+        BASIC,
+        buffer.as_mut_ptr()
+    )?;
+    Ok(LENGTH)
+}
+
 /// How many bytes the link's target has.
 pub fn readlinkat(dir: Fd, path: Str, buffer: &mut [u8]) -> Result {
     syscall!(

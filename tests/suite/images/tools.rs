@@ -8,7 +8,7 @@ use std::process::Command;
 use stockade::image::{Format, Load, Source, Target};
 
 /// Runs a tool of others.
-fn run(args: &[&OsStr]) {
+pub fn run(args: &[&OsStr]) {
     let output = Command::new(args[0]).args(&args[1..]).output().unwrap();
     assert!(
         output.status.success(),
@@ -22,7 +22,7 @@ macro_rules! run {
     ($($arg:expr),*) => { run(&[$(OsStr::new(&$arg)),*]) };
 }
 
-fn lacking() -> Option<&'static str> {
+pub fn lacking() -> Option<&'static str> {
     let runs = |tool: &str| {
         Command::new(tool)
             .arg("--version")
@@ -33,7 +33,7 @@ fn lacking() -> Option<&'static str> {
 }
 
 /// Unpacks an image of a layout with umoci.
-fn umoci_unpack(layout: &Path, tag: &str, bundle: &Path) {
+pub fn umoci_unpack(layout: &Path, tag: &str, bundle: &Path) {
     let image = format!("{}:{tag}", layout.display());
     match is_root() {
         true => run!("umoci", "unpack", "--image", image, bundle),
@@ -42,7 +42,7 @@ fn umoci_unpack(layout: &Path, tag: &str, bundle: &Path) {
 }
 
 #[track_caller]
-fn assert_same(ours: &super::Tree, theirs: &super::Tree) {
+pub fn assert_same(ours: &super::Tree, theirs: &super::Tree) {
     let differences: Vec<_> = ours
         .keys()
         .chain(theirs.keys())
