@@ -4,6 +4,7 @@ mod doctor;
 mod flags;
 mod help;
 mod images;
+mod pull;
 mod pump;
 mod report;
 mod run;
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
     match command.to_str() {
         Some("run") => run::main(rest),
         Some("doctor") => doctor::main(rest),
+        Some("pull") => pull::main(rest),
         Some("help" | "--help" | "-h") => help::main(rest),
         Some("version" | "--version" | "-V") => {
             say(format_args!("stockade {}\n", env!("CARGO_PKG_VERSION")))

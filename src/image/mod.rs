@@ -29,6 +29,13 @@ mod lock;
 mod lower;
 mod manifest;
 mod name;
+#[cfg_attr(
+    not(feature = "pull"),
+    allow(dead_code, reason = "what others have left is still removed")
+)]
+mod partial;
+#[cfg(feature = "pull")]
+mod pull;
 mod read;
 mod reading;
 mod run;
@@ -48,6 +55,8 @@ pub use config::{Config, ImageConfig};
 pub use digest::Digest;
 pub use layer::{Upper, layer_from_upper};
 pub use limits::{Dropped, LoadLimits};
+#[cfg(feature = "pull")]
+pub use pull::Pull;
 pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
 pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};

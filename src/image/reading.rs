@@ -31,8 +31,8 @@ use super::read::{Progress, Watch};
 /// What a layer is said to be.
 #[derive(Default)]
 pub(super) struct Expected {
-    blob: Option<(Digest, u64)>,
-    diff_id: Option<Digest>,
+    pub blob: Option<(Digest, u64)>,
+    pub diff_id: Option<Digest>,
 }
 
 /// The layers of an image so far.
@@ -67,9 +67,19 @@ impl<'s, 'a> Reading<'s, 'a> {
         limits: &LoadLimits,
         watch: Option<&'a mut Watch<'a>>,
     ) -> Result<Self, Error> {
+        Reading::with(store, Scratch::new(&store.tmp)?, limits, watch)
+    }
+
+    /// The same, with what is in `scratch` already.
+    pub fn with(
+        store: &'s Store,
+        scratch: Scratch,
+        limits: &LoadLimits,
+        watch: Option<&'a mut Watch<'a>>,
+    ) -> Result<Self, Error> {
         Ok(Reading {
             store,
-            scratch: Scratch::new(&store.tmp)?,
+            scratch,
             _adding: Lock::of(&store.root, "lock", Hold::Shared)?,
             budget: Budget::new(limits),
             watch: watch.map(|watch| Rc::new(RefCell::new(watch))),
@@ -95,7 +105,7 @@ impl<'s, 'a> Reading<'s, 'a> {
             let config = bundle
                 .small(&image.config, DOCUMENT_MAX)?
                 .ok_or_else(|| missing(&image.config))?;
-            let diff_ids = self.diff_ids(&config, image.layers.len())?;
+            let diff_ids = diff_ids(&config, image.layers.len(), self.budget.limits().layers)?;
             let mut stack = Stack::default();
             for (i, (layer, diff_id)) in image.layers.iter().zip(diff_ids).enumerate() {
                 let expected = Expected {
@@ -163,31 +173,7 @@ impl<'s, 'a> Reading<'s, 'a> {
         platform: &Platform,
         depth: usize,
     ) -> Result<(Manifest, Vec<u8>), Error> {
-        let fits = |descriptor: &Descriptor| match &descriptor.platform {
-            None => Some(0),
-            Some(own) if !platform.variant.is_empty() && own.variant != platform.variant => None,
-            Some(own) => own.fits(&platform.architecture).map(|fit| fit + 1),
-        };
-        let best = descriptors
-            .iter()
-            .rev()
-            .filter(|d| fits(d).is_some())
-            .max_by_key(|d| fits(d));
-        let Some(best) = best else {
-            let all: Vec<_> = descriptors
-                .iter()
-                .filter_map(|d| d.platform.as_ref())
-                .map(|p| format!("{}/{}", p.os, p.architecture))
-                .collect();
-            return Err(bad(
-                "platform",
-                format!(
-                    "it has no image for linux/{}, only for {}",
-                    platform.architecture,
-                    all.join(", ").escape_debug()
-                ),
-            ));
-        };
+        let best = platform.best(&descriptors)?;
         let json = self.document(bundle, best)?;
         match Document::parse(&best.media_type, &json)? {
             Document::Manifest(manifest) => Ok((manifest, json)),
@@ -204,7 +190,7 @@ impl<'s, 'a> Reading<'s, 'a> {
         names: Vec<String>,
     ) -> Result<Ready, Error> {
         let config = self.document(bundle, &manifest.config)?;
-        let diff_ids = self.diff_ids(&config, manifest.layers.len())?;
+        let diff_ids = diff_ids(&config, manifest.layers.len(), self.budget.limits().layers)?;
         let mut stack = Stack::default();
         for (i, (layer, diff_id)) in manifest.layers.iter().zip(diff_ids).enumerate() {
             if layer.media_type.contains("encrypted") {
@@ -241,37 +227,8 @@ impl<'s, 'a> Reading<'s, 'a> {
         Ok(data)
     }
 
-    /// The layers that a configuration names.
-    fn diff_ids(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>, Error> {
-        let config = ImageConfig::parse(config)?;
-        let diff_ids = config.rootfs.diff_ids;
-        if config.os != "linux" && !config.os.is_empty() {
-            return Err(bad(
-                "platform",
-                format!("the image is for {}", config.os.escape_debug()),
-            ));
-        }
-        if diff_ids.len() != layers {
-            return Err(bad(
-                "manifest",
-                format!(
-                    "the manifest has {layers} layers, the configuration {}",
-                    diff_ids.len()
-                ),
-            ));
-        }
-        let most = self.budget.limits().layers;
-        match layers > most {
-            true => Err(bad(
-                "limit layers",
-                format!("the image has {layers} layers, more than {most}"),
-            )),
-            false => Ok(diff_ids),
-        }
-    }
-
     /// Whether the layer is in the store, whole, and has been checked when it came.
-    fn known(&mut self, stack: &mut Stack, expected: &Expected) -> Result<bool, Error> {
+    pub fn known(&mut self, stack: &mut Stack, expected: &Expected) -> Result<bool, Error> {
         let Some(diff_id) = &expected.diff_id else {
             return Ok(false);
         };
@@ -331,8 +288,9 @@ impl<'s, 'a> Reading<'s, 'a> {
         self.read_layer(stack, reader, size, Some(file), name, expected, what)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "called by the two above only")]
-    fn read_layer(
+    /// A layer that is copied to `copy`, or is in `scratch` as `blob_name` already.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing")]
+    pub fn read_layer(
         &mut self,
         stack: &mut Stack,
         reader: Box<dyn Read>,
@@ -520,6 +478,34 @@ impl<'s, 'a> Reading<'s, 'a> {
             }
         }
         Ok(infos)
+    }
+}
+
+/// The layers that a configuration names.
+pub(super) fn diff_ids(config: &[u8], layers: usize, most: usize) -> Result<Vec<Digest>, Error> {
+    let config = ImageConfig::parse(config)?;
+    let diff_ids = config.rootfs.diff_ids;
+    if config.os != "linux" && !config.os.is_empty() {
+        return Err(bad(
+            "platform",
+            format!("the image is for {}", config.os.escape_debug()),
+        ));
+    }
+    if diff_ids.len() != layers {
+        return Err(bad(
+            "manifest",
+            format!(
+                "the manifest has {layers} layers, the configuration {}",
+                diff_ids.len()
+            ),
+        ));
+    }
+    match layers > most {
+        true => Err(bad(
+            "limit layers",
+            format!("the image has {layers} layers, more than {most}"),
+        )),
+        false => Ok(diff_ids),
     }
 }
 
