@@ -14,6 +14,7 @@ mod files;
 mod notification;
 mod outcome;
 mod process;
+mod pull;
 mod sandbox;
 mod spec;
 mod stats;

@@ -17,7 +17,7 @@ use std::ptr::null_mut;
 /// about images is JSON: "id", "digest" (of the manifest), "names", "size", "added", "config" (as the OCI image
 /// specification has it), "layers" (each with its "diff_id", "digest", "size", "compressed_size", "media_type",
 /// "entries" and "path") and "dropped". Free such a text with stockade_string_free.
-pub struct stockade_store(Store);
+pub struct stockade_store(pub(super) Store);
 
 /// Told how far a call is: what is read or written, bytes of it that are done, and bytes in all, or 0 if that is not
 /// known. A result other than 0 ends the call with a STOCKADE_ERROR_STATE, and nothing of it is kept. Called by the
@@ -253,14 +253,14 @@ pub extern "C" fn stockade_store_disk_use(
     })
 }
 
-fn text(value: &impl serde::Serialize) -> Result<*mut c_char, Error> {
+pub(super) fn text(value: &impl serde::Serialize) -> Result<*mut c_char, Error> {
     let json = serde_json::to_string(value).expect("texts and numbers only");
     Ok(owned_text(&json))
 }
 
 /// # Safety
 /// As for [`c_bytes`].
-unsafe fn path_of(path: *const c_char, name: &str) -> Result<PathBuf, Error> {
+pub(super) unsafe fn path_of(path: *const c_char, name: &str) -> Result<PathBuf, Error> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { c_bytes(path, name) }?;
     Ok(Path::new(OsStr::from_bytes(bytes)).to_owned())
@@ -276,7 +276,7 @@ unsafe fn optional<'a>(text: *const c_char, name: &str) -> Result<Option<&'a str
     }
 }
 
-fn watch(
+pub(super) fn watch(
     progress: stockade_progress,
     data: *mut c_void,
 ) -> impl FnMut(&Progress) -> ControlFlow<()> {

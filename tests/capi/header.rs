@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 19] = [
+const SOURCES: [&str; 20] = [
     "stockade",
     "doctor",
     "error",
@@ -21,6 +21,7 @@ const SOURCES: [&str; 19] = [
     "update",
     "notification",
     "store",
+    "pull",
     "outcome",
     "outcome/output",
     "outcome/usage",

@@ -11,21 +11,21 @@ use std::process::Command;
 use stockade::image::{Import, Source, Store};
 
 /// The command line, if it is here: a machine that was only given the test program has none.
-fn command() -> Option<Command> {
+pub fn command() -> Option<Command> {
     let path = Path::new(env!("CARGO_BIN_EXE_stockade"));
     path.exists().then(|| Command::new(path))
 }
 
 /// A directory that is removed in the end, with what nobody may enter.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         Place(tempfile::tempdir().unwrap())
     }
 
     /// In memory, where that can have user attributes (Linux 6.6): writing to a disk that others use takes long.
-    fn in_memory() -> Place {
+    pub fn in_memory() -> Place {
         let able = |dir: &tempfile::TempDir| {
             let path = std::ffi::CString::new(dir.path().as_os_str().as_encoded_bytes()).unwrap();
             // SAFETY: both texts end with NUL, and the value is one byte long.
@@ -46,11 +46,11 @@ impl Place {
         }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn store(&self, name: &str) -> Store {
+    pub fn store(&self, name: &str) -> Store {
         Store::open(Some(&self.at(name))).unwrap()
     }
 }
@@ -92,7 +92,7 @@ fn rootfs(at: &Path, files: usize) {
 }
 
 /// An image of two layers, of which the second changes and removes, called `two:1`.
-fn two_layers(store: &Store, place: &Place, files: usize) {
+pub fn two_layers(store: &Store, place: &Place, files: usize) {
     rootfs(&place.at("rootfs"), files);
     let source = Source::Path(place.at("rootfs"));
     store
@@ -131,17 +131,17 @@ fn two_layers(store: &Store, place: &Place, files: usize) {
 
 /// A file as it can be compared: everything but who owns it.
 #[derive(Debug, PartialEq, Eq, Clone)]
-struct Seen {
+pub struct Seen {
     kind: &'static str,
     mode: u32,
     mtime: i64,
     content: Vec<u8>,
 }
 
-type Tree = BTreeMap<PathBuf, Seen>;
+pub type Tree = BTreeMap<PathBuf, Seen>;
 
 /// What is below `dir`, by its path.
-fn tree(dir: &Path) -> Tree {
+pub fn tree(dir: &Path) -> Tree {
     fn walk(dir: &Path, below: &Path, tree: &mut Tree) {
         for entry in std::fs::read_dir(dir.join(below)).unwrap() {
             let path = below.join(entry.unwrap().file_name());

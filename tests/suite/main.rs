@@ -19,6 +19,7 @@ mod limits;
 mod network;
 mod notifications;
 mod overlay;
+mod pull;
 mod resources;
 mod sandbox;
 mod scenarios;

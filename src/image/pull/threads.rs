@@ -52,24 +52,24 @@ pub(super) fn watched<T: Send>(
             }
             calls_off
         };
-        loop {
+        let result = loop {
             match result.recv_timeout(TELL) {
-                Ok(result) => {
-                    return match result.is_ok() && show() {
-                        true => Err(called_off()),
-                        false => result,
-                    };
-                }
-                // However it takes it: nothing is asked again, and the result is that it was called off.
+                Ok(result) => break result,
+                // Once called off, nobody is asked again.
                 Err(RecvTimeoutError::Timeout) if stop.is_set() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     show();
                 }
-                Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                    Err(panic) => std::panic::resume_unwind(panic),
-                    Ok(_) => unreachable!("it sends before it ends"),
-                },
+                Err(RecvTimeoutError::Disconnected) => break Err(called_off()),
             }
+        };
+        // The end of the scope waits for the work only, and not for the thread.
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+        match result.is_ok() && show() {
+            true => Err(called_off()),
+            false => result,
         }
     })
 }
@@ -130,13 +130,15 @@ pub(super) fn fetch_all(
         }
     };
     scope(|scope| {
-        for _ in 1..most.min(wanted.len()) {
-            // Fewer do it too.
-            if spawn(scope, work).is_err() {
-                break;
+        // If one cannot be started, fewer do it too.
+        let others = (1..most.min(wanted.len())).map_while(|_| spawn(scope, work).ok());
+        let others: Vec<_> = others.collect();
+        work();
+        for other in others {
+            if let Err(panic) = other.join() {
+                std::panic::resume_unwind(panic);
             }
         }
-        work();
     });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
