@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 
 from typing_extensions import Self, Unpack
 
-from stockade._options import Limits, Options, OsBytes, Seconds, Size
+from stockade._options import Limits, Options, OsBytes, PullOptions, Seconds, Size
 
 _Fields: TypeAlias = dict[str, Any]
 
@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "doctor",
     "outcome_from_json",
+    "pull",
     "run",
     "spawn",
     "verdicts",
@@ -198,3 +199,5 @@ class Store:
     def prune(self, all: bool) -> str: ...
     def verify(self) -> str: ...
     def disk_use(self) -> str: ...
+
+def pull(store: Store, name: str, progress: _Progress, **options: Unpack[PullOptions]) -> str: ...

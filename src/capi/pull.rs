@@ -168,7 +168,9 @@ pub extern "C" fn stockade_pull_set_timeout(
     pull: Option<&mut stockade_pull>,
     nanoseconds: u64,
 ) -> c_int {
-    set(pull, |pull| Ok(pull.timeout(Duration::from_nanos(nanoseconds))))
+    set(pull, |pull| {
+        Ok(pull.timeout(Duration::from_nanos(nanoseconds)))
+    })
 }
 
 /// Pulls an image from its registry. name is "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not
@@ -196,7 +198,7 @@ pub unsafe extern "C" fn stockade_store_pull(
         if let Some((kind, message)) = pull.and_then(|pull| pull.refused.as_ref()) {
             return Err(Error::new(*kind, message.clone()));
         }
-        let options = pull.map_or_else(Pull::default, |pull| pull.pull.again());
+        let options = pull.map_or_else(Pull::default, |pull| pull.pull.settings.clone().into());
         let mut watch = watch(progress, data);
         text(&store.0.pull(name, options.progress(&mut watch))?)
     })

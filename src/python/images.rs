@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// A store of images.
 #[pyclass(module = "stockade._stockade", frozen)]
-pub struct Store(image::Store);
+pub struct Store(pub(super) image::Store);
 
 /// A path, or the descriptor of an open file.
 enum Place {
@@ -48,7 +48,7 @@ impl Place {
 
 /// Calls `body` without the interpreter's lock, with something to tell how far it is. Ctrl-C, and what the caller's
 /// function raises, end it.
-fn watched<T: Send>(
+pub(super) fn watched<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     body: impl Send + FnOnce(&mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<T, Error>,
@@ -81,7 +81,7 @@ fn watched<T: Send>(
     }
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts and numbers only")
 }
 

@@ -7,6 +7,7 @@ mod images;
 mod options;
 mod outcome;
 mod process;
+mod pull;
 mod spec;
 
 use pyo3::exceptions::PyImportError;
@@ -22,6 +23,8 @@ mod _stockade {
     use super::images::Store;
     #[pymodule_export]
     use super::process::{Process, Sandbox, run, spawn};
+    #[pymodule_export]
+    use super::pull::pull;
     #[pymodule_export]
     use super::spec::Spec;
 

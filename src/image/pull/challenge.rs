@@ -100,7 +100,7 @@ mod tests {
             Some("registry.example"),
             Some("repository:a/b:pull,push"),
         );
-        assert_eq!(parse([text]), [whole.clone()]);
+        assert_eq!(parse([text]), std::slice::from_ref(&whole));
         assert_eq!(
             parse([r#"Basic realm="Registry Realm""#]),
             [Challenge::Basic]

@@ -342,7 +342,8 @@ fn missing<'m>(
         let twice = missing
             .iter()
             .any(|(_, other)| other.digest == layer.digest);
-        if !(there && store.has_blob(&layer.digest)) && !twice {
+        let there = there && store.has_blob(&layer.digest);
+        if !there && !twice {
             missing.push((at, layer));
         }
         below = Some(chain_id);

@@ -14,23 +14,23 @@ use std::time::Duration;
 /// environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 #[derive(Default)]
 pub struct Pull<'a> {
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     pub(super) progress: Option<&'a mut Watch<'a>>,
 }
 
 /// All of it that is a plain value.
 #[derive(Clone)]
-pub(super) struct Settings {
-    pub platform: Option<String>,
-    pub credentials: Option<Credentials>,
-    pub auth_file: Option<PathBuf>,
-    pub ca_file: Option<PathBuf>,
-    pub tls_verify: bool,
-    pub mirrors: Vec<String>,
-    pub max_concurrent_downloads: usize,
-    pub retry: u32,
-    pub timeout: Duration,
-    pub limits: LoadLimits,
+pub(crate) struct Settings {
+    pub(super) platform: Option<String>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) auth_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) tls_verify: bool,
+    pub(super) mirrors: Vec<String>,
+    pub(super) max_concurrent_downloads: usize,
+    pub(super) retry: u32,
+    pub(super) timeout: Duration,
+    pub(super) limits: LoadLimits,
 }
 
 impl Default for Settings {
@@ -137,12 +137,12 @@ impl Pull<'_> {
             progress: Some(progress),
         }
     }
+}
 
-    /// The same once more, but for who is told how far it is.
-    #[cfg(feature = "capi")]
-    pub(crate) fn again(&self) -> Pull<'static> {
+impl From<Settings> for Pull<'_> {
+    fn from(settings: Settings) -> Self {
         Pull {
-            settings: self.settings.clone(),
+            settings,
             progress: None,
         }
     }

@@ -178,7 +178,7 @@ fn what_skopeo_pushed_is_pulled() {
         let store = place.store(&name.replace('/', "-"));
         let whole = format!("{}/{name}", registry.address);
         let image = pull(&store, &whole, registry.options()).unwrap();
-        assert_eq!(image.names, [whole.clone()]);
+        assert_eq!(image.names, std::slice::from_ref(&whole));
         let there = store.resolve(&whole).unwrap();
         assert_eq!(there.layers.len(), own.layers.len());
         for (own, there) in own.layers.iter().zip(&there.layers) {
