@@ -23,6 +23,8 @@ if [ "$1" = test ]; then
     need fuse-overlayfs fuse-overlayfs
     need setpriv util-linux
     need skopeo skopeo
+    need docker-registry docker-registry
+    need openssl openssl
     need umoci umoci
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3

@@ -150,7 +150,7 @@ async def run(spawn: Callable[[], _stockade.Process]) -> dict[str, Any]:
 
 
 async def in_thread(call: Callable[[Callable[[], None]], _T]) -> _T:
-    """Make a call in a thread. It is given a function that raises once this task is cancelled, which then waits for it."""
+    """Make a call in a thread. What it is given raises once this task is cancelled, which waits for its end then."""
     library = running()
     if isinstance(library, _Trio):
         trio = library.trio

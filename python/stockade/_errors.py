@@ -101,8 +101,8 @@ class NotFoundError(Error):
 class RegistryError(Error):
     """A registry cannot be reached, refuses, or does not answer as it should.
 
-    `step` says which: "connect", "tls", "timeout", "proxy", "redirect", "auth", "http". What was downloaded is kept for the
-    next try.
+    `step` says which: "connect", "tls", "timeout", "proxy", "redirect", "auth", "http". What was downloaded is kept for
+    the next try.
     """
 
     kind = "registry"

@@ -223,8 +223,8 @@ class Store:
         compared with the digests that lead to it. Ctrl-C ends the call within a moment.
 
         Args:
-            name: "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not said otherwise. The store
-                keeps the image by its whole name.
+            name: "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not said otherwise. The
+                store keeps the image by its whole name.
             progress: as in `load`, but some times a second also while nothing comes: called with "download 2/5",
                 "layer 2/5" (unpacking), or "registry" while there is nothing to tell.
             **options: how to pull.

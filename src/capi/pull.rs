@@ -10,9 +10,9 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::time::Duration;
 
-/// How to pull images from registries. A plain value: it may be used any number of times, by many threads at once, but not
-/// be changed meanwhile. The return value of its setters need not be looked at: with one that failed nothing is pulled, and
-/// stockade_store_pull fails with the error of the first such setter.
+/// How to pull images from registries. A plain value: it may be used any number of times, by many threads at once, but
+/// not be changed meanwhile. The return value of its setters need not be looked at: with one that failed nothing is
+/// pulled, and stockade_store_pull fails with the error of the first such setter.
 #[derive(Default)]
 pub struct stockade_pull {
     pull: Pull<'static>,
@@ -66,11 +66,11 @@ pub unsafe extern "C" fn stockade_pull_set_platform(
     })
 }
 
-/// A user of the registry and the password, which may be a token that takes its place. They are sent to the registry, or to
-/// the server of tokens that it names, and not to mirrors, nor where a request is redirected to. Without them, those hold
-/// that `podman login` or `docker login` has left in a file: $REGISTRY_AUTH_FILE alone if that is set, else
-/// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and ~/.docker/config.json. Credential helpers are
-/// not run.
+/// A user of the registry and the password, which may be a token that takes its place. They are sent to the registry,
+/// or to the server of tokens that it names, and not to mirrors, nor where a request is redirected to. Without them,
+/// those hold that `podman login` or `docker login` has left in a file: $REGISTRY_AUTH_FILE alone if that is set, else
+/// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and ~/.docker/config.json. Credential helpers
+/// are not run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_pull_set_credentials(
     pull: Option<&mut stockade_pull>,
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn stockade_pull_set_ca_file(
     })
 }
 
-/// Whether a registry must prove who it is (default: true). If not, its certificate may be anybody's, and it may go without
-/// TLS. To this machine (localhost, 127.0.0.0/8) it may go without TLS anyway.
+/// Whether a registry must prove who it is (default: true). If not, its certificate may be anybody's, and it may go
+/// without TLS. To this machine (localhost, 127.0.0.0/8) it may go without TLS anyway.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_pull_set_tls_verify(
     pull: Option<&mut stockade_pull>,
@@ -130,8 +130,8 @@ pub extern "C" fn stockade_pull_set_tls_verify(
     set(pull, |pull| Ok(pull.tls_verify(verify)))
 }
 
-/// One more mirror of the registry, "host[:port][/path]", to be asked before it. What is had by its digest is the same from
-/// everywhere; which digest a tag has is the word of the first that knows the tag.
+/// One more mirror of the registry, "host[:port][/path]", to be asked before it. What is had by its digest is the same
+/// from everywhere; which digest a tag has is the word of the first that knows the tag.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_pull_add_mirror(
     pull: Option<&mut stockade_pull>,
@@ -153,8 +153,8 @@ pub extern "C" fn stockade_pull_set_max_concurrent_downloads(
     set(pull, |pull| Ok(pull.max_concurrent_downloads(count)))
 }
 
-/// How often a request that failed is made again (default 3): after a connection was lost or a server was in trouble or busy,
-/// and anew for each MiB that was gained.
+/// How often a request that failed is made again (default 3): after a connection was lost or a server was in trouble or
+/// busy, and anew for each MiB that was gained.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_pull_set_retry(pull: Option<&mut stockade_pull>, times: u64) -> c_int {
     let times = u32::try_from(times).unwrap_or(u32::MAX);
@@ -162,7 +162,8 @@ pub extern "C" fn stockade_pull_set_retry(pull: Option<&mut stockade_pull>, time
 }
 
 /// How long to wait for a connection, for an answer and for the next bytes of one, before the request counts as failed:
-/// nanoseconds (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure too.
+/// nanoseconds (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure
+/// too.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_pull_set_timeout(
     pull: Option<&mut stockade_pull>,
@@ -173,14 +174,14 @@ pub extern "C" fn stockade_pull_set_timeout(
     })
 }
 
-/// Pulls an image from its registry. name is "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not
-/// said otherwise; the store keeps the image by its whole name. pull may be NULL for every default; progress may be NULL.
-/// json receives the image. What the store has is not downloaded, and what an interrupted call has left is gone on with. The
-/// call starts threads of its own, with all signals blocked, which end before it does. progress is called by the thread that
-/// made the call, some times a second also while nothing comes.
+/// Pulls an image from its registry. name is "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if
+/// not said otherwise; the store keeps the image by its whole name. pull may be NULL for every default; progress may be
+/// NULL. json receives the image. What the store has is not downloaded, and what an interrupted call has left is gone
+/// on with. The call starts threads of its own, with all signals blocked, which end before it does. progress is called
+/// by the thread that made the call, some times a second also while nothing comes.
 ///
-/// STOCKADE_ERROR_REGISTRY if the registry cannot be reached or refuses, STOCKADE_ERROR_NOT_FOUND if it has no such image,
-/// STOCKADE_ERROR_IMAGE if what it sends is damaged or hostile.
+/// STOCKADE_ERROR_REGISTRY if the registry cannot be reached or refuses, STOCKADE_ERROR_NOT_FOUND if it has no such
+/// image, STOCKADE_ERROR_IMAGE if what it sends is damaged or hostile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_store_pull(
     store: Option<&stockade_store>,

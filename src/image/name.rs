@@ -51,8 +51,8 @@ pub(super) fn parse(text: &str) -> Result<String, Error> {
     Ok(format!("{repository}:{tag}"))
 }
 
-/// The name that `text` is where one is looked up: also `repository@digest`, by which an image can be pulled, and which no
-/// image can be given.
+/// The name that `text` is where one is looked up: also `repository@digest`, by which an image can be pulled, and which
+/// no image can be given.
 pub(super) fn parse_known(text: &str) -> Result<String, Error> {
     let Some((before, digest)) = text.split_once('@') else {
         return parse(text);

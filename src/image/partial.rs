@@ -1,7 +1,7 @@
 //! Blobs that are on their way into the store: kept, so that an interrupted pull goes on where it was.
 //!
-//! Each is a file of the store's `partial/`, named by its digest. Who writes to one, or gives its name to another file or to
-//! none, holds its lock. What is in it counts for nothing until its digest has been compared.
+//! Each is a file of the store's `partial/`, named by its digest. Who writes to one, or gives its name to another file
+//! or to none, holds its lock. What is in it counts for nothing until its digest has been compared.
 
 use super::fs;
 use super::lock::{Hold, Lock};
@@ -53,7 +53,8 @@ impl Partials {
         &self.0
     }
 
-    /// The file `name`, new or as an earlier call left it; none if somebody else has it now. It is to have `size` bytes.
+    /// The file `name`, new or as an earlier call left it; none if somebody else has it now. It is to have `size`
+    /// bytes.
     pub fn take(&self, name: &str, size: u64) -> nix::Result<Option<Partial>> {
         loop {
             let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;

@@ -49,7 +49,7 @@ class Registry:
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 if registry.stalled and registry.layer in self.path:
                     registry.asked.set()
                     registry.over.wait(60)
@@ -176,9 +176,7 @@ def test_an_interrupt_ends_it(registry: Registry, store: images.Store) -> None:
 @pytest.mark.anyio
 async def test_apull(registry: Registry, store: images.Store) -> None:
     seen = set()
-    image = await store.apull(
-        registry.name, progress=lambda what, done, total: seen.add(what), auth_file="/dev/null"
-    )
+    image = await store.apull(registry.name, progress=lambda what, done, total: seen.add(what), auth_file="/dev/null")
     assert image.id == registry.id
     assert "layer 1/1" in seen
     with pytest.raises(stockade.NotFoundError):

@@ -1,9 +1,10 @@
-//! Pulling from registries: from Debian's `docker-registry`, filled by skopeo, and from a server of the tests' own that does
-//! what that one never would.
+//! Pulling from registries: from Debian's `docker-registry`, filled by skopeo, and from a server of the tests' own that
+//! does what that one never would.
 
 mod answers;
 mod auth;
 mod cancel;
+mod cli;
 mod debian;
 mod killed;
 mod resume;

@@ -11,8 +11,8 @@ pub(super) enum Challenge {
     },
 }
 
-/// The challenges in the values of the header that are understood. Schemes and names of parameters are in any case, values
-/// are words or quoted strings, and challenges are separated by the same commas as their parameters.
+/// The challenges in the values of the header that are understood. Schemes and names of parameters are in any case,
+/// values are words or quoted strings, and challenges are separated by the same commas as their parameters.
 pub(super) fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     for value in values {

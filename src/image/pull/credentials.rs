@@ -75,8 +75,8 @@ struct Entry {
     registrytoken: String,
 }
 
-/// What is found for the repository `path` of `registry`: in `given`, or else in the files that podman and docker use, the
-/// first that knows of the registry.
+/// What is found for the repository `path` of `registry`: in `given`, or else in the files that podman and docker use,
+/// the first that knows of the registry.
 pub(super) fn find(given: Option<&Path>, registry: &str, path: &str) -> Result<Found, Error> {
     let mut helper = None;
     for (file, must) in files(given) {

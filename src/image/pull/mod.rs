@@ -1,9 +1,9 @@
 //! Images from registries, by the OCI distribution specification.
 //!
-//! Manifest, configuration and layers are asked for in a thread of the call's own ([`threads`]), layers by several, while
-//! the caller's thread tells how far it is and may call it off. Layers come into the store's directory of partial blobs
-//! ([`blob`]), where an interrupted download goes on, also in a later call. Then they are unpacked as those of an archive
-//! are, with the same checks. No lock is held while anything is downloaded.
+//! Manifest, configuration and layers are asked for in a thread of the call's own ([`threads`]), layers by several,
+//! while the caller's thread tells how far it is and may call it off. Layers come into the store's directory of partial
+//! blobs ([`blob`]), where an interrupted download goes on, also in a later call. Then they are unpacked as those of an
+//! archive are, with the same checks. No lock is held while anything is downloaded.
 
 mod blob;
 mod challenge;
@@ -70,17 +70,18 @@ struct Fetched {
 }
 
 impl Store {
-    /// Pulls the image called `name`, in Docker's grammar: `[registry[:port]/]repository[:tag][@digest]`, of `docker.io` and
-    /// `latest` if not said otherwise. The store keeps it by its whole name (`docker.io/library/busybox:latest`), and a name
-    /// as `docker save` writes it (`busybox:latest`) becomes its too, if the store has it. With a digest that is the name.
+    /// Pulls the image called `name`, in Docker's grammar: `[registry[:port]/]repository[:tag][@digest]`, of
+    /// `docker.io` and `latest` if not said otherwise. The store keeps it by its whole name
+    /// (`docker.io/library/busybox:latest`), and a name as `docker save` writes it (`busybox:latest`) becomes its too,
+    /// if the store has it. With a digest that is the name.
     ///
     /// What the store has is not downloaded, and what an interrupted call has left is gone on with, for a week. All is
     /// compared with the digests that lead to it. The call starts threads of its own, which end before it does.
     ///
     /// # Errors
-    /// [`Registry`](ErrorKind::Registry) if the registry cannot be reached or refuses; [`NotFound`](ErrorKind::NotFound) if
-    /// it has no such image; [`Image`](ErrorKind::Image) if what it sends is damaged or hostile;
-    /// [`State`](ErrorKind::State) if it was called off.
+    /// [`Registry`](ErrorKind::Registry) if the registry cannot be reached or refuses;
+    /// [`NotFound`](ErrorKind::NotFound) if it has no such image; [`Image`](ErrorKind::Image) if what it sends is
+    /// damaged or hostile; [`State`](ErrorKind::State) if it was called off.
     pub fn pull(&self, name: &str, options: Pull<'_>) -> Result<ImageInfo, Error> {
         let reference = Reference::parse(name)?;
         let about = format!("`{}`", reference.name());
@@ -325,8 +326,8 @@ fn small(fetcher: &Fetcher<'_, '_>, descriptor: &Descriptor) -> Result<Vec<u8>, 
     Ok(document.json)
 }
 
-/// The layers that the store lacks, with their places. What is found missing here may come meanwhile, and what is there may
-/// go: both are looked at again under the store's lock.
+/// The layers that the store lacks, with their places. What is found missing here may come meanwhile, and what is there
+/// may go: both are looked at again under the store's lock.
 fn missing<'m>(
     store: &Store,
     layers: &'m [Descriptor],

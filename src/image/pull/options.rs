@@ -57,8 +57,8 @@ impl Pull<'_> {
         self
     }
 
-    /// A user of the registry and the password, which may be a token that takes its place. They are sent to the registry, or
-    /// to the server of tokens that it names, and not to mirrors, nor where a request is redirected to.
+    /// A user of the registry and the password, which may be a token that takes its place. They are sent to the
+    /// registry, or to the server of tokens that it names, and not to mirrors, nor where a request is redirected to.
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.settings.credentials = Some(Credentials::Password {
             user: user.into(),
@@ -73,8 +73,8 @@ impl Pull<'_> {
         self
     }
 
-    /// The file with credentials, in place of those that are looked for: as `podman login` and `docker login` write it. It
-    /// must be there; `/dev/null` is one without any.
+    /// The file with credentials, in place of those that are looked for: as `podman login` and `docker login` write it.
+    /// It must be there; `/dev/null` is one without any.
     pub fn auth_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.auth_file = Some(path.into());
         self
@@ -94,8 +94,8 @@ impl Pull<'_> {
         self
     }
 
-    /// One more mirror of the registry, `host[:port][/path]`, to be asked before it. What is had by its digest is the same
-    /// from everywhere; which digest a tag has is the word of the first that knows the tag.
+    /// One more mirror of the registry, `host[:port][/path]`, to be asked before it. What is had by its digest is the
+    /// same from everywhere; which digest a tag has is the word of the first that knows the tag.
     pub fn mirror(mut self, location: impl Into<String>) -> Self {
         self.settings.mirrors.push(location.into());
         self
@@ -107,16 +107,16 @@ impl Pull<'_> {
         self
     }
 
-    /// How often a request that failed is made again (default 3): after a connection was lost or a server was in trouble or
-    /// busy, and anew for each MiB that was gained. The waits grow from a quarter of a second; a server may ask for up to
-    /// two minutes.
+    /// How often a request that failed is made again (default 3): after a connection was lost or a server was in
+    /// trouble or busy, and anew for each MiB that was gained. The waits grow from a quarter of a second; a server may
+    /// ask for up to two minutes.
     pub fn retry(mut self, times: u32) -> Self {
         self.settings.retry = times;
         self
     }
 
-    /// How long to wait for a connection, for an answer and for the next bytes of one, before the request counts as failed
-    /// (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure too.
+    /// How long to wait for a connection, for an answer and for the next bytes of one, before the request counts as
+    /// failed (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure too.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.settings.timeout = time.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         self

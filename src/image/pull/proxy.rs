@@ -43,8 +43,8 @@ impl Proxies {
     }
 }
 
-/// Whether a part of `NO_PROXY` is about this host: `*`, an address, a network, or a domain with all below it, maybe with a
-/// port.
+/// Whether a part of `NO_PROXY` is about this host: `*`, an address, a network, or a domain with all below it, maybe
+/// with a port.
 fn excludes(rule: &str, host: &str, port: u16) -> bool {
     let rule = rule.trim().to_ascii_lowercase();
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();

@@ -32,8 +32,8 @@ impl Sources<'_> {
         &self.all[0].http.tcp.stop
     }
 
-    /// What `get` gets from the first place that has it. It may say at any time that something was gained, so that later
-    /// tries count anew.
+    /// What `get` gets from the first place that has it. It may say at any time that something was gained, so that
+    /// later tries count anew.
     pub fn first<T>(
         &self,
         mut get: impl FnMut(&Source<'_>, &mut Retry) -> Result<T, Failure>,

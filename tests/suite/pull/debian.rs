@@ -253,7 +253,8 @@ fn stockade(place: &Place, args: &[&str], environment: &[(&str, String)]) -> Out
     stockade.output().unwrap()
 }
 
-/// Where docker and podman keep credentials, they are found; and the command's flags, and its environment, do what they say.
+/// Where docker and podman keep credentials, they are found; and the command's flags, and its environment, do what they
+/// say.
 #[test]
 fn the_command_finds_what_others_left() {
     if let Some(why) = lacking() {

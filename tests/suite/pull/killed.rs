@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::Instant;
 use stockade::image::{Format, Target};
 
-/// Forty times a process that pulls from a real registry is killed. Afterwards the store opens and is whole, with the image or
-/// without; what was downloaded by then is not lost; and in the end the image is there.
+/// Forty times a process that pulls from a real registry is killed. Afterwards the store opens and is whole, with the
+/// image or without; what was downloaded by then is not lost; and in the end the image is there.
 #[test]
 fn a_killed_pull_breaks_nothing() {
     if let Some(why) = lacking() {

@@ -267,16 +267,19 @@ impl Server {
 
     fn serve(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        // It speaks no TLS, and says so as others do.
-        if reader
-            .fill_buf()
-            .map_or(true, |start| start.first() == Some(&0x16))
-        {
-            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        if speaks_tls(&mut reader, &stream) {
             return;
         }
         while let Some(seen) = request(&mut reader) {
             self.0.seen.lock().unwrap().push(seen.clone());
+            if seen.method == "CONNECT" {
+                // As a proxy it leads to itself.
+                let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                if speaks_tls(&mut reader, &stream) {
+                    return;
+                }
+                continue;
+            }
             let is_layer = seen
                 .blob()
                 .is_some_and(|blob| self.0.repository.layers.iter().any(|l| l == blob));
@@ -338,6 +341,17 @@ impl Server {
         self.0.end.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(&self.0.address);
     }
+}
+
+/// It does not, and says so as other servers do.
+fn speaks_tls(reader: &mut impl BufRead, mut stream: &TcpStream) -> bool {
+    let start = reader
+        .fill_buf()
+        .map_or(None, |start| start.first().copied());
+    if start == Some(0x16) {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    }
+    start.is_none_or(|first| first == 0x16)
 }
 
 fn request(reader: &mut impl BufRead) -> Option<Seen> {
