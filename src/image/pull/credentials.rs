@@ -129,10 +129,11 @@ fn files(given: Option<&Path>) -> Vec<(PathBuf, bool)> {
 
 fn read(file: &Path, must: bool) -> Result<Option<String>, Error> {
     let mut text = String::new();
-    // Without waiting, should it be a FIFO.
+    // Nobody waits for a FIFO that was not asked for.
+    let flags = if must { 0 } else { libc::O_NONBLOCK };
     let opened = std::fs::OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(flags | libc::O_NOCTTY)
         .open(file);
     match opened.and_then(|opened| opened.take(FILE_MAX).read_to_string(&mut text)) {
         Ok(_) => Ok(Some(text)),

@@ -77,6 +77,13 @@ impl Failure {
         let errno = error.raw_os_error().unwrap_or(0);
         match error.kind() {
             Kind::TimedOut => silent(host, patience),
+            // It is our own system that refuses.
+            _ if [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].contains(&errno) => {
+                Failure {
+                    error: Error::system(format_args!("connect to `{host}`"), error),
+                    again: Again::No,
+                }
+            }
             _ if error.get_ref().is_some_and(|inner| inner.is::<Error>()) => Failure {
                 error: *error
                     .into_inner()
