@@ -23,6 +23,8 @@ if [ "$1" = test ]; then
     need fuse-overlayfs fuse-overlayfs
     need setpriv util-linux
     need skopeo skopeo
+    need docker-registry docker-registry
+    need openssl openssl
     need umoci umoci
     # Only root can mount what it makes.
     [ "$(id -u)" != 0 ] || need mkfs.btrfs btrfs-progs

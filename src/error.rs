@@ -40,8 +40,11 @@ pub enum ErrorKind {
     /// `step` is the rule that it breaks. Nothing of it was kept. Also if a program that is run for a build fails
     /// (`"run"`).
     Image = 8,
-    /// The store has no such image.
+    /// The store has no such image; or a registry has none that it shows to who asks.
     NotFound = 9,
+    /// A registry cannot be reached, refuses, or does not answer as it should; `step` says which: `"connect"`, `"tls"`,
+    /// `"timeout"`, `"proxy"`, `"redirect"`, `"auth"`, `"http"`. What was downloaded is kept for the next try.
+    Registry = 10,
 }
 
 impl Error {
@@ -105,6 +108,13 @@ impl Error {
     #[cfg(feature = "image")]
     pub(crate) fn about(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
+    /// The same error, which came after another that was not the end yet.
+    #[cfg(feature = "pull")]
+    pub(crate) fn after(mut self, earlier: &Error) -> Self {
+        self.0.message = format!("{}; before that: {earlier}", self.0.message);
         self
     }
 

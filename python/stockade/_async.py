@@ -10,8 +10,9 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from stockade._errors import Error
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stockade import _stockade
-
 
 _T = TypeVar("_T")
 
@@ -163,6 +163,36 @@ async def run(spawn: Callable[[], _stockade.Process]) -> dict[str, Any]:
             await library.finish(process)
         raise
     return fields
+
+
+async def in_thread(call: Callable[[Callable[[], None]], _T]) -> _T:
+    """Make a call in a thread. What it is given raises once this task is cancelled, which waits for its end then."""
+    library = running()
+    if isinstance(library, _Trio):
+        trio = library.trio
+        return cast("_T", await trio.to_thread.run_sync(call, trio.from_thread.check_cancelled))
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise _CancelledError
+
+    task = asyncio.ensure_future(asyncio.to_thread(call, check))
+    try:
+        return await asyncio.shield(task)
+    except BaseException as error:
+        cancelled.set()
+        while not (task.done() or isinstance(error, GeneratorExit)):
+            # Another cancellation means the same.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise
+
+
+class _CancelledError(Exception):
+    """What ends a call whose task is cancelled."""
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -93,9 +93,19 @@ class ImageError(Error):
 
 
 class NotFoundError(Error):
-    """The store has no such image."""
+    """The store has no such image; or a registry has none that it shows to who asks."""
 
     kind = "not_found"
+
+
+class RegistryError(Error):
+    """A registry cannot be reached, refuses, or does not answer as it should.
+
+    `step` says which: "connect", "tls", "timeout", "proxy", "redirect", "auth", "http". What was downloaded is kept for
+    the next try.
+    """
+
+    kind = "registry"
 
 
 class ProgramError(subprocess.CalledProcessError):

@@ -92,3 +92,19 @@ class Options(Limits, total=False):
     output_overflow: Literal["kill", "discard"] | None
     enforce: Literal["strict", "best-effort"] | None
     cgroup_parent: Path | None
+
+
+class PullOptions(TypedDict, total=False):
+    """The keyword arguments of `stockade.images.pull`, which describes them."""
+
+    platform: str | None
+    user: str | None
+    password: str | None
+    identity_token: str | None
+    auth_file: Path | None
+    ca_file: Path | None
+    tls_verify: bool
+    mirrors: Iterable[str] | None
+    max_concurrent_downloads: int | None
+    retry: int | None
+    timeout: Seconds | None

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 
 from typing_extensions import Self, Unpack
 
-from stockade._options import Limits, Options, OsBytes, Seconds, Size
+from stockade._options import Limits, Options, OsBytes, PullOptions, Seconds, Size
 
 _Fields: TypeAlias = dict[str, Any]
 
@@ -25,6 +25,7 @@ __all__ = [
     "export_image",
     "hold",
     "outcome_from_json",
+    "pull",
     "run",
     "snapshot",
     "spawn",
@@ -224,6 +225,7 @@ def build(
     output: Callable[[bytes], object] | None,
 ) -> str: ...
 def commit(sandbox: Sandbox, name: str | None, options: str) -> str: ...
+def pull(store: Store, name: str, progress: _Progress, **options: Unpack[PullOptions]) -> str: ...
 def snapshot(sandbox: Sandbox) -> Held: ...
 def hold(store: Store, reference: str) -> Held: ...
 def export(sandbox: Sandbox, path: OsBytes, target: Any) -> None: ...

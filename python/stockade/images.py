@@ -21,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from stockade import _stockade
+from stockade import _async, _stockade
 from stockade._build import Builder, BuildOptions, Copy, Files, Run, Step
 from stockade._changes import Change
 from stockade._held import Held
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from stockade._options import PullOptions
 
 __all__ = [
     "BuildOptions",
@@ -45,6 +47,7 @@ __all__ = [
     "Verified",
     "abuild",
     "abuild_file",
+    "apull",
     "build",
     "build_file",
     "diff",
@@ -56,6 +59,7 @@ __all__ = [
     "list",
     "load",
     "prune",
+    "pull",
     "remove",
     "save",
     "tag",
@@ -242,6 +246,57 @@ class Store(Builder):
         """
         return [_image(image) for image in json.loads(self._store.load(source, platform, name, progress))]
 
+    def pull(self, name: str, *, progress: _Progress = None, **options: Unpack[PullOptions]) -> Image:
+        """Pull an image from its registry.
+
+        What the store has is not downloaded, and what an interrupted call has left is gone on with, for a week. All is
+        compared with the digests that lead to it. Ctrl-C ends the call within a moment.
+
+        Args:
+            name: "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not said otherwise. The
+                store keeps the image by its whole name.
+            progress: as in `load`, but some times a second also while nothing comes: called with "download 2/5",
+                "layer 2/5" (unpacking), or "registry" while there is nothing to tell.
+            **options: how to pull.
+
+                - platform: which image, if there are several: "os/architecture[/variant]" (default: this machine's).
+                - user, password: credentials; they go to the registry, or to the server of tokens that it names. By
+                  default those that `podman login` or `docker login` has left in a file: $REGISTRY_AUTH_FILE alone if
+                  that is set, else $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and
+                  ~/.docker/config.json. Credential helpers are not run.
+                - identity_token: OAuth 2's refresh token, in place of both.
+                - auth_file: the file with credentials, in place of those; "/dev/null" is one without any.
+                - ca_file: certificates (PEM) of authorities to trust beside the system's, or $SSL_CERT_FILE's.
+                - tls_verify: whether a registry must prove who it is (default True). If not, it may go without TLS. To
+                  this machine (localhost, 127.0.0.0/8) it may anyway.
+                - mirrors: "host[:port][/path]" of each mirror, to be asked before the registry.
+                - max_concurrent_downloads: layers at the same time (default 3, at most 16).
+                - retry: how often a failed request is made again (default 3), anew for each MiB that was gained.
+                - timeout: how long to wait for a connection or the next bytes (default 30 s), in seconds or as text.
+
+        Raises:
+            RegistryError: if the registry cannot be reached or refuses.
+            NotFoundError: if it has no such image.
+            ImageError: if what it sends is damaged or hostile.
+        """
+        return _image(json.loads(_stockade.pull(self._store, name, progress, **options)))
+
+    async def apull(self, name: str, *, progress: _Progress = None, **options: Unpack[PullOptions]) -> Image:
+        """`pull` from asyncio and trio, in another thread, which also calls `progress`.
+
+        A cancellation ends the call before it is raised.
+        """
+
+        def call(check: Callable[[], None]) -> Image:
+            def watch(what: str, done: int, total: int | None) -> None:
+                check()
+                if progress is not None:
+                    progress(what, done, total)
+
+            return self.pull(name, progress=watch, **options)
+
+        return await _async.in_thread(call)
+
     def import_(
         self,
         source: Place,
@@ -378,6 +433,16 @@ def load(
 ) -> builtins.list[Image]:
     """`Store.load` of the default store."""
     return Store().load(source, platform=platform, name=name, progress=progress)
+
+
+def pull(name: str, *, progress: _Progress = None, **options: Unpack[PullOptions]) -> Image:
+    """`Store.pull` into the default store."""
+    return Store().pull(name, progress=progress, **options)
+
+
+async def apull(name: str, *, progress: _Progress = None, **options: Unpack[PullOptions]) -> Image:
+    """`Store.apull` into the default store."""
+    return await Store().apull(name, progress=progress, **options)
 
 
 def import_(

@@ -25,8 +25,11 @@ pub const STOCKADE_ERROR_INTERNAL: c_int = 7;
 /// An image, or an archive of images, is damaged, is not what its digest says, or tries what an image must not. The
 /// error's step is the rule that it breaks. Nothing of it was kept.
 pub const STOCKADE_ERROR_IMAGE: c_int = 8;
-/// The store has no such image.
+/// The store has no such image; or a registry has none that it shows to who asks.
 pub const STOCKADE_ERROR_NOT_FOUND: c_int = 9;
+/// A registry cannot be reached, refuses, or does not answer as it should; the error's step says which: "connect",
+/// "tls", "timeout", "proxy", "redirect", "auth", "http". What was downloaded is kept for the next try.
+pub const STOCKADE_ERROR_REGISTRY: c_int = 10;
 
 const _: () = {
     assert!(STOCKADE_ERROR_INVALID_ARGUMENT == ErrorKind::InvalidArgument as c_int);
@@ -38,6 +41,7 @@ const _: () = {
     assert!(STOCKADE_ERROR_INTERNAL == ErrorKind::Internal as c_int);
     assert!(STOCKADE_ERROR_IMAGE == ErrorKind::Image as c_int);
     assert!(STOCKADE_ERROR_NOT_FOUND == ErrorKind::NotFound as c_int);
+    assert!(STOCKADE_ERROR_REGISTRY == ErrorKind::Registry as c_int);
 };
 
 /// Why a call failed. A program that ran and failed is no error: that is an outcome with its verdict.

@@ -16,6 +16,7 @@ mod files;
 mod notification;
 mod outcome;
 mod process;
+mod pull;
 mod quiet;
 mod sandbox;
 mod spec;

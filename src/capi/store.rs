@@ -17,7 +17,7 @@ use std::ptr::null_mut;
 /// about images is JSON: "id", "digest" (of the manifest), "names", "size", "added", "config" (as the OCI image
 /// specification has it), "layers" (each with its "diff_id", "digest", "size", "compressed_size", "media_type",
 /// "entries" and "path") and "dropped". Free such a text with stockade_string_free.
-pub struct stockade_store(Store);
+pub struct stockade_store(pub(super) Store);
 
 impl stockade_store {
     pub(super) fn inner(&self) -> &Store {

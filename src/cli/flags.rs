@@ -1,5 +1,6 @@
 //! The flags of `stockade run`: Docker's names, and the library's own for every field of a [`Spec`].
 
+use super::pull::Policy;
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,8 @@ pub struct Run {
     pub quiet: bool,
     /// Whether a root file system was given by a flag.
     rootfs: bool,
+    /// When the image is pulled first.
+    pub pull: Policy,
     /// Where to write collected files: the path inside, the file on the host.
     pub collect: Vec<(String, PathBuf)>,
     /// Whether to say what differs in the root in the end.
@@ -148,6 +151,7 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
             spec.rootfs.add(text(parser)?);
         }
         "--image" => spec.image = Some(text(parser)?),
+        "--pull" => run.pull = word(parser, Policy::WORDS)?,
         "--entrypoint" => spec.entrypoint = Some(vec![Bytes::from(raw(parser)?.as_bytes())]),
         "--store" => spec.store = Some(text(parser)?),
         "--diff" => run.diff = true,

@@ -12,7 +12,7 @@ Runs programs that are not trusted, each in a rootless sandbox of its own.
 Usage:
   stockade run [FLAGS] [--] PROGRAM [ARGUMENTS]   run a program
   stockade build [FLAGS] [CONTEXT]                build an image from a Stockadefile
-  stockade load | import | save | export          images into the store, and out of it
+  stockade pull | load | import | save | export   images into the store, and out of it
   stockade images | inspect | diff                what is in the store
   stockade tag | commit | rmi                     other names, other configurations, and none
   stockade prune | df | verify                    the store itself
@@ -42,6 +42,7 @@ The program:
 The sandbox:
       --image NAME            an image of the store as root; what it says of the program, variables, directory and user
                               holds where no flag says otherwise, as with docker run
+      --pull always|missing|never          pull it from its registry first (default never)
       --entrypoint PROGRAM    in place of the image's
       --store DIR             the store that the image is in
       --diff                  say on standard error what differs in the root in the end: A added, C changed, D deleted
@@ -116,7 +117,26 @@ Exit status: 0 if programs can be run here, 1 if not.
 ";
 
 /// `stockade help load` and so on.
-const IMAGES: [(&str, &str); 10] = [
+const IMAGES: [(&str, &str); 11] = [
+    ("pull", "\
+Pulls an image from a registry into the store. What the store has is not downloaded again, and an interrupted download goes
+on where it was. All is compared with its digest.
+
+Usage: stockade pull [FLAGS] [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST]     (docker.io and latest if not said otherwise)
+
+      --platform OS/ARCHITECTURE[/VARIANT]   which image, if there are several (default: this machine's)
+  -u, --username USER         with --password-stdin, which reads the password from standard input
+      --authfile FILE         the file with credentials, as `podman login` and `docker login` write it (default: theirs;
+                              $REGISTRY_AUTH_FILE). Credential helpers are not run
+      --ca-file FILE          certificates (PEM) of authorities to trust beside the system's; also $SSL_CERT_FILE
+      --tls-verify=false      do not ask a registry who it is, and let it go without TLS
+      --mirror HOST[:PORT][/PATH]            ask there before the registry; again: one more
+      --retry N               times that a failed request is made again (default 3)
+      --timeout TIME          how long to wait for a connection or the next bytes (default 30s)
+      --max-concurrent-downloads N           layers at the same time (default 3)
+
+Proxies are those of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Prints the digest of the manifest and the image's id.
+"),
     ("load", "\
 Reads images into the store, from what `docker save` or `podman save` wrote, or from an OCI layout: a tar file (plain,
 gzip or zstd) or a directory.

@@ -159,7 +159,10 @@ fn images(flags: &Flags) -> Result<(), String> {
             false => image.names.iter().map(String::as_str).collect(),
         };
         for name in names {
-            let (repository, tag) = name.rsplit_once(':').unwrap_or((name, ""));
+            let (repository, tag) = match name.split_once('@') {
+                Some((repository, _)) => (repository, "<none>"),
+                None => name.rsplit_once(':').unwrap_or((name, "")),
+            };
             let age = std::time::UNIX_EPOCH
                 .elapsed()
                 .map_or(0, |now| now.as_secs().saturating_sub(image.added));
@@ -214,7 +217,7 @@ fn load(flags: &Flags) -> Result<(), String> {
         if image.names.is_empty() {
             let _ = writeln!(text, "Loaded image ID: {}", image.id);
         }
-        say_dropped(flags, &image);
+        say_dropped(flags.quiet, &image);
     }
     print(text)
 }
@@ -243,12 +246,12 @@ fn import(flags: &Flags) -> Result<(), String> {
     let imported = flags.open()?.import(source, options);
     bar.clear();
     let image = imported.map_err(|e| e.to_string())?;
-    say_dropped(flags, &image);
+    say_dropped(flags.quiet, &image);
     print(format_args!("{}\n", image.id))
 }
 
 /// Says what the unpacked form lacks, if anything that can be missed.
-fn say_dropped(flags: &Flags, image: &ImageInfo) {
+pub(super) fn say_dropped(quiet: bool, image: &ImageInfo) {
     let dropped = &image.dropped;
     let mut parts = Vec::new();
     for (count, what) in [
@@ -262,7 +265,7 @@ fn say_dropped(flags: &Flags, image: &ImageInfo) {
             parts.push(format!("{count} {what}"));
         }
     }
-    if !flags.quiet && !parts.is_empty() {
+    if !quiet && !parts.is_empty() {
         note(format_args!(
             "{}: not unpacked, but kept for `save`: {}",
             image.names.first().map_or(image.id.short(), String::as_str),
@@ -407,7 +410,7 @@ fn ago(seconds: u64) -> String {
 }
 
 /// One line on the terminal that says how far it is.
-pub struct Bar {
+pub(super) struct Bar {
     on: bool,
     last: Option<Instant>,
 }

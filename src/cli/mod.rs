@@ -8,6 +8,7 @@ mod help_made;
 mod images;
 mod left;
 mod made;
+mod pull;
 mod pump;
 mod report;
 mod run;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Some("run") => run::main(rest),
         Some("build") => build::main(rest),
         Some("doctor") => doctor::main(rest),
+        Some("pull") => pull::main(rest),
         Some("help" | "--help" | "-h") => help::main(rest),
         Some("version" | "--version" | "-V") => {
             say(format_args!("stockade {}\n", env!("CARGO_PKG_VERSION")))

@@ -4,7 +4,7 @@ use super::flags::{self, Parsed, Run};
 use super::left::{self, Left};
 use super::pump::{Limits, pump};
 use super::signals::Signals;
-use super::{FAILED, fail, help, note, report, say};
+use super::{FAILED, fail, help, note, pull, report, say};
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
@@ -17,6 +17,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(Parsed::Help) => return help::of("run"),
         Err(why) => return fail(format_args!("run: {why}")),
     };
+    // Ctrl-C ends it as any program: there is nothing to clean up.
+    if let Err(why) = pull::before_run(run.pull, &run.spec, run.quiet) {
+        return fail(format_args!("run: {why}"));
+    }
     // Before the start: no signal may find a run that nobody would end.
     let signals = match Signals::catch() {
         Ok(signals) => signals,

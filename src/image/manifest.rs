@@ -11,8 +11,8 @@ pub(super) const DOCUMENT_MAX: u64 = 4 << 20;
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// The annotation of an index that names an image: in a layout of one repository its tag, for podman the whole name.
@@ -151,6 +151,30 @@ impl Document {
 }
 
 impl Platform {
+    /// The one among `descriptors` that fits best. `self` has at least an architecture.
+    pub fn best<'d>(&self, descriptors: &'d [Descriptor]) -> Result<&'d Descriptor, Error> {
+        let fits = |descriptor: &Descriptor| match &descriptor.platform {
+            None => Some(0),
+            Some(own) if !self.variant.is_empty() && own.variant != self.variant => None,
+            Some(own) => own.fits(&self.architecture).map(|fit| fit + 1),
+        };
+        let fitting = descriptors.iter().rev().filter(|d| fits(d).is_some());
+        fitting.max_by_key(|d| fits(d)).ok_or_else(|| {
+            let all = descriptors.iter().filter_map(|d| d.platform.as_ref());
+            let all: Vec<_> = all
+                .map(|p| format!("{}/{}", p.os, p.architecture))
+                .collect();
+            bad(
+                "platform",
+                format!(
+                    "it has no image for linux/{}, only for {}",
+                    self.architecture,
+                    all.join(", ").escape_debug()
+                ),
+            )
+        })
+    }
+
     /// How well an image for this platform fits a machine of `architecture`: the higher the better, or not at all.
     pub fn fits(&self, architecture: &str) -> Option<u32> {
         if self.os != "linux" || self.architecture != architecture {

@@ -36,6 +36,13 @@ mod lock;
 mod lower;
 mod manifest;
 mod name;
+#[cfg_attr(
+    not(feature = "pull"),
+    allow(dead_code, reason = "what others have left is still removed")
+)]
+mod partial;
+#[cfg(feature = "pull")]
+mod pull;
 mod read;
 mod reading;
 mod run;
@@ -60,6 +67,8 @@ pub use config::{Config, ImageConfig};
 pub use digest::Digest;
 pub use layer::{Upper, layer_from_upper};
 pub use limits::{Dropped, LoadLimits};
+#[cfg(feature = "pull")]
+pub use pull::Pull;
 pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
 pub use step::{Command, Copy, Step};

@@ -55,6 +55,18 @@ pub(super) fn parse(text: &str) -> Result<String, Error> {
     Ok(format!("{repository}:{tag}"))
 }
 
+/// The name that `text` is where one is looked up: also `repository@digest`, by which an image can be pulled, and which
+/// no image can be given.
+pub(super) fn parse_known(text: &str) -> Result<String, Error> {
+    let Some((before, digest)) = text.split_once('@') else {
+        return parse(text);
+    };
+    let digest = Digest::parse(digest).map_err(Error::into_invalid)?;
+    // As with docker, a tag beside a digest says nothing.
+    parse(before)?;
+    Ok(format!("{}@{digest}", split(before).0))
+}
+
 /// The repository, and the tag if there is one. A colon before a slash is a port's.
 pub(super) fn split(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
@@ -122,6 +134,22 @@ mod tests {
         assert!(parse(&format!("sha256:{id}")).is_err());
         assert!(parse(&"a".repeat(256)).is_err());
         assert!(parse(&format!("a:{}", "b".repeat(129))).is_err());
+    }
+
+    #[test]
+    fn by_digest() {
+        let digest = Digest::of("");
+        let name = format!("host.example:5000/x@{digest}");
+        assert_eq!(parse_known(&name).unwrap(), name);
+        let tagged = format!("host.example:5000/x:1@{digest}");
+        assert_eq!(parse_known(&tagged).unwrap(), name);
+        assert!(parse(&name).is_err());
+        assert!(parse_known("x@sha256:12").is_err());
+        assert!(parse_known(&format!("@{digest}")).is_err());
+        assert!(is_end_of(
+            &parse_known(&format!("x@{digest}")).unwrap(),
+            &name
+        ));
     }
 
     #[test]

@@ -120,11 +120,7 @@ impl Store {
     pub fn load(&self, source: Source, options: Load<'_>) -> Result<Vec<ImageInfo>, Error> {
         let platform = match &options.platform {
             Some(text) => parse_platform(text)?,
-            None => Platform {
-                os: "linux".into(),
-                architecture: architecture().into(),
-                variant: String::new(),
-            },
+            None => own_platform(),
         };
         let extra = options.name.as_deref().map(name::parse).transpose()?;
         let mut reading = Reading::new(self, &options.limits, options.progress)?;
@@ -231,7 +227,16 @@ impl Store {
     }
 }
 
-fn parse_platform(text: &str) -> Result<Platform, Error> {
+/// This machine's.
+pub(super) fn own_platform() -> Platform {
+    Platform {
+        os: "linux".into(),
+        architecture: architecture().into(),
+        variant: String::new(),
+    }
+}
+
+pub(super) fn parse_platform(text: &str) -> Result<Platform, Error> {
     let parts: Vec<&str> = text.split('/').collect();
     match parts[..] {
         ["linux", architecture] | ["linux", architecture, _] if !architecture.is_empty() => {

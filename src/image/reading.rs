@@ -16,6 +16,7 @@ use super::tar::Archive;
 use super::unpack::unpack;
 use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer};
 use crate::error::Error;
+pub(super) use documents::diff_ids;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
 use nix::unistd::linkat;
@@ -30,8 +31,8 @@ use streams::{Tee, Watched};
 /// What a layer is said to be.
 #[derive(Default)]
 pub(super) struct Expected {
-    blob: Option<(Digest, u64)>,
-    diff_id: Option<Digest>,
+    pub blob: Option<(Digest, u64)>,
+    pub diff_id: Option<Digest>,
 }
 
 /// The layers of an image so far.
@@ -66,9 +67,19 @@ impl<'s, 'a> Reading<'s, 'a> {
         limits: &LoadLimits,
         watch: Option<&'a mut Watch<'a>>,
     ) -> Result<Self, Error> {
+        Reading::with(store, Scratch::new(&store.tmp)?, limits, watch)
+    }
+
+    /// The same, with what is in `scratch` already.
+    pub fn with(
+        store: &'s Store,
+        scratch: Scratch,
+        limits: &LoadLimits,
+        watch: Option<&'a mut Watch<'a>>,
+    ) -> Result<Self, Error> {
         Ok(Reading {
             store,
-            scratch: Scratch::new(&store.tmp)?,
+            scratch,
             _adding: Lock::of(&store.root, "lock", Hold::Shared)?,
             budget: Budget::new(limits),
             watch: watch.map(|watch| Rc::new(RefCell::new(watch))),
@@ -78,7 +89,7 @@ impl<'s, 'a> Reading<'s, 'a> {
     }
 
     /// Whether the layer is in the store, whole, and has been checked when it came.
-    fn known(&mut self, stack: &mut Stack, expected: &Expected) -> Result<bool, Error> {
+    pub fn known(&mut self, stack: &mut Stack, expected: &Expected) -> Result<bool, Error> {
         let Some(diff_id) = &expected.diff_id else {
             return Ok(false);
         };
@@ -138,8 +149,9 @@ impl<'s, 'a> Reading<'s, 'a> {
         self.read_layer(stack, reader, size, Some(file), name, expected, what)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "called by the two above only")]
-    fn read_layer(
+    /// A layer that is copied to `copy`, or is in `scratch` as `blob_name` already.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing")]
+    pub fn read_layer(
         &mut self,
         stack: &mut Stack,
         reader: Box<dyn Read>,

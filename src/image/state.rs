@@ -103,7 +103,7 @@ impl State {
 
     /// The image that `reference` means: a name, the end of one, or the beginning of an id.
     pub fn find(&self, reference: &str) -> Result<(&Digest, &Record), Error> {
-        let whole = name::parse(reference).ok();
+        let whole = name::parse_known(reference).ok();
         let get = |id: &Digest| self.images.get_key_value(id);
         if let Some(found) = whole
             .as_ref()

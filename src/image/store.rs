@@ -3,6 +3,7 @@
 use super::build::cache;
 use super::config::ImageConfig;
 use super::lock::{Hold, Lock, Scratch, sweep};
+use super::partial::Partials;
 use super::state::{Layer, State};
 use super::{Digest, Dropped, bad, fs, name, not_found};
 use crate::error::{Error, ErrorKind};
@@ -104,7 +105,7 @@ pub struct DiskUse {
     pub blobs: u64,
     /// Unpacked layers.
     pub layers: u64,
-    /// What is not whole yet, of calls under way or of dead processes.
+    /// What is not whole yet, of calls under way or of dead processes, and layers that were not downloaded to their ends.
     pub temporary: u64,
     /// What [`Store::prune`] of all images that have no name would free.
     pub reclaimable: u64,
@@ -247,11 +248,11 @@ impl Store {
         let mut removed = Removed::default();
         let claimed = State::change(&self.root, &self.tmp, |state| {
             let id = state.find(reference)?.0.clone();
-            let by_name = name::parse(reference)
+            let by_name = name::parse_known(reference)
                 .ok()
                 .filter(|name| state.names.contains_key(name));
             let by_end = || {
-                let whole = name::parse(reference).ok()?;
+                let whole = name::parse_known(reference).ok()?;
                 let ends = state
                     .names
                     .iter()
@@ -285,7 +286,7 @@ impl Store {
     }
 
     /// Removes the images that have no name and, with `all`, every image; but none that is in use. Whatever no image
-    /// needs goes too.
+    /// needs goes too, and what was not downloaded to its end.
     pub fn prune(&self, all: bool) -> Result<Removed, Error> {
         let lock = Lock::of(&self.root, "lock", Hold::Exclusive)?;
         let mut removed = Removed::default();
@@ -318,6 +319,10 @@ impl Store {
         let (_, layers) = needed(&State::read(&self.root)?, |_| true);
         cache::sweep(self, |layer| layers.contains(layer))?;
         removed.bytes = self.collect(lock)?;
+        let fault = |e| Error::system("remove what was not downloaded to its end", e);
+        if let Some(partials) = Partials::of(&self.root).map_err(fault)? {
+            removed.bytes += partials.sweep(std::time::Duration::ZERO).map_err(fault)?;
+        }
         Ok(removed)
     }
 
@@ -329,7 +334,11 @@ impl Store {
         let (kept_blobs, kept_layers) = needed(&state, |id| named.contains(id));
         let mut used = DiskUse {
             images: state.images.len() as u64,
-            temporary: size_of(&self.tmp).map_err(fault)?,
+            temporary: size_of(&self.tmp).map_err(fault)?
+                + match Partials::of(&self.root).map_err(fault)? {
+                    Some(partials) => size_of(partials.dir()).map_err(fault)?,
+                    None => 0,
+                },
             ..DiskUse::default()
         };
         for (dir, kept, sum) in [

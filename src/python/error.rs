@@ -17,6 +17,7 @@ impl From<Error> for PyErr {
             ErrorKind::Internal => "InternalError",
             ErrorKind::Image => "ImageError",
             ErrorKind::NotFound => "NotFoundError",
+            ErrorKind::Registry => "RegistryError",
         };
         Python::attach(|py| {
             py.import("stockade._errors")

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// A store of images.
 #[pyclass(module = "stockade._stockade", frozen)]
-pub struct Store(image::Store);
+pub struct Store(pub(super) image::Store);
 
 impl Store {
     pub fn inner(&self) -> &image::Store {

@@ -8,6 +8,7 @@ mod images;
 mod options;
 mod outcome;
 mod process;
+mod pull;
 mod spec;
 
 use pyo3::exceptions::PyImportError;
@@ -25,6 +26,8 @@ mod _stockade {
     use super::images::Store;
     #[pymodule_export]
     use super::process::{Process, Sandbox, run, spawn};
+    #[pymodule_export]
+    use super::pull::pull;
     #[pymodule_export]
     use super::spec::Spec;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 21] = [
+const SOURCES: [&str; 22] = [
     "stockade",
     "doctor",
     "error",
@@ -23,6 +23,7 @@ const SOURCES: [&str; 21] = [
     "store",
     "commit",
     "build",
+    "pull",
     "outcome",
     "outcome/output",
     "outcome/usage",

@@ -59,7 +59,7 @@ macro_rules! programs {
     )*};
 }
 
-programs! { run spec process sandbox store commit errors threads first_use forks closed_fds reaper }
+programs! { run spec process sandbox store commit pull errors threads first_use forks closed_fds reaper }
 
 #[test]
 fn runs_when_linked_statically() {

@@ -43,6 +43,7 @@ fn kind_name(number: &str) -> String {
         Internal,
         Image,
         NotFound,
+        Registry,
     ];
     let found = all
         .iter()

@@ -20,6 +20,7 @@ KINDS = {
     stockade.InternalError: "internal",
     stockade.ImageError: "image",
     stockade.NotFoundError: "not_found",
+    stockade.RegistryError: "registry",
 }
 
 

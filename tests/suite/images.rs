@@ -92,7 +92,7 @@ fn rootfs(at: &Path, files: usize) {
 }
 
 /// An image of two layers, of which the second changes and removes, called `two:1`.
-fn two_layers(store: &Store, place: &Place, files: usize) {
+pub fn two_layers(store: &Store, place: &Place, files: usize) {
     rootfs(&place.at("rootfs"), files);
     let source = Source::Path(place.at("rootfs"));
     store

@@ -23,6 +23,7 @@ mod made;
 mod network;
 mod notifications;
 mod overlay;
+mod pull;
 mod resources;
 mod sandbox;
 mod scenarios;

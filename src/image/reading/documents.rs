@@ -28,7 +28,7 @@ impl Reading<'_, '_> {
             let config = bundle
                 .small(&image.config, DOCUMENT_MAX)?
                 .ok_or_else(|| missing(&image.config))?;
-            let diff_ids = self.diff_ids(&config, image.layers.len())?;
+            let diff_ids = diff_ids(&config, image.layers.len(), self.budget.limits().layers)?;
             let mut stack = Stack::default();
             for (i, (layer, diff_id)) in image.layers.iter().zip(diff_ids).enumerate() {
                 let expected = Expected {
@@ -96,31 +96,7 @@ impl Reading<'_, '_> {
         platform: &Platform,
         depth: usize,
     ) -> Result<(Manifest, Vec<u8>), Error> {
-        let fits = |descriptor: &Descriptor| match &descriptor.platform {
-            None => Some(0),
-            Some(own) if !platform.variant.is_empty() && own.variant != platform.variant => None,
-            Some(own) => own.fits(&platform.architecture).map(|fit| fit + 1),
-        };
-        let best = descriptors
-            .iter()
-            .rev()
-            .filter(|d| fits(d).is_some())
-            .max_by_key(|d| fits(d));
-        let Some(best) = best else {
-            let all: Vec<_> = descriptors
-                .iter()
-                .filter_map(|d| d.platform.as_ref())
-                .map(|p| format!("{}/{}", p.os, p.architecture))
-                .collect();
-            return Err(bad(
-                "platform",
-                format!(
-                    "it has no image for linux/{}, only for {}",
-                    platform.architecture,
-                    all.join(", ").escape_debug()
-                ),
-            ));
-        };
+        let best = platform.best(&descriptors)?;
         let json = self.document(bundle, best)?;
         match Document::parse(&best.media_type, &json)? {
             Document::Manifest(manifest) => Ok((manifest, json)),
@@ -137,7 +113,7 @@ impl Reading<'_, '_> {
         names: Vec<String>,
     ) -> Result<Ready, Error> {
         let config = self.document(bundle, &manifest.config)?;
-        let diff_ids = self.diff_ids(&config, manifest.layers.len())?;
+        let diff_ids = diff_ids(&config, manifest.layers.len(), self.budget.limits().layers)?;
         let mut stack = Stack::default();
         for (i, (layer, diff_id)) in manifest.layers.iter().zip(diff_ids).enumerate() {
             if layer.media_type.contains("encrypted") {
@@ -173,34 +149,37 @@ impl Reading<'_, '_> {
         check_digest("blob", digest, &Digest::of(&data))?;
         Ok(data)
     }
+}
 
-    /// The layers that a configuration names.
-    fn diff_ids(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>, Error> {
-        let config = ImageConfig::parse(config)?;
-        let diff_ids = config.rootfs.diff_ids;
-        if config.os != "linux" && !config.os.is_empty() {
-            return Err(bad(
-                "platform",
-                format!("the image is for {}", config.os.escape_debug()),
-            ));
-        }
-        if diff_ids.len() != layers {
-            return Err(bad(
-                "manifest",
-                format!(
-                    "the manifest has {layers} layers, the configuration {}",
-                    diff_ids.len()
-                ),
-            ));
-        }
-        let most = self.budget.limits().layers;
-        match layers > most {
-            true => Err(bad(
-                "limit layers",
-                format!("the image has {layers} layers, more than {most}"),
-            )),
-            false => Ok(diff_ids),
-        }
+/// The layers that a configuration names.
+pub(in crate::image) fn diff_ids(
+    config: &[u8],
+    layers: usize,
+    most: usize,
+) -> Result<Vec<Digest>, Error> {
+    let config = ImageConfig::parse(config)?;
+    let diff_ids = config.rootfs.diff_ids;
+    if config.os != "linux" && !config.os.is_empty() {
+        return Err(bad(
+            "platform",
+            format!("the image is for {}", config.os.escape_debug()),
+        ));
+    }
+    if diff_ids.len() != layers {
+        return Err(bad(
+            "manifest",
+            format!(
+                "the manifest has {layers} layers, the configuration {}",
+                diff_ids.len()
+            ),
+        ));
+    }
+    match layers > most {
+        true => Err(bad(
+            "limit layers",
+            format!("the image has {layers} layers, more than {most}"),
+        )),
+        false => Ok(diff_ids),
     }
 }
 
