@@ -125,7 +125,7 @@ pub fn forks_with_threads() {
         })
         .collect();
     // At whatever point of a run the fork comes, with whatever locks held.
-    let worked = (0..20).filter(|_| forked(|| run_succeeds()) == 0).count();
+    let worked = (0..20).filter(|_| forked(run_succeeds) == 0).count();
     say(&format!("{worked} of 20 children work"));
     DONE.store(true, Ordering::Relaxed);
     for worker in workers {

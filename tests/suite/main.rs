@@ -19,6 +19,7 @@ mod limits;
 mod network;
 mod notifications;
 mod overlay;
+mod profile;
 mod resources;
 mod sandbox;
 mod scenarios;
