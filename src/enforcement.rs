@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::{kernel_at_least, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
-use crate::spec::{Enforce, Network, Spec};
+use crate::spec::{Enforce, Network, Profile, Spec};
 use crate::supervisor::Host;
 use EnforcementStatus::{Approximated, Enforced, NotEnforced};
 use std::collections::BTreeMap;
@@ -80,6 +80,11 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     if let Some(by) = &overlay {
         put("overlay", Enforced, by);
     }
+    let profile = match spec.profile {
+        Profile::Default => "the default profile: an allow-list",
+        Profile::Strict => "the strict profile: an allow-list",
+        Profile::Docker(_) => "a profile of the caller's own",
+    };
     for (name, by) in [
         ("user_namespace", host.ids_text.as_str()),
         ("pid_namespace", "CLONE_NEWPID"),
@@ -88,7 +93,7 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
         ("cgroup_namespace", "CLONE_NEWCGROUP"),
         ("capabilities", "none, in any set; securebits locked"),
         ("no_new_privs", "PR_SET_NO_NEW_PRIVS"),
-        ("seccomp", "the default profile: an allow-list"),
+        ("seccomp", profile),
     ] {
         put(name, Enforced, by);
     }

@@ -63,7 +63,10 @@ pub use outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Us
 pub use process::{Notification, Process};
 pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
-pub use spec::{Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, Stdio, Tmpfs, Volume};
+pub use spec::{
+    DockerProfile, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, Stdio, Tmpfs,
+    Volume,
+};
 pub use units::{parse_duration, parse_size};
 pub use update::Update;
 

@@ -6,7 +6,7 @@ use crate::ids::Ids;
 use crate::overlay::{Chosen, Scratch};
 use crate::spec::{Network, Spec, Stdio};
 use crate::wire::*;
-use crate::{limits, mounts, remedy, seccomp};
+use crate::{limits, mounts, remedy};
 
 /// Where programs work, unless they say otherwise.
 pub(crate) const WORK: &str = "/work";
@@ -273,11 +273,9 @@ fn add_run(
     }
     let cwd = spec.cwd.as_deref().unwrap_or(WORK);
     run.text(R_CWD, 0, 0, 0, &[inside(cwd, "cwd")?.as_bytes()]);
-    let filter = match spec.hugetlb.is_empty() {
-        true => seccomp::default_program(),
-        false => seccomp::program_with_huge_pages(),
-    };
-    run.add(R_SECCOMP, 0, 0, 0, &[seccomp::as_bytes(filter)]);
+    let network = spec.network != Network::None;
+    let filter = spec.profile.filter(network, !spec.hugetlb.is_empty());
+    run.add(R_SECCOMP, 0, 0, 0, &[filter]);
     if spec.outputs.len() > OUTPUTS_MAX {
         return Err(Error::invalid(format!(
             "outputs: {} paths are more than {OUTPUTS_MAX}",

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod profile;
 mod values;
 
+pub use profile::{DockerProfile, Profile};
 pub use values::{Enforce, File, Network, Overflow, Overlay, Rootfs, Stdio, Tmpfs, Volume};
 
 /// The specification of a sandbox and of the program to run in it: a plain value, `Clone`, and JSON both ways.
@@ -86,6 +88,9 @@ pub struct Spec {
     pub user: Option<String>,
     /// The host name inside. Default: `stockade`.
     pub hostname: Option<String>,
+    /// Which system calls the program may make (seccomp(2)): `default`, `strict`, or a profile in Docker's JSON format. A
+    /// call that a profile answers by killing ends the run with the verdict `VIOLATION`. Default: [`Profile::Default`].
+    pub profile: Profile,
 
     // ---- limits
     /// CPU time of the whole process tree, user and system together.
@@ -238,6 +243,8 @@ setters! {
     user: impl Into<String> => |s, v| s.user = Some(v.into());
     /// Sets [`hostname`](Spec::hostname).
     hostname: impl Into<String> => |s, v| s.hostname = Some(v.into());
+    /// Sets [`profile`](Spec::profile).
+    profile: Profile => |s, v| s.profile = v;
     /// Adds one to [`outputs`](Spec::outputs).
     collect: impl Into<String> => |s, v| s.outputs.push(v.into());
     /// Sets [`cpu_time`](Spec::cpu_time).

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 
 class HasFileno(Protocol):
@@ -74,6 +74,7 @@ class Options(Limits, total=False):
     network: Literal["none", "loopback", "host"] | None
     user: str | int | None
     hostname: str | None
+    profile: str | Mapping[str, Any] | None
     python: bool
     cpu_idle: bool | None
     nice: int | None

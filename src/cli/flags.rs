@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stockade::image::Commit;
 use stockade::{
-    Bytes, Enforce, File, Network, Overflow, Overlay, Rootfs, Spec, parse_duration, parse_size,
+    Bytes, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, parse_duration,
+    parse_size,
 };
 
 /// What `stockade run` was asked to do.
@@ -167,6 +168,12 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
         "--tmpfs" => spec.tmpfs.push(parsed(parser)?),
         "--network" | "--net" => spec.network = word(parser, NETWORKS)?,
         "-u" | "--user" => spec.user = Some(text(parser)?),
+        "--profile" => spec.profile = profile(&text(parser)?)?,
+        "--security-opt" => {
+            if let Some(profile) = security_option(&text(parser)?)? {
+                spec.profile = profile;
+            }
+        }
         "-h" | "--hostname" => spec.hostname = Some(text(parser)?),
 
         "--cpu-time" => spec.cpu_time = Some(duration(parser)?),
@@ -281,6 +288,34 @@ fn ulimit(spec: &mut Spec, value: &str) -> Result<(), String> {
 
 fn raw(parser: &mut lexopt::Parser) -> Result<OsString, String> {
     parser.value().map_err(|_| "a value is missing".into())
+}
+
+/// A profile's name, or the file that it is in.
+fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "default" | "strict" => text.parse().map_err(plain),
+        file => {
+            let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
+            text.parse().map_err(|e| format!("{file}: {}", plain(e)))
+        }
+    }
+}
+
+/// Docker's flag, as far as there is something to be chosen.
+fn security_option(text: &str) -> Result<Option<Profile>, String> {
+    match text.split_once(['=', ':']) {
+        Some(("seccomp", "unconfined")) => {
+            Err("no sandbox is without a profile; one can allow what is missing".into())
+        }
+        Some(("seccomp", "builtin")) => Ok(Some(Profile::Default)),
+        Some(("seccomp", file)) => profile(file).map(Some),
+        // As every sandbox has it.
+        Some(("no-new-privileges", "true")) => Ok(None),
+        _ if text == "no-new-privileges" => Ok(None),
+        _ => Err(format!(
+            "`{text}`: there is only `seccomp=` a profile's name or file"
+        )),
+    }
 }
 
 fn text(parser: &mut lexopt::Parser) -> Result<String, String> {

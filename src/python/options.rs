@@ -112,6 +112,9 @@ impl Spec {
                 spec.network = network.transpose()?.unwrap_or_default();
             }
             "user" => spec.user = given.map(user).transpose()?,
+            "profile" => {
+                spec.profile = given.map(profile).transpose()?.unwrap_or_default();
+            }
             "hostname" => spec.hostname = given.map(Field::text).transpose()?,
             "cpu_time" => spec.cpu_time = given.map(Field::duration).transpose()?,
             "wall_time" | "timeout" => spec.wall_time = given.map(Field::duration).transpose()?,
@@ -226,6 +229,24 @@ pub(super) fn update(limits: Option<Bound<'_, PyDict>>) -> PyResult<Update> {
         }
     }
     Ok(update)
+}
+
+/// A profile's name, or Docker's document as text or as what `json` makes of it.
+fn profile(field: Field<'_, '_>) -> PyResult<spec::Profile> {
+    let py = field.value.py();
+    let mapping = field.value.cast::<pyo3::types::PyMapping>().is_ok();
+    let text = match mapping {
+        true => {
+            let dict = py.get_type::<PyDict>().call1((field.value,))?;
+            py.import("json")?.call_method1("dumps", (dict,))?
+        }
+        false => field.value.clone(),
+    };
+    Field {
+        name: field.name,
+        value: &text,
+    }
+    .parse()
 }
 
 /// `uid[:gid]`, or a uid as an int.

@@ -52,6 +52,10 @@ use std::os::unix::ffi::OsStrExt;
 ///     network: "none" (default; not even localhost answers), "loopback" or "host".
 ///     user: "uid[:gid]" inside, or an int. Default: "1000:1000".
 ///     hostname: Default: "stockade".
+///     profile: which system calls the program may make (seccomp): "default" (what Docker allows a container without
+///         capabilities, and a little less), "strict" (what interpreters, compilers and what they make need), or a profile
+///         in Docker's JSON format, as a dict or its text. A call that it answers by killing ends the run with the
+///         verdict VIOLATION.
 ///     python: True shows the calling Python's own directories inside, read-only at the same paths, so that
 ///         [sys.executable, ...] runs. They become volumes. Default: False.
 ///
@@ -104,7 +108,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 48] = [
+const FIELDS: [&str; 49] = [
     "env",
     "cwd",
     "input",
@@ -126,6 +130,7 @@ const FIELDS: [&str; 48] = [
     "network",
     "user",
     "hostname",
+    "profile",
     "cpu_time",
     "wall_time",
     "memory",
@@ -162,7 +167,7 @@ impl Spec {
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
             files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
-            user=None, hostname=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
+            user=None, hostname=None, profile=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
             hugetlb=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
@@ -335,6 +340,11 @@ impl Spec {
     #[getter]
     fn hostname(&self) -> Option<&str> {
         self.0.hostname.as_deref()
+    }
+    #[getter]
+    fn profile<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let value = serde_json::Value::from(self.0.profile.clone()).to_string();
+        py.import("json")?.call_method1("loads", (value,))
     }
     #[getter]
     fn cpu_time(&self) -> Option<f64> {

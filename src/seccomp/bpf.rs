@@ -9,7 +9,8 @@
 //! Code is laid down from its end to its beginning: jumps only go forward and reach at most 255 instructions, and
 //! this way every target is in place, and its distance known, before the jump to it is made.
 
-use super::profile::{Check, Profile, Test, Verdict};
+use super::custom::{Condition, Custom, Decision, Op};
+use super::profile::{Action, Check, Profile, Test, Verdict};
 use super::syscalls::Arch;
 use libc::sock_filter;
 
@@ -24,8 +25,27 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// The filter for `arch` that carries out `profile` and kills on any other ABI.
 pub(super) fn program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
-    let runs = runs(arch, profile);
-    let mut code = Code::default();
+    assemble(arch, profile.verdicts(), &[])
+}
+
+/// The same for a profile of the caller's.
+pub(super) fn custom_program(arch: &Arch, custom: &Custom, huge_pages: bool) -> Vec<sock_filter> {
+    let (verdicts, decisions) = custom.verdicts(arch, huge_pages);
+    let absent = Verdict::Act(Action::Errno(libc::ENOSYS));
+    let verdict = |name: Option<&str>| name.and_then(|name| verdicts.get(name).copied());
+    assemble(arch, |name| verdict(name).unwrap_or(absent), &decisions)
+}
+
+fn assemble(
+    arch: &Arch,
+    verdict: impl Fn(Option<&str>) -> Verdict,
+    decisions: &[Decision],
+) -> Vec<sock_filter> {
+    let runs = runs(arch, verdict);
+    let mut code = Code {
+        decisions,
+        ..Code::default()
+    };
     let tree = code.tree(&runs);
     code.load(NR, tree);
     let ours = code.here();
@@ -49,8 +69,7 @@ struct Run {
     leaf: Leaf,
 }
 
-fn runs(arch: &Arch, profile: &Profile) -> Vec<Run> {
-    let verdict = profile.verdicts();
+fn runs(arch: &Arch, verdict: impl Fn(Option<&str>) -> Verdict) -> Vec<Run> {
     let unknown = Leaf::Verdict(verdict(None));
     let mut runs: Vec<Run> = Vec::new();
     let mut push = |first, leaf| {
@@ -92,13 +111,14 @@ type Label = usize;
 
 /// Instructions, last one first.
 #[derive(Default)]
-struct Code {
+struct Code<'a> {
     reversed: Vec<sock_filter>,
     /// Leaves with a check that are already there.
     checks: Vec<(&'static Check, Label)>,
+    decisions: &'a [Decision],
 }
 
-impl Code {
+impl Code<'_> {
     /// The farthest target to be used. One less than an offset holds: see `jump`.
     const REACH: usize = 254;
 
@@ -124,9 +144,9 @@ impl Code {
 
     fn leaf(&mut self, leaf: Leaf) -> Label {
         match leaf {
-            Leaf::Verdict(Verdict::Allow) => self.ret(libc::SECCOMP_RET_ALLOW),
-            Leaf::Verdict(Verdict::Errno(errno)) => self.errno(errno),
+            Leaf::Verdict(Verdict::Act(action)) => self.act(action),
             Leaf::Verdict(Verdict::Ask(check)) => self.check(check),
+            Leaf::Verdict(Verdict::Decide(which)) => self.decide(&self.decisions[which]),
             Leaf::PastX32 => {
                 let absent = self.errno(libc::ENOSYS);
                 let kill = self.ret(libc::SECCOMP_RET_KILL_PROCESS);
@@ -142,19 +162,85 @@ impl Code {
             return label;
         }
         let allow = self.ret(libc::SECCOMP_RET_ALLOW);
+        let label = self.ask(check, allow);
+        self.checks.push((check, label));
+        label
+    }
+
+    /// Goes on at `pass` if the check lets the call through.
+    fn ask(&mut self, check: &'static Check, pass: Label) -> Label {
         let deny = self.errno(check.errno);
         let (op, values, hit, mut miss) = match &check.test {
-            Test::Lacks(mask) => (libc::BPF_JSET, std::slice::from_ref(mask), deny, allow),
-            Test::Among(values) => (libc::BPF_JEQ, *values, allow, deny),
-            Test::Outside(values) => (libc::BPF_JEQ, *values, deny, allow),
+            Test::Lacks(mask) => (libc::BPF_JSET, std::slice::from_ref(mask), deny, pass),
+            Test::Among(values) => (libc::BPF_JEQ, *values, pass, deny),
+            Test::Outside(values) => (libc::BPF_JEQ, *values, deny, pass),
         };
         for &value in values {
             miss = self.jump(op, value, hit, miss);
         }
-        self.load(ARGS + 8 * check.arg, miss);
-        let label = self.here();
-        self.checks.push((check, label));
-        label
+        self.load(ARGS + 8 * check.arg, miss)
+    }
+
+    fn decide(&mut self, decision: &Decision) -> Label {
+        let mut next = self.act(decision.otherwise);
+        for rule in decision.rules.iter().rev() {
+            let mut then = self.act(rule.action);
+            for condition in rule.conditions.iter().rev() {
+                then = self.condition(condition, then, next);
+            }
+            next = then;
+        }
+        match decision.floor {
+            Some(check) => self.ask(check, next),
+            None => next,
+        }
+    }
+
+    /// Compares both halves of an argument, the low one only if nothing of the other is asked for.
+    fn condition(&mut self, condition: &Condition, holds: Label, fails: Label) -> Label {
+        let (op, yes, no) = match condition.op {
+            Op::Equal => (libc::BPF_JEQ, holds, fails),
+            Op::NotEqual => (libc::BPF_JEQ, fails, holds),
+            Op::Greater => (libc::BPF_JGT, holds, fails),
+            Op::LessOrEqual => (libc::BPF_JGT, fails, holds),
+            Op::GreaterOrEqual => (libc::BPF_JGE, holds, fails),
+            Op::Less => (libc::BPF_JGE, fails, holds),
+        };
+        let (low, high) = (condition.value as u32, (condition.value >> 32) as u32);
+        let masks = (condition.mask as u32, (condition.mask >> 32) as u32);
+        let at = ARGS + 8 * condition.arg;
+        let compare = self.jump(op, low, yes, no);
+        let masked = self.and(masks.0, compare);
+        let low = self.load(at, masked);
+        if masks.1 == 0 && high == 0 {
+            return low;
+        }
+        let mut compare = self.jump(libc::BPF_JEQ, high, low, no);
+        if op != libc::BPF_JEQ {
+            compare = self.jump(libc::BPF_JGT, high, yes, compare);
+        }
+        let masked = self.and(masks.1, compare);
+        self.load(at + 4, masked)
+    }
+
+    /// Keeps the loaded word's bits in `mask`, and goes on at `next`, which was laid down last.
+    fn and(&mut self, mask: u32, next: Label) -> Label {
+        if mask == u32::MAX {
+            return next;
+        }
+        debug_assert_eq!(next, self.here());
+        let op = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
+        self.push(instruction(op, mask, 0, 0))
+    }
+
+    fn act(&mut self, action: Action) -> Label {
+        self.ret(match action {
+            Action::Allow => libc::SECCOMP_RET_ALLOW,
+            Action::Log => libc::SECCOMP_RET_LOG,
+            Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            Action::Trap => libc::SECCOMP_RET_TRAP,
+            Action::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        })
     }
 
     fn errno(&mut self, errno: i32) -> Label {
@@ -173,7 +259,7 @@ impl Code {
     }
 
     /// A load of the word at `offset` that goes on at `next`.
-    fn load(&mut self, offset: u32, next: Label) {
+    fn load(&mut self, offset: u32, next: Label) -> Label {
         let distance = self.here() - next;
         if distance > 0 {
             self.push(instruction(
@@ -184,7 +270,7 @@ impl Code {
             ));
         }
         let op = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-        self.push(instruction(op, offset, 0, 0));
+        self.push(instruction(op, offset, 0, 0))
     }
 
     /// A jump to `yes` if the loaded word compares with `k`, else to `no`.

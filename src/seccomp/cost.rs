@@ -2,7 +2,7 @@
 //! `cargo test --release --lib seccomp::cost -- --ignored --nocapture`.
 
 use super::installed::{in_child, install};
-use super::profile::{DEFAULT, Verdict};
+use super::profile::{Action, DEFAULT, Verdict};
 use super::{bpf, syscalls};
 use libc::sock_filter;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ fn list() -> Vec<sock_filter> {
     let mut program = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     let verdict = DEFAULT.verdicts();
     for (nr, name) in syscalls::NATIVE.calls() {
-        if verdict(Some(name)) == Verdict::Allow {
+        if verdict(Some(name)) == Verdict::Act(Action::Allow) {
             program.push(op(libc::BPF_JMP | libc::BPF_JEQ, nr, 0, 1));
             program.push(op(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0));
         }

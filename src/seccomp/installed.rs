@@ -216,7 +216,7 @@ fn refuses() {
     let calls = refused();
     for (what, nr, args, errno) in &calls {
         let status = in_child(|| {
-            if install(default_program()).is_err() {
+            if install(default_program(false)).is_err() {
                 return 255;
             }
             call(*nr, *args).unsigned_abs() as u8
@@ -275,7 +275,7 @@ fn lets_through() {
             continue;
         }
         let status = in_child(|| {
-            if install(default_program()).is_err() {
+            if install(default_program(false)).is_err() {
                 return 255;
             }
             u8::from(call(*nr, *args) != *want)
@@ -315,14 +315,14 @@ fn int80(program: Option<&[sock_filter]>) -> i32 {
 fn kills_other_abis() {
     // A kernel without 32-bit calls makes it a segmentation fault.
     if int80(None) == 0 {
-        let status = int80(Some(default_program()));
+        let status = int80(Some(default_program(false)));
         assert!(libc::WIFSIGNALED(status), "{status:#x}");
         assert_eq!(libc::WTERMSIG(status), libc::SIGSYS);
     } else {
         eprintln!("no 32-bit system calls here");
     }
     let x32 = in_child(|| {
-        if install(default_program()).is_err() {
+        if install(default_program(false)).is_err() {
             return 255;
         }
         call(0x4000_0000 + libc::SYS_getpid, [0; 4]);
@@ -361,7 +361,7 @@ fn as_an_ordinary_program() {
 
 #[test]
 fn ordinary_programs_run() {
-    let program = default_program();
+    let program = default_program(false);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
         "--ignored",
@@ -383,7 +383,7 @@ fn ordinary_programs_run() {
 /// The bytes are what gets installed in a sandbox, by something that may copy them to any place.
 #[test]
 fn bytes_can_be_installed() {
-    let bytes = as_bytes(default_program());
+    let bytes = as_bytes(default_program(false));
     let copy: Vec<sock_filter> = bytes
         .chunks_exact(8)
         .map(|b| sock_filter {

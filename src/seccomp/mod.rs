@@ -7,12 +7,16 @@
 //! Every other ABI of the machine (32-bit, x32) kills the process, as a table of numbers means nothing there.
 
 mod bpf;
+mod custom;
 mod profile;
 mod server;
+mod strict;
 mod syscalls;
 
 #[cfg(test)]
 mod cost;
+#[cfg(test)]
+mod custom_tests;
 #[cfg(test)]
 mod installed;
 #[cfg(test)]
@@ -26,20 +30,62 @@ mod tests;
 )))]
 compile_error!("Stockade has system call tables for 64-bit Linux on x86-64 and little-endian ARM");
 
+use crate::error::Error;
 use crate::once::Once;
 use libc::sock_filter;
 
 /// The filter of the default profile for the running architecture. Built at the first call; callable from any
 /// thread.
-pub(crate) fn default_program() -> &'static [sock_filter] {
-    static PROGRAM: Once<Vec<sock_filter>> = Once::new();
-    PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::DEFAULT))
+pub(crate) fn default_program(huge_pages: bool) -> &'static [sock_filter] {
+    static PROGRAMS: [Once<Vec<sock_filter>>; 2] = [const { Once::new() }; 2];
+    let profile = match huge_pages {
+        false => &profile::DEFAULT,
+        true => &profile::WITH_HUGE_PAGES,
+    };
+    PROGRAMS[usize::from(huge_pages)].get_or_init(|| bpf::program(&syscalls::NATIVE, profile))
 }
 
-/// The same for a sandbox that may have huge pages.
-pub(crate) fn program_with_huge_pages() -> &'static [sock_filter] {
-    static PROGRAM: Once<Vec<sock_filter>> = Once::new();
-    PROGRAM.get_or_init(|| bpf::program(&syscalls::NATIVE, &profile::WITH_HUGE_PAGES))
+/// That of the profile `strict`, for a sandbox with a network or without.
+pub(crate) fn strict_program(network: bool, huge_pages: bool) -> &'static [sock_filter] {
+    static PROGRAMS: [Once<Vec<sock_filter>>; 4] = [const { Once::new() }; 4];
+    let which = usize::from(network) * 2 + usize::from(huge_pages);
+    let profile = || strict::strict(network, huge_pages);
+    PROGRAMS[which].get_or_init(|| bpf::program(&syscalls::NATIVE, &profile()))
+}
+
+/// The filters of a profile of the caller's own: without huge pages, and with.
+#[derive(Debug)]
+pub(crate) struct Own([Vec<sock_filter>; 2]);
+
+impl Own {
+    /// Reads Docker's format, for this machine.
+    pub fn read(document: &serde_json::Value) -> Result<Own, Error> {
+        let profile = custom::Custom::read(document, &syscalls::NATIVE, release())?;
+        let own = [false, true].map(|huge| bpf::custom_program(&syscalls::NATIVE, &profile, huge));
+        let length = own.iter().map(Vec::len).max().unwrap_or(0);
+        if length > libc::BPF_MAXINSNS as usize {
+            return Err(Error::invalid(format!(
+                "profile: it makes a filter of {length} instructions; the kernel takes {}",
+                libc::BPF_MAXINSNS
+            )));
+        }
+        Ok(Own(own))
+    }
+
+    pub fn program(&self, huge_pages: bool) -> &[sock_filter] {
+        &self.0[usize::from(huge_pages)]
+    }
+}
+
+/// The first two numbers of the kernel's version.
+fn release() -> (u32, u32) {
+    let name = nix::sys::utsname::uname().ok();
+    let text = name.as_ref().and_then(|name| name.release().to_str());
+    let mut numbers = text
+        .unwrap_or("")
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// The filter of what serves a sandbox's root through FUSE.

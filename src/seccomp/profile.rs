@@ -21,16 +21,37 @@ use std::collections::HashSet;
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// This, whatever its arguments.
+    Act(Action),
+    /// One of its arguments decides whether it is made.
+    Ask(&'static Check),
+    /// Its arguments decide, by the decision of this index.
+    Decide(usize),
+}
+
+/// What is done about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
     /// It is made.
     Allow,
+    /// It is made, and the kernel logs it.
+    Log,
     /// It fails with this errno and is not made.
     Errno(i32),
-    /// One of its arguments decides.
-    Ask(&'static Check),
+    /// It is not made, and the thread gets SIGSYS.
+    Trap,
+    /// It is not made, and the process is killed.
+    Kill,
+}
+
+impl Action {
+    pub(super) fn permits(self) -> bool {
+        matches!(self, Action::Allow | Action::Log)
+    }
 }
 
 /// A decision by the low 32 bits of one argument.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Check {
     /// The calls it applies to.
     pub(super) calls: &'static [&'static str],
@@ -43,7 +64,7 @@ pub(super) struct Check {
 }
 
 /// A property of a 32-bit value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     /// Has no bit in common with the mask.
     Lacks(u32),
@@ -75,16 +96,16 @@ impl Profile {
             .collect();
         move |name| {
             let Some(name) = name else {
-                return Verdict::Errno(ENOSYS);
+                return Verdict::Act(Action::Errno(ENOSYS));
             };
             if allowed.contains(name) {
-                Verdict::Allow
+                Verdict::Act(Action::Allow)
             } else if let Some(check) = self.checks.iter().find(|c| c.calls.contains(&name)) {
                 Verdict::Ask(check)
             } else if self.absent.contains(&name) {
-                Verdict::Errno(ENOSYS)
+                Verdict::Act(Action::Errno(ENOSYS))
             } else {
-                Verdict::Errno(EPERM)
+                Verdict::Act(Action::Errno(EPERM))
             }
         }
     }
@@ -101,6 +122,21 @@ pub(super) static WITH_HUGE_PAGES: Profile = Profile {
     also: "memfd_create mmap shmget",
     ..PROFILE
 };
+
+/// What holds whatever a profile of the caller's own says, as limits that were given would be passed without it: see the
+/// checks of the default profile.
+pub(super) fn floor(name: &str, huge_pages: bool) -> Option<&'static Check> {
+    let always = ["ioctl", "prlimit64"].contains(&name);
+    let check = DEFAULT.checks.iter().find(|c| c.calls.contains(&name))?;
+    let huge = [
+        libc::MAP_HUGETLB as u32,
+        libc::MFD_HUGETLB,
+        libc::SHM_HUGETLB as u32,
+    ];
+    let about_huge =
+        matches!(check.test, Test::Lacks(mask) if huge.contains(&mask)) && check.errno == ENOMEM;
+    (always || about_huge && !huge_pages).then_some(check)
+}
 
 const PROFILE: Profile = Profile {
     also: "",

@@ -9,6 +9,9 @@ pub(super) struct Arch {
     pub(super) audit: u32,
     /// Whether numbers with bit 30 set enter a second ABI (x32) under the same `audit` value.
     pub(super) x32: bool,
+    /// What libseccomp and Docker's profiles call it, and what the latter's conditions do.
+    pub(super) scmp: &'static str,
+    pub(super) go: &'static str,
     /// Runs of consecutive numbers: the first one, and the names separated by blanks. In ascending order.
     own: &'static [(u32, &'static str)],
 }
@@ -18,6 +21,16 @@ impl Arch {
     pub(super) fn calls(&self) -> impl Iterator<Item = (u32, &'static str)> + '_ {
         let runs = self.own.iter().chain(SHARED);
         runs.flat_map(|&(first, names)| (first..).zip(names.split_ascii_whitespace()))
+    }
+
+    /// Whether a profile means this one by `name`.
+    pub(super) fn is(&self, name: &str) -> bool {
+        name == self.scmp
+    }
+
+    /// Whether it has a call of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.calls().any(|(_, call)| call == name)
     }
 
     /// The name of call `nr`, or `None` if this table does not know it.
@@ -34,10 +47,11 @@ pub(super) use self::AARCH64 as NATIVE;
 pub(super) use self::X86_64 as NATIVE;
 
 /// `EM_X86_64`, marked as 64-bit and little endian.
-#[cfg(any(test, target_arch = "x86_64"))]
 pub(super) static X86_64: Arch = Arch {
     audit: 0xC000_003E,
     x32: true,
+    scmp: "SCMP_ARCH_X86_64",
+    go: "amd64",
     own: &[(
         0,
         "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk \
@@ -85,10 +99,11 @@ pub(super) static X86_64: Arch = Arch {
 };
 
 /// `EM_AARCH64`, marked as 64-bit and little endian.
-#[cfg(any(test, target_arch = "aarch64"))]
 pub(super) static AARCH64: Arch = Arch {
     audit: 0xC000_00B7,
     x32: false,
+    scmp: "SCMP_ARCH_AARCH64",
+    go: "arm64",
     own: &[
         (
             0,

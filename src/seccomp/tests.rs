@@ -1,6 +1,6 @@
 //! The program against the profile, by running it; the profile and the tables against what is known of them.
 
-use super::profile::{Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
+use super::profile::{Action, Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
 use super::server::SERVER;
 use super::syscalls::{AARCH64, Arch, X86_64};
 use super::{as_bytes, bpf, default_program, syscall_name};
@@ -19,7 +19,7 @@ const fn errno(errno: i32) -> u32 {
 }
 
 /// Runs a program as the kernel would, with the kernel's idea of what a filter may contain.
-fn run(program: &[sock_filter], audit: u32, nr: u32, args: [u64; 6]) -> u32 {
+pub(super) fn run(program: &[sock_filter], audit: u32, nr: u32, args: [u64; 6]) -> u32 {
     let mut data = Vec::from(nr.to_le_bytes());
     data.extend(audit.to_le_bytes());
     data.extend(0x7fff_1234_5678_u64.to_le_bytes());
@@ -50,8 +50,9 @@ fn run(program: &[sock_filter], audit: u32, nr: u32, args: [u64; 6]) -> u32 {
 
 fn expected(verdict: Verdict, args: &[u64; 6]) -> u32 {
     match verdict {
-        Verdict::Allow => ALLOW,
-        Verdict::Errno(e) => errno(e),
+        Verdict::Act(Action::Allow) => ALLOW,
+        Verdict::Act(Action::Errno(e)) => errno(e),
+        Verdict::Act(_) | Verdict::Decide(_) => panic!("no profile of ours has it"),
         Verdict::Ask(check) => {
             let value = args[check.arg as usize] as u32;
             let made = match check.test {
@@ -142,9 +143,14 @@ fn check_program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {
 #[test]
 fn does_what_the_profile_says() {
     for arch in [&X86_64, &AARCH64] {
-        for profile in [&DEFAULT, &WITH_HUGE_PAGES, &SERVER] {
+        let strict = [(false, false), (false, true), (true, false)];
+        let strict = strict.map(|(network, huge)| super::strict::strict(network, huge));
+        for profile in [&DEFAULT, &WITH_HUGE_PAGES, &SERVER]
+            .into_iter()
+            .chain(&strict)
+        {
             let program = check_program(arch, profile);
-            assert!(program.len() < 110, "{} instructions", program.len());
+            assert!(program.len() < 230, "{} instructions", program.len());
         }
     }
 }
@@ -217,9 +223,9 @@ fn agrees_with_seccompiler() {
         let rules: BTreeMap<i64, Vec<SeccompRule>> = arch
             .calls()
             .filter_map(|(nr, name)| match verdict(Some(name)) {
-                Verdict::Allow => Some((nr.into(), vec![])),
+                Verdict::Act(Action::Allow) => Some((nr.into(), vec![])),
                 Verdict::Ask(check) => Some((nr.into(), seccompiler_rules(check))),
-                Verdict::Errno(_) => None,
+                _ => None,
             })
             .collect();
         let refuse = SeccompAction::Errno(EPERM as u32);
@@ -349,12 +355,19 @@ fn what_serves_a_root_works_on_files_only() {
         unshare setns fork vfork execveat bpf keyctl io_uring_setup memfd_create shmget msgget semget mq_open \
         open_by_handle_at perf_event_open userfaultfd seccomp capset prctl setsid";
     for name in refused.split_whitespace() {
-        assert_eq!(server(Some(name)), Verdict::Errno(EPERM), "{name}");
+        assert_eq!(
+            server(Some(name)),
+            Verdict::Act(Action::Errno(EPERM)),
+            "{name}"
+        );
     }
     for (_, name) in X86_64.calls() {
-        if server(Some(name)) == Verdict::Allow {
+        if server(Some(name)) == Verdict::Act(Action::Allow) {
             assert!(
-                matches!(program(Some(name)), Verdict::Allow | Verdict::Ask(_)),
+                matches!(
+                    program(Some(name)),
+                    Verdict::Act(Action::Allow) | Verdict::Ask(_)
+                ),
                 "{name}"
             );
         }
@@ -368,7 +381,8 @@ fn profile_names_are_calls_and_named_once() {
         .chain(AARCH64.calls())
         .map(|(_, name)| name)
         .collect();
-    for profile in [&DEFAULT, &SERVER] {
+    let strict = super::strict::strict(false, false);
+    for profile in [&DEFAULT, &SERVER, &strict] {
         let mut seen = BTreeSet::new();
         let checked = profile.checks.iter().flat_map(|check| check.calls);
         let allowed = profile.allowed.split_whitespace();
@@ -379,6 +393,16 @@ fn profile_names_are_calls_and_named_once() {
             assert!(known.contains(name), "no call is named {name}");
             assert!(seen.insert(name), "{name} is named twice");
         }
+    }
+    // Strict is a part of the default.
+    let default = DEFAULT.verdicts();
+    let verdicts = strict.verdicts();
+    for (_, name) in X86_64.calls() {
+        let denied = |verdict| matches!(verdict, Verdict::Act(action) if !action.permits());
+        assert!(
+            denied(verdicts(Some(name))) || !denied(default(Some(name))),
+            "{name}"
+        );
     }
 }
 
@@ -424,7 +448,7 @@ fn numbers_are_those_of_libc() {
 
 #[test]
 fn bytes_are_those_of_the_program() {
-    let program = default_program();
+    let program = default_program(false);
     let bytes = as_bytes(program);
     assert_eq!(bytes.len(), 8 * program.len());
     for (i, chunk) in program.iter().zip(bytes.chunks_exact(8)) {

@@ -23,6 +23,7 @@ mod made;
 mod network;
 mod notifications;
 mod overlay;
+mod profile;
 mod pull;
 mod resources;
 mod sandbox;

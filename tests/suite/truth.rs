@@ -477,6 +477,7 @@ const OTHERS: &[&str] = &[
     "input",
     "network",
     "output_overflow",
+    "profile",
     "read_only",
     "overlay",
     "output_file_size",

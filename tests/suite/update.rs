@@ -215,8 +215,7 @@ fn memory_below_what_was_in_use_once_lets_it_go_on() {
 fn the_memory_of_page_cache_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let script =
-        "/guest/guest fill-file /data/file 96m >/dev/null; echo written; exec /guest/guest sleep 3";
+    let script = "/guest/guest fill-file /data/file 96m >/dev/null; sync /data/file; echo written; exec /guest/guest sleep 3";
     let mut spec = guest_spec(["true"]).volume(Volume {
         host: dir.path().to_str().unwrap().into(),
         inside: "/data".into(),

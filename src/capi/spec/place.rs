@@ -265,6 +265,21 @@ pub unsafe extern "C" fn stockade_spec_set_hostname(
     })
 }
 
+/// Sets the seccomp profile, which says what system calls the program may make: "default", "strict" (what interpreters,
+/// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. A call that a
+/// profile answers by killing ends the run with STOCKADE_VERDICT_VIOLATION. Default: "default".
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stockade_spec_set_profile(
+    spec: Option<&mut stockade_spec>,
+    profile: *const c_char,
+) -> c_int {
+    set(spec, |s| {
+        // SAFETY: C promises a NUL-terminated string.
+        s.profile = unsafe { c_text(profile, "profile") }?.parse()?;
+        Ok(())
+    })
+}
+
 /// Sets a cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below
 /// /sys/fs/cgroup. Default: the caller's own cgroup, where that can be used.
 #[unsafe(no_mangle)]
