@@ -20,6 +20,7 @@ mod capi;
 mod capture;
 mod cgroup;
 mod changes;
+mod channel;
 mod cores;
 mod doctor;
 mod enforcement;

@@ -1,11 +1,12 @@
 //! The writable root: a layer of the sandbox's own over directories that stay as they are, and the driver that joins
 //! them.
 
+use crate::channel::Channel;
 use crate::error::{Error, ErrorKind};
 use crate::mounts::Root;
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overlay, Rootfs, Spec};
-use crate::supervisor::{self, Channel, Host};
+use crate::supervisor::{self, Host};
 use crate::wire::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::capture::{Stream, Streams};
+use crate::channel::{Channel, Received};
 use crate::cores::Lease;
 use crate::error::{Error, ErrorKind};
 use crate::image;
@@ -10,7 +11,7 @@ use crate::limits;
 use crate::outcome::{Enforcement, Outcome, OutputFile, Usage, Verdict};
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overflow, Spec, Stdio};
-use crate::supervisor::{self, Channel, Host, Received};
+use crate::supervisor::{self, Host};
 use crate::update::changeable;
 use crate::verdict::Judged;
 use crate::wire::*;

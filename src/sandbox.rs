@@ -1,6 +1,7 @@
 //! A live sandbox, in which programs are run one after another or side by side.
 
 use crate::cgroup::Controllers;
+use crate::channel::Channel;
 use crate::enforcement;
 use crate::error::{Error, ErrorKind};
 use crate::image::{self, Image};
@@ -9,7 +10,7 @@ use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
 use crate::spec::Spec;
-use crate::supervisor::{self, Channel, Host, Key};
+use crate::supervisor::{self, Host, Key};
 use crate::wire::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,10 +1,10 @@
 //! Stopping a program and all that it started, letting them go on, and what they use meanwhile.
 
 use super::{Process, split_reads};
+use crate::channel::Channel;
 use crate::error::Error;
 use crate::outcome::{Stats, Usage};
 use crate::plan::{bytes_of, read_of};
-use crate::supervisor::Channel;
 use crate::verdict::fill_usage;
 use crate::wire::{Message, Now, PAUSE, RESUME, STATS, UNKNOWN};
 use std::io;

@@ -91,7 +91,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             let (channel, theirs) = Channel::new()?;
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
                 |e| {
-                    if supervisor::is_gone(&e) {
+                    if crate::channel::is_gone(&e) {
                         live.host.sandbox_lost()
                     } else {
                         Error::system("sending to the sandbox", e)

@@ -2,10 +2,11 @@
 
 use super::Sandbox;
 use crate::changes::{self, Change};
+use crate::channel::{self, Channel};
 use crate::error::{Error, ErrorKind};
 use crate::overlay::{self, Driver};
 use crate::plan::read_of;
-use crate::supervisor::{self, Channel};
+use crate::supervisor;
 use crate::wire::*;
 use std::os::fd::OwnedFd;
 
@@ -87,7 +88,7 @@ impl Sandbox {
     ) -> Result<Answer, Error> {
         let gone = || self.host.sandbox_lost();
         let (answer, theirs) = Channel::new()?;
-        send(&theirs).map_err(|e| match supervisor::is_gone(&e) {
+        send(&theirs).map_err(|e| match channel::is_gone(&e) {
             true => gone(),
             false => Error::system("sending to the sandbox", e),
         })?;

@@ -1,10 +1,10 @@
 //! A live sandbox whose programs stand still.
 
 use super::Sandbox;
+use crate::channel::Channel;
 use crate::error::Error;
 use crate::plan::{bytes_of, read_of};
 use crate::process::ask;
-use crate::supervisor::Channel;
 use crate::wire::{Message, Now, PAUSE, RESUME, STATS};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
