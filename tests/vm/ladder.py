@@ -263,6 +263,24 @@ def a_group_with_processes_is_refused_as_a_parent_and_left_alone() -> None:
             time.sleep(0.1)
 
 
+@test
+def huge_pages_are_held_in_a_group_of_roots() -> None:
+    sh(f"echo +hugetlb >{CGROUPS}/cgroup.subtree_control")
+    try:
+        with group("huge") as top:
+            flags = ["--cgroup-parent", str(top), "--hugetlb", "2m:4m", "-v", f"{Path(STOCKADE).parent}/guest:/guest"]
+            command = [STOCKADE, "run", "--json", "--quiet", *flags, "--", "/guest/guest", "huge"]
+            for size, verdict, signal in (("4m", "OK", None), ("8m", "SIGNALED", 7)):
+                _, out, err = start([*command, size], SERVICE, 0, {})
+                assert out, err
+                said = json.loads(out)
+                assert (said["verdict"], said["signal"]) == (verdict, signal), out
+                held = {"status": "enforced", "by": "cgroup v2 hugetlb.2MB.max"}
+                assert said["enforcement"]["hugetlb"] == held, out
+    finally:
+        sh(f"echo -hugetlb >{CGROUPS}/cgroup.subtree_control")
+
+
 def main() -> int:
     failed = []
     print(f"\nrunning {len(TESTS)} tests")
