@@ -347,9 +347,9 @@ typedef struct stockade_output stockade_output;
 // moves along only in stockade_process_poll and the waits.
 typedef struct stockade_process stockade_process;
 
-// How to pull images from registries. A plain value: it may be used any number of times, by many threads at once, but not
-// be changed meanwhile. The return value of its setters need not be looked at: with one that failed nothing is pulled, and
-// stockade_store_pull fails with the error of the first such setter.
+// How to pull images from registries. A plain value: it may be used any number of times, by many threads at once, but
+// not be changed meanwhile. The return value of its setters need not be looked at: with one that failed nothing is
+// pulled, and stockade_store_pull fails with the error of the first such setter.
 typedef struct stockade_pull stockade_pull;
 
 // A live sandbox, in which programs run one after another or side by side; what they leave in its writable file
@@ -924,11 +924,11 @@ void stockade_pull_free(stockade_pull *pull);
 // The platform to choose where there are several: "os/architecture[/variant]" (default: this machine's).
 int stockade_pull_set_platform(stockade_pull *pull, const char *platform);
 
-// A user of the registry and the password, which may be a token that takes its place. They are sent to the registry, or to
-// the server of tokens that it names, and not to mirrors, nor where a request is redirected to. Without them, those hold
-// that `podman login` or `docker login` has left in a file: $REGISTRY_AUTH_FILE alone if that is set, else
-// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and ~/.docker/config.json. Credential helpers are
-// not run.
+// A user of the registry and the password, which may be a token that takes its place. They are sent to the registry,
+// or to the server of tokens that it names, and not to mirrors, nor where a request is redirected to. Without them,
+// those hold that `podman login` or `docker login` has left in a file: $REGISTRY_AUTH_FILE alone if that is set, else
+// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and ~/.docker/config.json. Credential helpers
+// are not run.
 int stockade_pull_set_credentials(stockade_pull *pull, const char *user, const char *password);
 
 // An identity token (OAuth 2's refresh token) in place of a user and a password.
@@ -940,33 +940,34 @@ int stockade_pull_set_auth_file(stockade_pull *pull, const char *path);
 // A file of certificates (PEM) of authorities to trust, beside the system's (or those that SSL_CERT_FILE names).
 int stockade_pull_set_ca_file(stockade_pull *pull, const char *path);
 
-// Whether a registry must prove who it is (default: true). If not, its certificate may be anybody's, and it may go without
-// TLS. To this machine (localhost, 127.0.0.0/8) it may go without TLS anyway.
+// Whether a registry must prove who it is (default: true). If not, its certificate may be anybody's, and it may go
+// without TLS. To this machine (localhost, 127.0.0.0/8) it may go without TLS anyway.
 int stockade_pull_set_tls_verify(stockade_pull *pull, bool verify);
 
-// One more mirror of the registry, "host[:port][/path]", to be asked before it. What is had by its digest is the same from
-// everywhere; which digest a tag has is the word of the first that knows the tag.
+// One more mirror of the registry, "host[:port][/path]", to be asked before it. What is had by its digest is the same
+// from everywhere; which digest a tag has is the word of the first that knows the tag.
 int stockade_pull_add_mirror(stockade_pull *pull, const char *location);
 
 // Layers that are downloaded at the same time (default 3, at least 1, at most 16).
 int stockade_pull_set_max_concurrent_downloads(stockade_pull *pull, uint64_t count);
 
-// How often a request that failed is made again (default 3): after a connection was lost or a server was in trouble or busy,
-// and anew for each MiB that was gained.
+// How often a request that failed is made again (default 3): after a connection was lost or a server was in trouble or
+// busy, and anew for each MiB that was gained.
 int stockade_pull_set_retry(stockade_pull *pull, uint64_t times);
 
 // How long to wait for a connection, for an answer and for the next bytes of one, before the request counts as failed:
-// nanoseconds (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure too.
+// nanoseconds (default 30 s, at least 1 ms, at most an hour). Less than 1 KiB a second over that time is a failure
+// too.
 int stockade_pull_set_timeout(stockade_pull *pull, uint64_t nanoseconds);
 
-// Pulls an image from its registry. name is "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not
-// said otherwise; the store keeps the image by its whole name. pull may be NULL for every default; progress may be NULL.
-// json receives the image. What the store has is not downloaded, and what an interrupted call has left is gone on with. The
-// call starts threads of its own, with all signals blocked, which end before it does. progress is called by the thread that
-// made the call, some times a second also while nothing comes.
+// Pulls an image from its registry. name is "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if
+// not said otherwise; the store keeps the image by its whole name. pull may be NULL for every default; progress may be
+// NULL. json receives the image. What the store has is not downloaded, and what an interrupted call has left is gone
+// on with. The call starts threads of its own, with all signals blocked, which end before it does. progress is called
+// by the thread that made the call, some times a second also while nothing comes.
 //
-// STOCKADE_ERROR_REGISTRY if the registry cannot be reached or refuses, STOCKADE_ERROR_NOT_FOUND if it has no such image,
-// STOCKADE_ERROR_IMAGE if what it sends is damaged or hostile.
+// STOCKADE_ERROR_REGISTRY if the registry cannot be reached or refuses, STOCKADE_ERROR_NOT_FOUND if it has no such
+// image, STOCKADE_ERROR_IMAGE if what it sends is damaged or hostile.
 int stockade_store_pull(const stockade_store *store,
                         const char *name,
                         const stockade_pull *pull,
