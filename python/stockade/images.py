@@ -256,7 +256,7 @@ class Store(Builder):
             name: "[registry[:port]/]repository[:tag][@digest]", of docker.io and latest if not said otherwise. The
                 store keeps the image by its whole name.
             progress: as in `load`, but some times a second also while nothing comes: called with "download 2/5",
-                "layer 2/5" (unpacking), or "registry" while there is nothing to tell.
+                "layer 2/5" (unpacking), or "registry" before there is a layer to tell of.
             **options: how to pull.
 
                 - platform: which image, if there are several: "os/architecture[/variant]" (default: this machine's).

@@ -446,6 +446,7 @@ impl Bar {
 fn line(what: &str, done: u64, total: Option<u64>) -> String {
     const WIDTH: u64 = 30;
     match total {
+        None if done == 0 => what.into(),
         None | Some(0) => format!("{what}  {}", size(done)),
         Some(total) => {
             let full =
@@ -473,6 +474,7 @@ mod tests {
     fn a_bar_never_overflows() {
         assert!(line("layer 1/2", 5, Some(4)).contains(&"=".repeat(30)));
         assert_eq!(line("layer 1/2", 5, Some(0)), "layer 1/2  5 B");
+        assert_eq!(line("registry", 0, None), "registry");
         assert!(line("archive", u64::MAX, Some(u64::MAX)).contains(&"=".repeat(30)));
     }
 }

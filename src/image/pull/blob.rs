@@ -92,16 +92,12 @@ impl Fetcher<'_, '_> {
         let mut gained = at;
         // What an earlier call left may be anything: it gets a second chance from the beginning.
         let mut inherited = at > 0;
-        let mut from: Option<&str> = None;
+        let mut from: Option<*const ()> = None;
         self.sources.first(|source, retry| {
             // So does what another place has begun.
-            inherited |= at > 0 && from.is_some_and(|name| name != source.name);
-            from = self
-                .sources
-                .all
-                .iter()
-                .map(|s| &*s.name)
-                .find(|name| *name == source.name);
+            let here = std::ptr::from_ref(source).cast();
+            inherited |= at > 0 && from.is_some_and(|other| other != here);
+            from = Some(here);
             loop {
                 wanted.done.store(at, Ordering::Relaxed);
                 while at < wanted.size {

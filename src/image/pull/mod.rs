@@ -135,14 +135,20 @@ impl Store {
             })?;
             let mut reading = Reading::with(self, scratch, &limits, Some(&mut tell))?;
             let names = names(self, reference)?;
-            if let Some(ready) = assemble(&mut reading, &fetched, names)? {
-                let info = reading.finish(vec![ready])?.remove(0);
+            let ready = assemble(&mut reading, &fetched, names);
+            let images = match ready {
+                Ok(None) => continue,
+                Ok(Some(ready)) => reading.finish(vec![ready]),
+                Err(error) => Err(error),
+            };
+            // They are in the store, or nobody wants them. If one cannot be removed now, it goes with the next prune.
+            let over = |error: &Error| error.kind() == ErrorKind::Image;
+            if images.as_ref().err().is_none_or(over) {
                 for digest in fetched.layers.keys() {
-                    // If that fails, it goes with the next prune.
                     let _ = partials.discard(digest.hex());
                 }
-                return Ok(info);
             }
+            return Ok(images?.remove(0));
         }
         Err(Error::new(
             ErrorKind::State,

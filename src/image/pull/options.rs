@@ -8,6 +8,17 @@ use std::time::Duration;
 
 /// How to pull an image from a registry.
 ///
+/// ```no_run
+/// use stockade::image::{Pull, Store};
+///
+/// # fn main() -> Result<(), stockade::Error> {
+/// let store = Store::open(None)?;
+/// let image = store.pull("debian:12", Pull::default().mirror("mirror.example"))?;
+/// println!("{} {}", image.digest, image.names.join(" "));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Unless they are given, credentials are those of the first file that has some for the registry: `$REGISTRY_AUTH_FILE`
 /// alone if that is set, else `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and
 /// `~/.docker/config.json`. The programs (credential helpers) that these may name are not run. Proxies are those of the
@@ -129,7 +140,7 @@ impl Pull<'_> {
     }
 
     /// What is told how far it is, some times a second, by the thread that called: of each layer that is downloaded
-    /// (`download 2/5`), and of each that is unpacked then (`layer 2/5`); of `registry` while there is nothing to tell.
+    /// (`download 2/5`), and of each that is unpacked then (`layer 2/5`); of `registry` before there is a layer to tell of.
     /// [`ControlFlow::Break`](std::ops::ControlFlow::Break) ends the call within a moment.
     pub fn progress<'b>(self, progress: &'b mut Watch<'b>) -> Pull<'b> {
         Pull {

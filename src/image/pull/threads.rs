@@ -74,28 +74,33 @@ pub(super) fn watched<T: Send>(
     })
 }
 
-/// Tells of each layer that is further than it was, or of anything, so that it can be called off.
+/// Tells of each layer that is further than it was. If none is, it tells again of one, or that there is none yet: it can
+/// be called off at any time.
 fn show(
     board: &Board,
     told: &mut BTreeMap<Digest, u64>,
     tell: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let wanted = board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let of = |layer: &Wanted, done| Progress {
+        what: layer.what.clone(),
+        done,
+        total: Some(layer.size),
+    };
     let mut any = false;
-    for layer in wanted {
+    for layer in &wanted {
         let done = layer.done.load(Ordering::Relaxed);
         if told.insert(layer.digest.clone(), done) != Some(done) {
             any = true;
-            tell(&Progress {
-                what: layer.what.clone(),
-                done,
-                total: Some(layer.size),
-            })?;
+            tell(&of(layer, done))?;
         }
     }
-    match any {
-        true => ControlFlow::Continue(()),
-        false => tell(&Progress {
+    let unfinished = |layer: &&Arc<Wanted>| told[&layer.digest] < layer.size;
+    let again = wanted.iter().find(unfinished).or(wanted.last());
+    match again {
+        _ if any => ControlFlow::Continue(()),
+        Some(layer) => tell(&of(layer, told[&layer.digest])),
+        None => tell(&Progress {
             what: "registry".into(),
             done: 0,
             total: None,

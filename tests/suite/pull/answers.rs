@@ -283,6 +283,24 @@ fn manifests_that_are_none() {
         );
         assert_whole(&store, 0);
     }
+    // Layers that are what their digests say, and not what the configuration says of them.
+    let mut changed = repository.clone();
+    let config = json["config"]["digest"].as_str().unwrap();
+    let mut own: serde_json::Value = serde_json::from_slice(&repository.blobs[config]).unwrap();
+    own["rootfs"]["diff_ids"][0] = Digest::of("other").as_str().into();
+    let own = own.to_string();
+    let mut manifest = json.clone();
+    manifest["config"]["size"] = own.len().into();
+    manifest["config"]["digest"] = changed.add(own).into();
+    changed.manifest = changed.add(manifest.to_string());
+    let server = Server::start(changed, |_, _| None);
+    assert_fails(
+        pull(&store, &server.image(), options()),
+        ErrorKind::Image,
+        "digest",
+    );
+    assert_whole(&store, 0);
+    assert_eq!(partial(&store), [], "nobody wants them");
     // The registry's own word about a tag is held against what it sends.
     let server = Server::start(repository.clone(), |server, seen| {
         let reply = server

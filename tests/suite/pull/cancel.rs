@@ -44,7 +44,7 @@ fn a_call_is_called_off_at_any_point() {
         assert_fails(result, ErrorKind::State, "");
         let took = began.elapsed();
         assert!(
-            took < Duration::from_millis(1500) * slowness(),
+            took < Duration::from_secs(5) * slowness(),
             "{part}: {took:?}"
         );
         assert!(calls > 2, "it was asked while nothing came");

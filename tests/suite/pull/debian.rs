@@ -50,11 +50,7 @@ impl Registry {
     /// Starts one, which takes the password if `auth`.
     pub fn start(place: &Place, auth: bool) -> Registry {
         certificates(place);
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let at = |name: &str| place.at(name).display().to_string();
         std::fs::write(place.at("htpasswd"), HTPASSWD).unwrap();
         let who = match auth {
@@ -113,6 +109,18 @@ impl Registry {
 
     pub fn options(&self) -> Pull<'static> {
         options().ca_file(&self.ca).credentials("me", SECRET)
+    }
+}
+
+/// A port that nobody listens on, and that no other test is given by the system before the registry has it.
+fn free_port() -> u16 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    loop {
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let port = 20_000 + ((std::process::id() * 97 + next * 13) % 10_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
