@@ -10,8 +10,9 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from stockade._errors import Error
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stockade import _stockade
-
 
 _T = TypeVar("_T")
 
@@ -30,9 +30,6 @@ class _Library(Protocol):
 
     async def finish(self, process: _stockade.Process) -> None:
         """Wait for the end of a killed program, however often this task is cancelled."""
-
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        """Call what blocks in a thread of the library's own, which goes on to its end whatever is cancelled."""
 
 
 class _Asyncio:
@@ -54,10 +51,6 @@ class _Asyncio:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.wait_readable(process.fileno())
 
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        # It cannot but be abandoned.
-        return await asyncio.to_thread(function)
-
 
 class _Trio:
     def __init__(self, trio: Any) -> None:
@@ -71,10 +64,6 @@ class _Trio:
         with self.trio.CancelScope(shield=True):
             while process.poll() is None:
                 await self.wait_readable(process.fileno())
-
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        result: _T = await self.trio.to_thread.run_sync(function, abandon_on_cancel=abandon)
-        return result
 
 
 def running() -> _Library:
@@ -90,11 +79,6 @@ def running() -> _Library:
     except RuntimeError:
         raise RuntimeError("no asyncio or trio event loop runs this task") from None
     return _Asyncio()
-
-
-async def in_thread(function: Callable[[], _T], abandon: bool = False) -> _T:
-    """What `function` returns, which blocks for a while. With `abandon` a cancellation does not wait for it."""
-    return await running().in_thread(function, abandon)
 
 
 async def wait(process: _stockade.Process) -> dict[str, Any]:
@@ -163,6 +147,36 @@ async def run(spawn: Callable[[], _stockade.Process]) -> dict[str, Any]:
             await library.finish(process)
         raise
     return fields
+
+
+async def in_thread(call: Callable[[Callable[[], None]], _T]) -> _T:
+    """Make a call in a thread. What it is given raises once this task is cancelled, which waits for its end then."""
+    library = running()
+    if isinstance(library, _Trio):
+        trio = library.trio
+        return cast("_T", await trio.to_thread.run_sync(call, trio.from_thread.check_cancelled))
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise _CancelledError
+
+    task = asyncio.ensure_future(asyncio.to_thread(call, check))
+    try:
+        return await asyncio.shield(task)
+    except BaseException as error:
+        cancelled.set()
+        while not (task.done() or isinstance(error, GeneratorExit)):
+            # Another cancellation means the same.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise
+
+
+class _CancelledError(Exception):
+    """What ends a call whose task is cancelled."""
 
 
 def _set(future: asyncio.Future[None]) -> None:
