@@ -34,6 +34,7 @@ mod lock;
 mod lower;
 mod manifest;
 mod name;
+mod owners;
 mod read;
 mod reading;
 mod run;

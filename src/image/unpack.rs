@@ -14,6 +14,7 @@
 
 use super::fs::{self, components};
 use super::lower::Lower;
+use super::owners::Owners;
 use super::tar::{Archive, Entry, Kind};
 use super::{Budget, Dropped, bad, from_io};
 use crate::error::Error;
@@ -41,6 +42,8 @@ const KEPT: usize = 32;
 pub(super) struct Unpacked {
     pub entries: u64,
     pub dropped: Dropped,
+    /// Whose the entries are, where all belong to the caller.
+    pub owners: Owners,
 }
 
 /// Unpacks `archive` into the empty directory `root`, over the layers `lower`.
@@ -134,6 +137,16 @@ impl Unpacker<'_> {
         if name.starts_with(WHITEOUT) {
             return self.hide(name, parents);
         }
+        if self.owners.is_none() && entry.kind != Kind::Device {
+            let link = match entry.kind {
+                Kind::Hardlink => {
+                    Some(components(&entry.link, "the target of the hard link")?.join(&b'/'))
+                }
+                _ => None,
+            };
+            let owners = &mut self.done.owners;
+            owners.note(parts.join(&b'/'), entry, link.as_deref());
+        }
         let fault = |errno: Errno| cannot(entry, errno);
         match entry.kind {
             Kind::Directory => {
@@ -202,6 +215,9 @@ impl Unpacker<'_> {
             .get_mut(&b""[..])
             .expect("made at the start");
         root.given = Some((entry.mode & !SET_ID, entry.mtime, (entry.uid, entry.gid)));
+        if self.owners.is_none() {
+            self.done.owners.note(Vec::new(), entry, None);
+        }
         self.set_xattrs(entry, self.root);
         Ok(())
     }
@@ -489,7 +505,12 @@ impl Unpacker<'_> {
                     self.give(&fd, of).map_err(fault)?;
                     (mode, mtime)
                 }
-                None => self.as_below(&parts, &fd)?,
+                None => {
+                    if self.owners.is_none() && !path.is_empty() {
+                        self.done.owners.imply(&path);
+                    }
+                    self.as_below(&parts, &fd)?
+                }
             };
             fs::set_mode(&fd, mode).map_err(fault)?;
             fs::set_time(&fd, mtime).map_err(fault)?;

@@ -308,7 +308,8 @@ impl Building<'_, '_> {
             ..Note::default()
         };
         let ground = self.ground.clone();
-        let made = sandbox.with_layer(|layer| match layer {
+        let image = self.image.as_ref().expect("it has just been run");
+        let made = sandbox.with_layer(self.store, image, |layer| match layer {
             Some(layer) => {
                 let mut write = |to: &mut dyn Write| layer_from_upper(layer, to).map(drop);
                 self.store
