@@ -18,13 +18,16 @@ pub(super) const FILE: &str = "owners.json";
 /// Most bytes of paths that are kept; of an image with more of them nothing is known.
 const MOST: usize = 64 << 20;
 
+/// Users and groups.
+type ByPath = BTreeMap<Vec<u8>, (u32, u32)>;
+
 /// What a layer says of owners.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Owners {
     /// By path, where it is not 0:0.
     #[serde(with = "pairs")]
-    owners: BTreeMap<Vec<u8>, (u32, u32)>,
+    owners: ByPath,
     /// Directories that are only part of a path: layers below say whose they are.
     #[serde(with = "list")]
     implied: BTreeSet<Vec<u8>>,
@@ -150,19 +153,14 @@ mod pairs {
     use super::*;
     use serde::{Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(
-        map: &BTreeMap<Vec<u8>, (u32, u32)>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(map: &ByPath, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(
             map.iter()
                 .map(|(path, (user, group))| (Bytes::from(path), user, group)),
         )
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<Vec<u8>, (u32, u32)>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByPath, D::Error> {
         let all = Vec::<(Bytes, u32, u32)>::deserialize(deserializer)?;
         Ok(all
             .into_iter()
