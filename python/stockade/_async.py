@@ -31,9 +31,6 @@ class _Library(Protocol):
     async def finish(self, process: _stockade.Process) -> None:
         """Wait for the end of a killed program, however often this task is cancelled."""
 
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        """Call what blocks in a thread of the library's own, which goes on to its end whatever is cancelled."""
-
 
 class _Asyncio:
     async def wait_readable(self, fd: int, seconds: float | None = None) -> None:
@@ -54,10 +51,6 @@ class _Asyncio:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.wait_readable(process.fileno())
 
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        # It cannot but be abandoned.
-        return await asyncio.to_thread(function)
-
 
 class _Trio:
     def __init__(self, trio: Any) -> None:
@@ -71,10 +64,6 @@ class _Trio:
         with self.trio.CancelScope(shield=True):
             while process.poll() is None:
                 await self.wait_readable(process.fileno())
-
-    async def in_thread(self, function: Callable[[], _T], abandon: bool) -> _T:
-        result: _T = await self.trio.to_thread.run_sync(function, abandon_on_cancel=abandon)
-        return result
 
 
 def running() -> _Library:
@@ -90,11 +79,6 @@ def running() -> _Library:
     except RuntimeError:
         raise RuntimeError("no asyncio or trio event loop runs this task") from None
     return _Asyncio()
-
-
-async def in_thread(function: Callable[[], _T], abandon: bool = False) -> _T:
-    """What `function` returns, which blocks for a while. With `abandon` a cancellation does not wait for it."""
-    return await running().in_thread(function, abandon)
 
 
 async def wait(process: _stockade.Process) -> dict[str, Any]:

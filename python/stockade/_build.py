@@ -1,4 +1,4 @@
-"""Building images."""
+"""Building images, and what they are made of."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stockade import _async, _stockade
+from stockade._changes import Change
+from stockade._held import Held
 from stockade._options import Content, Options
 from stockade._stockade import Spec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from stockade.images import Image
+    from stockade.images import Image, _Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ class BuildOptions(Options, total=False):
     What it raises ends the build."""
 
 
-class Builder:
-    """What a store builds."""
+class Made:
+    """What a store makes, and says about what it has made."""
 
     __slots__ = ("_store",)
     _store: _stockade.Store
@@ -152,6 +154,43 @@ class Builder:
         """Do what `build_file` does from asyncio or trio, as `abuild`."""
         return await _in_thread(lambda options: _build_file(self._store, file, name, options), options)
 
+    def export(
+        self, image: str, target: _Place, *, progress: Callable[[str, int, int | None], object] | None = None
+    ) -> None:
+        """Write the whole root file system of an image as one tar stream, as `docker export`.
+
+        With every owner and device node that came with its layers. `import_` takes it.
+
+        Args:
+            image: the image.
+            target: a path, or an open file.
+            progress: as in `load`.
+        """
+        _stockade.export_image(self._store, image, flushed(target), progress)
+
+    def diff(self, image: str, base: str | None = None) -> list[Change]:
+        """What `image` changes of the image `base`, as `docker diff`, sorted by path.
+
+        Without `base`, what its topmost layer changes of those below.
+        """
+        return [Change(kind, path) for kind, path in _stockade.diff(self._store, image, base)]
+
+    def hold(self, image: str) -> Held:
+        """Keep an image in the store until it is released.
+
+        Raises:
+            NotFoundError: if there is none.
+        """
+        return Held(_stockade.hold(self._store, image))
+
+
+def flushed(target: _Place) -> _Place:
+    """`target`, with nothing in its own buffer: it is written to by its descriptor."""
+    flush = getattr(target, "flush", None)
+    if flush is not None:
+        flush()
+    return target
+
 
 def _steps(steps: Iterable[Step]) -> list[Any]:
     return [step if isinstance(step, str) else step._json() for step in steps]
@@ -193,29 +232,20 @@ def _build(store: _stockade.Store, what: dict[str, Any], name: str | None, optio
     return image_from_json(_stockade.build(store, json.dumps(request), progress, on_output))
 
 
-class _CancelledError(Exception):
-    pass
-
-
 async def _in_thread(build: Callable[[BuildOptions], Image], options: BuildOptions) -> Image:
-    cancelled = False
+    def call(check: Callable[[], None]) -> Image:
+        def progress(text: str, number: int, total: int, cached: bool) -> None:
+            check()
+            if "progress" in options:
+                options["progress"](text, number, total, cached)
 
-    def progress(text: str, number: int, total: int, cached: bool) -> None:
-        if cancelled:
-            raise _CancelledError
-        if "progress" in options:
-            options["progress"](text, number, total, cached)
+        def on_output(data: bytes) -> None:
+            check()
+            if "on_output" in options:
+                options["on_output"](data)
 
-    def on_output(data: bytes) -> None:
-        if cancelled:
-            raise _CancelledError
-        if "on_output" in options:
-            options["on_output"](data)
+        watched = options.copy()
+        watched["progress"], watched["on_output"] = progress, on_output
+        return build(watched)
 
-    watched = options.copy()
-    watched["progress"], watched["on_output"] = progress, on_output
-    try:
-        return await _async.in_thread(lambda: build(watched), abandon=True)
-    except BaseException:
-        cancelled = True
-        raise
+    return await _async.in_thread(call)

@@ -7,12 +7,13 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stockade import _async, _stockade
+from stockade._build import flushed
 from stockade._changes import Change
 from stockade._held import Held
 from stockade._launch import Launch, launch
 from stockade._options import Content, Options, OsBytes, Path
 from stockade._stockade import Spec
-from stockade.images import Image, Place, flushed, image_from_json
+from stockade.images import image_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from stockade._outcome import Outcome
     from stockade._process import Process
+    from stockade.images import Image, _Place
 
 
 class Sandbox:
@@ -280,9 +282,9 @@ class Sandbox:
         message: str = "",
         pause: bool = True,
     ) -> Image:
-        """Do what `commit` does from asyncio or trio, in a thread. Cancelled, it is made all the same."""
+        """Do what `commit` does from asyncio or trio, in a thread. Cancelled, it waits for it."""
         return await _async.in_thread(
-            lambda: self.commit(name, changes=changes, author=author, message=message, pause=pause)
+            lambda _: self.commit(name, changes=changes, author=author, message=message, pause=pause)
         )
 
     def snapshot(self) -> Held:
@@ -297,9 +299,9 @@ class Sandbox:
 
     async def asnapshot(self) -> Held:
         """Do what `snapshot` does from asyncio or trio, in a thread."""
-        return await _async.in_thread(self.snapshot)
+        return await _async.in_thread(lambda _: self.snapshot())
 
-    def export(self, path: Path, target: Place) -> None:
+    def export(self, path: Path, target: _Place) -> None:
         """Write `path` and all below it as a tar stream, as `docker cp CONTAINER:PATH -`.
 
         Entries are named from the last component of `path` on; those of "/" from what is in it. They have the modes,
@@ -315,9 +317,9 @@ class Sandbox:
         """
         _stockade.export(self._native, os.fspath(path), flushed(target))
 
-    async def aexport(self, path: Path, target: Place) -> None:
+    async def aexport(self, path: Path, target: _Place) -> None:
         """Do what `export` does from asyncio or trio, in a thread."""
-        await _async.in_thread(lambda: self.export(path, target))
+        await _async.in_thread(lambda _: self.export(path, target))
 
     def close(self) -> None:
         """End everything in the sandbox and remove it. Later calls raise `StateError`; closing again does nothing."""

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from stockade import _async, _stockade
-from stockade._build import Builder, BuildOptions, Copy, Files, Run, Step
+from stockade._build import BuildOptions, Copy, Files, Made, Run, Step
 from stockade._changes import Change
+from stockade._default import abuild, abuild_file, build, build_file, diff, export, hold
 from stockade._held import Held
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
-Place: TypeAlias = "str | os.PathLike[str] | _HasFileno"
+_Place: TypeAlias = "str | os.PathLike[str] | _HasFileno"
 _Progress: TypeAlias = "Callable[[str, int, int | None], object] | None"
 _Format: TypeAlias = Literal["docker-archive", "oci-archive", "oci-dir"]
 
@@ -179,14 +180,6 @@ def image_from_json(text: str) -> Image:
     return _image(json.loads(text))
 
 
-def flushed(target: Place) -> Place:
-    """`target`, with nothing in its own buffer: it is written to by its descriptor."""
-    flush = getattr(target, "flush", None)
-    if flush is not None:
-        flush()
-    return target
-
-
 def _image(fields: dict[str, Any]) -> Image:
     layers = tuple(Layer(**layer) for layer in fields.pop("layers"))
     return Image(layers=layers, names=tuple(fields.pop("names")), **fields)
@@ -197,7 +190,7 @@ def _removed(text: str) -> Removed:
     return Removed(tuple(fields["names"]), tuple(fields["images"]), fields["bytes"])
 
 
-class Store(Builder):
+class Store(Made):
     """A store of images in the directory `path`, which is made if missing. Any thread may use it.
 
     Args:
@@ -223,7 +216,7 @@ class Store(Builder):
 
     def load(
         self,
-        source: Place,
+        source: _Place,
         *,
         platform: str | None = None,
         name: str | None = None,
@@ -299,7 +292,7 @@ class Store(Builder):
 
     def import_(
         self,
-        source: Place,
+        source: _Place,
         name: str | None = None,
         *,
         cmd: Iterable[str] = (),
@@ -339,7 +332,7 @@ class Store(Builder):
     def save(
         self,
         images: str | Iterable[str],
-        target: Place,
+        target: _Place,
         *,
         format: _Format = "docker-archive",
         progress: _Progress = None,
@@ -356,33 +349,6 @@ class Store(Builder):
         """
         references = [images] if isinstance(images, str) else [*images]
         self._store.save(references, target, format, progress)
-
-    def export(self, image: str, target: Place, *, progress: _Progress = None) -> None:
-        """Write the whole root file system of an image as one tar stream, as `docker export`.
-
-        With every owner and device node that came with its layers. `import_` takes it.
-
-        Args:
-            image: the image.
-            target: a path, or an open file.
-            progress: as in `load`.
-        """
-        _stockade.export_image(self._store, image, flushed(target), progress)
-
-    def diff(self, image: str, base: str | None = None) -> builtins.list[Change]:
-        """What `image` changes of the image `base`, as `docker diff`, sorted by path.
-
-        Without `base`, what its topmost layer changes of those below.
-        """
-        return [Change(kind, path) for kind, path in _stockade.diff(self._store, image, base)]
-
-    def hold(self, image: str) -> Held:
-        """Keep an image in the store until it is released.
-
-        Raises:
-            NotFoundError: if there is none.
-        """
-        return Held(_stockade.hold(self._store, image))
 
     def list(self) -> builtins.list[Image]:
         """Every image, those with names first."""
@@ -425,7 +391,7 @@ class Store(Builder):
 
 
 def load(
-    source: Place,
+    source: _Place,
     *,
     platform: str | None = None,
     name: str | None = None,
@@ -446,7 +412,7 @@ async def apull(name: str, *, progress: _Progress = None, **options: Unpack[Pull
 
 
 def import_(
-    source: Place,
+    source: _Place,
     name: str | None = None,
     *,
     cmd: Iterable[str] = (),
@@ -473,48 +439,13 @@ def import_(
 
 def save(
     images: str | Iterable[str],
-    target: Place,
+    target: _Place,
     *,
     format: _Format = "docker-archive",
     progress: _Progress = None,
 ) -> None:
     """`Store.save` of the default store."""
     Store().save(images, target, format=format, progress=progress)
-
-
-def build(base: str, steps: Iterable[Step], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
-    """`Store.build` of the default store."""
-    return Store().build(base, steps, name, **options)
-
-
-def build_file(file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
-    """`Store.build_file` of the default store."""
-    return Store().build_file(file, name, **options)
-
-
-async def abuild(base: str, steps: Iterable[Step], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
-    """`Store.abuild` of the default store."""
-    return await Store().abuild(base, steps, name, **options)
-
-
-async def abuild_file(file: str | os.PathLike[str], name: str | None = None, **options: Unpack[BuildOptions]) -> Image:
-    """`Store.abuild_file` of the default store."""
-    return await Store().abuild_file(file, name, **options)
-
-
-def export(image: str, target: Place, *, progress: _Progress = None) -> None:
-    """`Store.export` of the default store."""
-    Store().export(image, target, progress=progress)
-
-
-def diff(image: str, base: str | None = None) -> builtins.list[Change]:
-    """`Store.diff` of the default store."""
-    return Store().diff(image, base)
-
-
-def hold(image: str) -> Held:
-    """`Store.hold` of the default store."""
-    return Store().hold(image)
 
 
 def list() -> builtins.list[Image]:  # noqa: A001 - Docker's word for it

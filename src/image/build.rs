@@ -74,7 +74,8 @@ pub struct Build<'a> {
     items: Vec<Item>,
     context: Option<PathBuf>,
     args: BTreeMap<String, String>,
-    declared: Vec<String>,
+    /// Arguments that are declared before FROM, with their values.
+    early: BTreeMap<String, Option<String>>,
     spec: Spec,
     no_cache: bool,
     watch: Option<&'a mut BuildWatch<'a>>,
@@ -118,7 +119,7 @@ impl<'a> Build<'a> {
         Ok(Build {
             base: read.base,
             items: read.items,
-            declared: read.declared,
+            early: read.early,
             args,
             ..Build::default()
         })
@@ -247,7 +248,7 @@ impl<'a> Build<'a> {
             items: self.items,
             context: self.context,
             args: self.args,
-            declared: self.declared,
+            early: self.early,
             spec: self.spec,
             no_cache: self.no_cache,
         }

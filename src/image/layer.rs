@@ -22,7 +22,11 @@ pub struct Upper<'a> {
     dir: BorrowedFd<'a>,
     fuse: bool,
     owner: &'a dyn Fn(u32, u32) -> (u32, u32),
+    by_path: Option<&'a ByPath<'a>>,
 }
+
+/// Whose a path of the image is.
+type ByPath<'a> = dyn Fn(&[u8]) -> (u32, u32) + 'a;
 
 impl<'a> Upper<'a> {
     /// The upper directory, open for reading, of a kernel overlay mounted with `userxattr`. All in it will belong to
@@ -32,6 +36,7 @@ impl<'a> Upper<'a> {
             dir,
             fuse: false,
             owner: &|_, _| (0, 0),
+            by_path: None,
         }
     }
 
@@ -39,6 +44,12 @@ impl<'a> Upper<'a> {
     /// are a program's own and no layer can hold them.)
     pub fn fuse(mut self, fuse: bool) -> Self {
         self.fuse = fuse;
+        self
+    }
+
+    /// Whose a path is, whoever it belongs to in the directory.
+    pub(crate) fn by_path(mut self, owner: &'a ByPath<'a>) -> Self {
+        self.by_path = Some(owner);
         self
     }
 
@@ -66,12 +77,12 @@ pub fn layer_from_upper(upper: &Upper<'_>, to: &mut dyn Write) -> Result<Dropped
         true => Style::Fuse,
         false => Style::Kernel,
     };
-    write(upper.dir, style, upper.owner, to)
+    write(upper.dir, style, upper.owner, upper.by_path, to)
 }
 
 /// Writes a whole directory as a layer, with its owners.
 pub(super) fn layer_from_tree(dir: BorrowedFd<'_>, to: &mut dyn Write) -> Result<Dropped, Error> {
-    write(dir, Style::Tree, &|uid, gid| (uid, gid), to)
+    write(dir, Style::Tree, &|uid, gid| (uid, gid), None, to)
 }
 
 /// Something to copy into a layer: `name` in `dir`, or what is in `dir` itself if there is no name, as the path `to`.
@@ -106,6 +117,7 @@ pub(super) fn layer_from_picked(
         owner: &owner,
         seen: HashMap::new(),
         dropped: Dropped::default(),
+        by_path: None,
         picking: Some(how),
         prefix: (0, Vec::new()),
     };
@@ -145,6 +157,7 @@ fn write(
     dir: BorrowedFd<'_>,
     style: Style,
     owner: &dyn Fn(u32, u32) -> (u32, u32),
+    by_path: Option<&ByPath<'_>>,
     to: &mut dyn Write,
 ) -> Result<Dropped, Error> {
     let mut writer = Writer {
@@ -153,6 +166,7 @@ fn write(
         owner,
         seen: HashMap::new(),
         dropped: Dropped::default(),
+        by_path,
         picking: None,
         prefix: (0, Vec::new()),
     };
@@ -181,6 +195,7 @@ struct Writer<'a> {
     /// Files with several names: where each was first.
     seen: HashMap<(u64, u64), Vec<u8>>,
     dropped: Dropped,
+    by_path: Option<&'a ByPath<'a>>,
     picking: Option<&'a Picking<'a>>,
     /// How much of a path is replaced by what, to know it by its source.
     prefix: (usize, Vec<u8>),
@@ -348,7 +363,10 @@ impl Writer<'_> {
     }
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &FileStat, size: u64) -> Entry {
-        let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
+        let (uid, gid) = match self.by_path {
+            Some(by_path) => by_path(path.strip_suffix(b"/").unwrap_or(path)),
+            None => (self.owner)(stat.st_uid, stat.st_gid),
+        };
         let mode = self.picking.and_then(|how| how.mode);
         let times = self.picking.is_none_or(|how| how.times);
         Entry {

@@ -18,7 +18,7 @@ pub(super) struct Found {
     pub fd: OwnedFd,
 }
 
-enum Step {
+pub(super) enum Step {
     Found(Found),
     /// Not in this layer; layers below may have it.
     Below,
@@ -40,7 +40,8 @@ impl Lower {
     }
 }
 
-fn look(layer: &OwnedFd, path: &[&[u8]]) -> io::Result<Step> {
+/// What a path is in one layer.
+pub(super) fn look(layer: &OwnedFd, path: &[&[u8]]) -> io::Result<Step> {
     let mut here = layer.try_clone()?;
     let mut hides = fs::is_opaque(&here)?;
     for (i, part) in path.iter().enumerate() {

@@ -36,6 +36,7 @@ mod lock;
 mod lower;
 mod manifest;
 mod name;
+mod owners;
 #[cfg_attr(
     not(feature = "pull"),
     allow(dead_code, reason = "what others have left is still removed")

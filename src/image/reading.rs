@@ -14,7 +14,7 @@ use super::state::{Layer, Record, State};
 use super::store::Store;
 use super::tar::Archive;
 use super::unpack::unpack;
-use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer};
+use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer, owners};
 use crate::error::Error;
 pub(super) use documents::diff_ids;
 use nix::errno::Errno;
@@ -216,6 +216,12 @@ impl<'s, 'a> Reading<'s, 'a> {
             .map_err(|e| Error::system("write the layer", e))?;
         meta.write_all(&serde_json::to_vec(&layer).expect("texts and numbers only"))
             .map_err(fault)?;
+        if !unpacked.owners.is_empty() {
+            super::fs::create_file_at(&holder, owners::FILE.as_bytes())
+                .map_err(|e| Error::system("write the layer", e))?
+                .write_all(&unpacked.owners.to_json())
+                .map_err(fault)?;
+        }
         self.blobs.insert(digest, blob_name);
         self.layers.entry(layer.chain_id.clone()).or_insert(name);
         stack.layers.push(layer);

@@ -17,6 +17,7 @@ mod way;
 
 use super::fs::{self, components};
 use super::lower::Lower;
+use super::owners::Owners;
 use super::tar::{Archive, Entry, Kind};
 use super::{Budget, Dropped, bad, from_io};
 use crate::error::Error;
@@ -39,6 +40,8 @@ const SET_ID: u32 = 0o6000;
 pub(super) struct Unpacked {
     pub entries: u64,
     pub dropped: Dropped,
+    /// Whose the entries are, where all belong to the caller.
+    pub owners: Owners,
 }
 
 /// Unpacks `archive` into the empty directory `root`, over the layers `lower`.
@@ -132,6 +135,16 @@ impl Unpacker<'_> {
         if name.starts_with(WHITEOUT) {
             return self.hide(name, parents);
         }
+        if self.owners.is_none() && entry.kind != Kind::Device {
+            let link = match entry.kind {
+                Kind::Hardlink => {
+                    Some(components(&entry.link, "the target of the hard link")?.join(&b'/'))
+                }
+                _ => None,
+            };
+            let owners = &mut self.done.owners;
+            owners.note(parts.join(&b'/'), entry, link.as_deref());
+        }
         let fault = |errno: Errno| cannot(entry, errno);
         match entry.kind {
             Kind::Directory => {
@@ -200,6 +213,9 @@ impl Unpacker<'_> {
             .get_mut(&b""[..])
             .expect("made at the start");
         root.given = Some((entry.mode & !SET_ID, entry.mtime, (entry.uid, entry.gid)));
+        if self.owners.is_none() {
+            self.done.owners.note(Vec::new(), entry, None);
+        }
         self.set_xattrs(entry, self.root);
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::digest::{Hashing, chain};
 use super::limits::Budget;
 use super::lock::{Hold, Lock, Scratch};
 use super::lower::Lower;
+use super::owners::Owners;
 use super::state::{Layer, State};
 use super::store::{Store, needed};
 use super::tar::Archive;
@@ -141,10 +142,17 @@ impl Store {
                     &mut Budget::new(&limits),
                 )
             });
-        if let Err(error) = unpacked {
-            return Ok(vec![error.to_string()]);
-        }
+        let unpacked = match unpacked {
+            Ok(unpacked) => unpacked,
+            Err(error) => return Ok(vec![error.to_string()]),
+        };
         let mut differences = Vec::new();
+        let owners = fs::walk_dir_at(&self.layers, layer.chain_id.hex().as_bytes())
+            .map_err(|errno| Error::system("compare a layer", errno))
+            .and_then(Owners::read);
+        if !owners.is_ok_and(|owners| owners == unpacked.owners) {
+            differences.push("what is known of its owners is damaged".into());
+        }
         compare(&anew, &there, &mut Vec::new(), &mut differences)
             .map_err(|errno| Error::system("compare a layer", errno))?;
         Ok(differences)

@@ -18,7 +18,8 @@ impl Sandbox {
     /// With [`pause`](Commit::pause) no program of the sandbox runs meanwhile, and none starts; wall time does not go on.
     /// Without, a file that is written just then may be in the image in part.
     ///
-    /// Owners: in root's store as seen inside; in any other all of it belongs to 0:0, as does all of the image there.
+    /// Owners: in root's store as seen inside; in any other, where all belongs to its owner, what the image has stays whose
+    /// it is there, and what is new belongs to the sandbox's user.
     ///
     /// # Errors
     /// [`ErrorKind::State`] if the sandbox is of no image, or closed; [`ErrorKind::Unsupported`] with `overlay=copy`, which
@@ -63,7 +64,7 @@ impl Sandbox {
             author: &commit.author,
             comment: &commit.message,
         };
-        self.with_layer(|layer| match layer {
+        self.with_layer(&store, image, |layer| match layer {
             None => store.compose(ground, None, Some(note), names),
             Some(layer) => {
                 let mut write = |to: &mut dyn Write| {
@@ -80,17 +81,29 @@ impl Sandbox {
     /// Does something with what has been changed, if anything has.
     pub(crate) fn with_layer<T>(
         &self,
+        store: &Store,
+        image: &Image,
         then: impl FnOnce(Option<&Upper<'_>>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let upper = self.upper()?;
-        let ids = Ids::of_files();
-        let owner = |user, group| match &ids {
-            Some((users, groups)) => (inside(user, users), inside(group, groups)),
-            None => (0, 0),
-        };
         let fuse = self.overlay()?.driver == Driver::Fuse;
-        let layer = Upper::new(upper.as_fd()).fuse(fuse).owner(&owner);
-        then(layer.is_changed()?.then_some(&layer))
+        let layer = Upper::new(upper.as_fd()).fuse(fuse);
+        let changed = layer.is_changed()?;
+        if let Some((users, groups)) = Ids::of_files() {
+            let owner = |user, group| (inside(user, &users), inside(group, &groups));
+            let layer = layer.owner(&owner);
+            return then(changed.then_some(&layer));
+        }
+        // All belongs to one: what the image has stays whose it is there, and what is new is the user's.
+        let owned = store.owned_by(image)?;
+        let user = self.host.ids.user_of(self.effective().user.as_deref())?;
+        let roots = user == (0, 0) && owned.by_root();
+        let by_path = |path: &[u8]| match roots {
+            true => user,
+            false => owned.of(path).unwrap_or(user),
+        };
+        let layer = layer.by_path(&by_path);
+        then(changed.then_some(&layer))
     }
 }
 

@@ -203,7 +203,7 @@ fn programs_of_a_build_have_what_it_says() {
         }
         ControlFlow::Continue(())
     };
-    let file = "FROM base:1\nARG ONE=1\nARG A=no\nARG TWO\nENV E=e\nUSER web:adm\nRUN [\"/bin/guest\", \"env\"]\n\
+    let file = "ARG EARLY=early\nFROM base:1\nARG EARLY\nARG ONE=1\nARG A=no\nARG TWO\nENV E=e\nUSER web:adm\nRUN [\"/bin/guest\", \"env\"]\n\
                 RUN [\"/bin/guest\", \"report\"]\nWORKDIR /srv/new\nRUN [\"/bin/guest\", \"cwd\"]\n";
     let build = Build::parse("F", file, BTreeMap::new()).expect("it is understood");
     build
@@ -211,7 +211,7 @@ fn programs_of_a_build_have_what_it_says() {
         .build(&boxed.store(), &["x"])
         .expect("it is built");
     let said = String::from_utf8_lossy(&said);
-    for line in ["ONE=1", "A=1", "E=e", "HOME=/var/www"] {
+    for line in ["ONE=1", "EARLY=early", "A=1", "E=e", "HOME=/var/www"] {
         assert!(said.lines().any(|said| said == line), "{line}: {said}");
     }
     assert!(!said.contains("TWO="), "{said}");

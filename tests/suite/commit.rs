@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use stockade::image::{Commit, Format, Import, Source, Store, Target};
+use stockade::image::{Build, Commit, Copy, Format, Import, Source, Step, Store, Target};
 use stockade::{Bytes, ErrorKind, Outcome, Overlay, Sandbox, Spec, Verdict};
 
 /// A store with the image `base:1`.
@@ -321,6 +321,74 @@ fn listed(store: &Store, image: &str) -> String {
         .expect("tar");
     assert!(list.status.success());
     String::from_utf8(list.stdout).expect("UTF-8")
+}
+
+/// Whose files are is not lost by a commit, in a store in which all belong to one neither.
+#[test]
+fn owners_stay_who_they_are() {
+    let boxed = Boxed::new();
+    let store = boxed.store();
+    // A directory of the user `web`, and a layer that only implies it.
+    let context = boxed.at("context");
+    std::fs::create_dir_all(context.join("web/sub")).expect("mkdir");
+    std::fs::write(context.join("web/own"), "own").expect("write");
+    let mut copy = Copy::default();
+    (copy.sources, copy.to, copy.chown) = (vec!["web".into()], "/web".into(), Some("web".into()));
+    Build::from("base:1")
+        .context(&context)
+        .step(Step::Copy(copy))
+        .file("/web/given", "root's")
+        .build(&store, &["web:1"])
+        .expect("it is built");
+    let owner = |list: &str, name: &str| {
+        let line = list
+            .lines()
+            .find(|line| line.ends_with(&format!(" {name}")));
+        let line = line.unwrap_or_else(|| panic!("{name}: {list}"));
+        line.split_whitespace()
+            .nth(1)
+            .expect("an owner")
+            .to_string()
+    };
+    for overlay in [Overlay::Kernel, Overlay::Fuse] {
+        let spec = boxed.spec("web:1", &[]).user("web").overlay(overlay);
+        let sandbox = match Sandbox::start(&spec) {
+            Err(e) if e.kind() == ErrorKind::Unsupported => continue,
+            sandbox => sandbox.expect("it starts"),
+        };
+        boxed.run(
+            &sandbox,
+            &[
+                "fs",
+                "put:/web/own:changed",
+                "put:/web/new:new",
+                "mkdir:/web/sub/dir",
+                "chmod:/web/sub:755",
+            ],
+        );
+        let image = sandbox.snapshot().expect("a snapshot");
+        let list = listed(&store, image.id.as_str());
+        for name in ["web/", "web/own", "web/new", "web/sub/", "web/sub/dir/"] {
+            assert_eq!(owner(&list, name), "33/34", "{overlay:?}: {name}: {list}");
+        }
+        assert_eq!(owner(&list, "web/given"), "0/0", "{overlay:?}: {list}");
+        for name in ["srv/", "etc/passwd"] {
+            let before = owner(&listed(&store, "base:1"), name);
+            assert_eq!(owner(&list, name), before, "{overlay:?}: {name}: {list}");
+        }
+        // And on top of that.
+        let spec = boxed.spec(image.id.as_str(), &[]).overlay(overlay);
+        let again = Sandbox::start(&spec).expect("it starts");
+        if !is_root() {
+            // Root in root's sandbox has no right to what is another's.
+            boxed.run(&again, &["fs", "put:/web/new:by root", "put:/web/mine:x"]);
+            let list = listed(&store, again.snapshot().expect("a snapshot").id.as_str());
+            for (name, of) in [("web/", "33/34"), ("web/new", "33/34"), ("web/mine", "0/0")] {
+                assert_eq!(owner(&list, name), of, "{overlay:?}: {name}: {list}");
+            }
+        }
+    }
+    assert_eq!(store.verify().expect("verify").problems, [""; 0]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// The specification allows 128 MiB; nothing that is asked for here comes near this.
 const MESSAGE_MAX: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;

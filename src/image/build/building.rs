@@ -36,6 +36,11 @@ pub(super) fn build(build: Build<'_>, store: &Store, names: &[&str]) -> Result<I
         ));
     }
     let total = build.items.len();
+    if let Some(unknown) = build.args.keys().find(|name| !declares(&build, name)) {
+        return Err(Error::invalid(format!(
+            "build argument `{unknown}`: no ARG has that name"
+        )));
+    }
     let mut building = Building {
         store,
         pending: base.is_none(),
@@ -45,7 +50,7 @@ pub(super) fn build(build: Build<'_>, store: &Store, names: &[&str]) -> Result<I
         key,
         context: Context::open(build.context)?,
         args: build.args,
-        declared: build.declared,
+        early: build.early,
         set: BTreeMap::new(),
         spec: build.spec,
         cache: !build.no_cache,
@@ -55,16 +60,23 @@ pub(super) fn build(build: Build<'_>, store: &Store, names: &[&str]) -> Result<I
         let done = building.step(item, n + 1, total);
         done.map_err(|e| e.about(format_args!("{}: {}", item.place, brief(&item.text))))?;
     }
-    if let Some(unknown) = building
-        .args
-        .keys()
-        .find(|name| !building.declared.contains(name))
-    {
-        return Err(Error::invalid(format!(
-            "build argument `{unknown}`: no ARG has that name"
-        )));
-    }
     building.finish(names)
+}
+
+/// Whether there is an ARG of that name.
+fn declares(build: &Build<'_>, name: &str) -> bool {
+    let arg = |item: &Item| {
+        let step = match &item.what {
+            What::Step(step) => step.clone(),
+            What::Line(line) => Step::parse(line, &|_| Some("x".into())).ok()?,
+        };
+        match step {
+            Step::Arg(arg) => Some(arg),
+            _ => None,
+        }
+    };
+    let mut args = build.items.iter().filter_map(arg);
+    build.early.contains_key(name) || args.any(|arg| arg.split('=').next() == Some(name))
 }
 
 fn brief(text: &str) -> String {
@@ -139,8 +151,8 @@ struct Building<'s, 'a> {
     key: Digest,
     context: Context,
     args: BTreeMap<String, String>,
-    /// The arguments that have been declared, and those that have a value.
-    declared: Vec<String>,
+    /// The arguments that were declared before FROM; those that have been since and have a value.
+    early: BTreeMap<String, Option<String>>,
     set: BTreeMap<String, String>,
     spec: Spec,
     cache: bool,
@@ -243,8 +255,8 @@ impl Building<'_, '_> {
             Some((name, default)) => (name, Some(default.to_string())),
             None => (arg, None),
         };
-        self.declared.push(name.into());
-        if let Some(value) = self.args.get(name).cloned().or(default) {
+        let early = || self.early.get(name).cloned().flatten();
+        if let Some(value) = self.args.get(name).cloned().or(default).or_else(early) {
             self.set.insert(name.into(), value);
         }
     }
@@ -308,7 +320,8 @@ impl Building<'_, '_> {
             ..Note::default()
         };
         let ground = self.ground.clone();
-        let made = sandbox.with_layer(|layer| match layer {
+        let image = self.image.as_ref().expect("it has just been run");
+        let made = sandbox.with_layer(self.store, image, |layer| match layer {
             Some(layer) => {
                 let mut write = |to: &mut dyn Write| layer_from_upper(layer, to).map(drop);
                 self.store

@@ -11,22 +11,21 @@ pub(super) struct Read {
     /// `None` for `scratch`.
     pub base: Option<String>,
     pub items: Vec<Item>,
-    /// The arguments that are declared before FROM.
-    pub declared: Vec<String>,
+    /// The arguments that are declared before FROM, with their values.
+    pub early: BTreeMap<String, Option<String>>,
 }
 
 /// Reads the file called `name`, with these build arguments.
 pub(super) fn read(name: &str, text: &str, args: &BTreeMap<String, String>) -> Result<Read, Error> {
     let mut base = None;
     let mut items = Vec::new();
-    let mut early: BTreeMap<String, String> = BTreeMap::new();
-    let mut declared = Vec::new();
+    let mut early: BTreeMap<String, Option<String>> = BTreeMap::new();
     for (number, line) in lines(name, text)? {
         let place = format!("{name}:{number}");
         let about = |e: Error| Error::invalid(format!("{place}: {e}"));
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
         if base.is_none() && word.eq_ignore_ascii_case("FROM") {
-            let value = |name: &str| early.get(name).cloned();
+            let value = |name: &str| early.get(name).cloned().flatten();
             base = Some(from(rest, &value).map_err(about)?);
             continue;
         }
@@ -43,15 +42,14 @@ pub(super) fn read(name: &str, text: &str, args: &BTreeMap<String, String>) -> R
         }
         match step {
             Step::Arg(_) => {
-                let text = whole(rest, &|name| early.get(name).cloned()).map_err(about)?;
+                let text =
+                    whole(rest, &|name| early.get(name).cloned().flatten()).map_err(about)?;
                 let (key, default) = match text.split_once('=') {
                     Some((key, value)) => (key.to_string(), Some(value.to_string())),
                     None => (text, None),
                 };
-                declared.push(key.clone());
-                if let Some(value) = args.get(&key).cloned().or(default) {
-                    early.insert(key, value);
-                }
+                let value = args.get(&key).cloned().or(default);
+                early.insert(key, value);
             }
             _ => return Err(about(Error::invalid("the first instruction is FROM IMAGE"))),
         }
@@ -62,7 +60,7 @@ pub(super) fn read(name: &str, text: &str, args: &BTreeMap<String, String>) -> R
     Ok(Read {
         base: (base != "scratch").then_some(base),
         items,
-        declared,
+        early,
     })
 }
 
@@ -129,7 +127,7 @@ mod tests {
         let text = "# syntax=docker/dockerfile:1\nARG TAG=1\nFROM base:$TAG AS x\n\nRUN a && \\\n  # why\n\n  b\nENV A=1 \\\n B=2\n";
         let read = read("F", text, &args).unwrap();
         assert_eq!(read.base.as_deref(), Some("base:2"));
-        assert_eq!(read.declared, ["TAG"]);
+        assert_eq!(read.early["TAG"].as_deref(), Some("2"));
         let items: Vec<_> = read
             .items
             .iter()

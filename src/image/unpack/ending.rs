@@ -73,7 +73,12 @@ impl Unpacker<'_> {
                     self.give(&fd, of).map_err(fault)?;
                     (mode, mtime)
                 }
-                None => self.as_below(&parts, &fd)?,
+                None => {
+                    if self.owners.is_none() && !path.is_empty() {
+                        self.done.owners.imply(&path);
+                    }
+                    self.as_below(&parts, &fd)?
+                }
             };
             fs::set_mode(&fd, mode).map_err(fault)?;
             fs::set_time(&fd, mtime).map_err(fault)?;
