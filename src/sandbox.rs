@@ -12,7 +12,7 @@ use crate::spec::Spec;
 use crate::supervisor::{self, Channel, Host, Key};
 use crate::wire::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 mod files;
 mod live;
@@ -29,6 +29,8 @@ pub struct Sandbox {
     /// The same with what its image says, and the image.
     in_image: Option<(Spec, Image)>,
     plan: Plan,
+    /// When its root was made, nanoseconds since the epoch.
+    made: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -59,6 +61,7 @@ impl Sandbox {
                 spec: given.clone(),
                 in_image,
                 plan,
+                made: AtomicU64::new(live::now()),
                 closed: AtomicBool::new(false),
             }),
             Some(failure) => Err(plan.explain(&failure)),

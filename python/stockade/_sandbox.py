@@ -225,11 +225,11 @@ class Sandbox:
     def changes(self) -> list[Change]:
         """What differs from the root file system that it was started with, as `docker diff`, sorted by path.
 
-        `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of that.
+        `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of that. With overlay="copy" the whole root is
+        looked through, and compared with the original.
 
         Raises:
             StateError: it was started without `overlay`, or is closed.
-            UnsupportedError: with overlay="copy", which keeps no record of changes.
         """
         return [Change(kind, path) for kind, path in self._native.changes()]
 

@@ -21,9 +21,14 @@ fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).expect("read_dir").count()
 }
 
+/// How long the removal of a directory may take.
+fn soon() -> Duration {
+    10 * promise()
+}
+
 /// Nothing is left in it, soon.
 fn is_empty(dir: &Path) -> bool {
-    wait_until(Duration::from_secs(10), || entries(dir) == 0)
+    wait_until(soon(), || entries(dir) == 0)
 }
 
 /// The drivers that work over a directory on this disk.
@@ -241,7 +246,7 @@ fn what_the_dead_left_is_removed() {
     let mut first = start();
     supervisor(&mut first);
     // That of the probe goes as well.
-    let come_to = |count| wait_until(Duration::from_secs(10), || entries(disk.path()) == count);
+    let come_to = |count| wait_until(soon(), || entries(disk.path()) == count);
     assert!(come_to(1));
     kill(&mut first);
     assert!(is_empty(disk.path()), "the supervisor removes it");
