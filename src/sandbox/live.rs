@@ -63,7 +63,7 @@ impl Sandbox {
     /// fuse-overlayfs, `user.fuseoverlayfs.opaque`.
     ///
     /// Programs can have put anything there: follow no links in it. It stays usable after the sandbox's end, and its memory
-    /// in use until it is closed.
+    /// in use until it is closed; but with `upper_dir` its files are removed with the sandbox.
     ///
     /// # Errors
     /// [`ErrorKind::State`] as of [`reset`](Sandbox::reset); [`ErrorKind::Unsupported`] with `overlay=copy`, where there is

@@ -162,6 +162,23 @@ fn the_limits_hold_on_a_disk_approximately() {
             (Verdict::DiskLimit, Some("inodes")),
             "{overlay:?}: {outcome:?}"
         );
+        // What an earlier program has filled is none of the next one's to add to.
+        let full = |args: &[&str]| spec(args).disk(own + (4 << 20));
+        let sandbox = Sandbox::start(&full(&["-"])).expect("starts");
+        for _ in 0..2 {
+            let outcome = sandbox.run(&full(&["fill-files", "/tmp", "1m", "2000"]));
+            let outcome = outcome.expect("runs");
+            assert_eq!(
+                outcome.verdict,
+                Verdict::DiskLimit,
+                "{overlay:?}: {outcome:?}"
+            );
+            assert_ne!(outcome.returncode, 0, "{overlay:?}: it was ended");
+        }
+        sandbox.reset().expect("resets");
+        let outcome = sandbox.run(&full(&["true"])).expect("runs");
+        assert_eq!(outcome.verdict, Verdict::Ok, "{overlay:?}: {outcome:?}");
+        sandbox.close().expect("closes");
         // What stays below is left alone.
         let outcome = spec(&["write-file", "/data/small", "1m"])
             .disk(own + (8 << 20))
