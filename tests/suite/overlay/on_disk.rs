@@ -5,6 +5,7 @@ use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, children, fields, guest_spec, promise, skip, status, wait_until,
 };
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use stockade::{ChangeKind, EnforcementStatus, Sandbox};
 
@@ -29,6 +30,16 @@ fn soon() -> Duration {
 /// Nothing is left in it, soon.
 fn is_empty(dir: &Path) -> bool {
     wait_until(soon(), || entries(dir) == 0)
+}
+
+/// Whether nobody has the lock of what is in it.
+fn is_unlocked(dir: &Path) -> bool {
+    std::fs::read_dir(dir).expect("read_dir").all(|entry| {
+        let path = entry.expect("an entry").path();
+        let file = std::fs::File::open(path).expect("opens");
+        // SAFETY: a plain call on a descriptor that is open.
+        unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+    })
 }
 
 /// The drivers that work over a directory on this disk.
@@ -275,6 +286,10 @@ fn what_the_dead_left_is_removed() {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
     kill(&mut second);
     assert_eq!(entries(disk.path()), 1);
+    assert!(
+        wait_until(soon(), || is_unlocked(disk.path())),
+        "it is dead"
+    );
     std::fs::create_dir(disk.path().join("another")).expect("mkdir");
     let over_disk = |args: &[&str]| over(&tree, Overlay::Auto, args).upper_dir(path(&disk));
     let mut third = start();
