@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) mod copied;
+
 /// The deepest directory that is looked into, so that no program can make us run out of descriptors.
 const DEPTH_MAX: usize = 256;
 
@@ -21,6 +23,17 @@ pub struct Change {
     pub path: Bytes,
     /// What has become of it.
     pub kind: ChangeKind,
+}
+
+impl Change {
+    /// Of a path relative to the root.
+    fn new(path: &Path, kind: ChangeKind) -> Change {
+        let path = [b"/", path.as_os_str().as_bytes()].concat();
+        Change {
+            path: Bytes(path),
+            kind,
+        }
+    }
 }
 
 /// What has become of a path. In JSON the letter that `docker diff` has for it.
@@ -57,8 +70,13 @@ pub(crate) fn of(dir: OwnedFd, lowers: &Lowers, names: bool) -> Result<Vec<Chang
         changes: Vec::new(),
     };
     walk.directory(&dir, Path::new(""), true, 0)?;
-    walk.changes.sort();
-    Ok(walk.changes)
+    Ok(sorted(walk.changes))
+}
+
+/// By path.
+fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort();
+    changes
 }
 
 struct Walk<'a> {
@@ -69,11 +87,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn note(&mut self, path: &Path, kind: ChangeKind) {
-        let path = [b"/", path.as_os_str().as_bytes()].concat();
-        self.changes.push(Change {
-            path: Bytes(path),
-            kind,
-        });
+        self.changes.push(Change::new(path, kind));
     }
 
     /// One directory of the upper layer; with `joined`, what lower layers have there is seen through it.

@@ -12,6 +12,8 @@ use std::path::Path;
 
 mod overlay;
 
+pub(crate) use overlay::TOP;
+
 /// Bytes in the writable file system unless `disk` says otherwise.
 pub(crate) const DISK_DEFAULT: u64 = 64 << 20;
 /// Files and directories there unless `inodes` says otherwise.

@@ -7,12 +7,25 @@ use crate::overlay::{Chosen, Scratch};
 use crate::spec::{Network, Spec, Stdio};
 use crate::wire::*;
 use crate::{limits, mounts, remedy};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Where programs work, unless they say otherwise.
 pub(crate) const WORK: &str = "/work";
 /// Where a program without a slash is looked up if `env` has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 const OUTPUTS_MAX: usize = 4096;
+
+/// What a sandbox with a writable root has of its own there, before any program runs.
+pub(crate) enum Made {
+    /// With a mode.
+    Directory(u32),
+    File(u32, Vec<u8>),
+    /// A file that was the host's when the template was made.
+    Copied,
+}
 
 /// A plan ready to be sent.
 pub(crate) struct Plan {
@@ -165,6 +178,33 @@ impl Plan {
             rest = &rest[end.next_multiple_of(8).min(rest.len())..];
             Some((op, payload))
         })
+    }
+
+    /// What is made in the directory `top` of the template.
+    pub fn made_in(&self, top: &str) -> BTreeMap<PathBuf, Made> {
+        let mut all = BTreeMap::new();
+        for (op, payload) in self.steps(self.head.template) {
+            let mut parts = payload.splitn(3, |b| *b == 0);
+            let first = parts.next().unwrap_or_default();
+            let second = parts.next().unwrap_or_default();
+            let (path, made) = match op.code {
+                T_DIR => (first, Made::Directory(op.a as u32)),
+                // Of its content a NUL byte is no end.
+                T_FILE => {
+                    let content = payload.get(first.len() + 1..).unwrap_or_default();
+                    (first, Made::File(op.a as u32, content.to_vec()))
+                }
+                T_COPY => (second, Made::Copied),
+                _ => continue,
+            };
+            let path = Path::new(OsStr::from_bytes(path));
+            if let Ok(inside) = path.strip_prefix(top)
+                && !inside.as_os_str().is_empty()
+            {
+                all.insert(inside.to_path_buf(), made);
+            }
+        }
+        all
     }
 
     /// The error that a failure report means.

@@ -177,8 +177,11 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (Some(S_OVERLAY), libc::EACCES) => {
             "the caller may not open /dev/fuse (chmod 666 /dev/fuse, or a udev rule)"
         }
-        (Some(S_OVERLAY | S_BIND | S_PROBE), libc::ENOTCONN) => {
+        (Some(S_OVERLAY | S_BIND | S_PROBE), libc::ENOTCONN | libc::ECONNABORTED) => {
             "fuse-overlayfs has ended: does it run on this host (`fuse-overlayfs --version`)?"
+        }
+        (Some(R_EXEC | R_CWD | R_FILE), libc::ENOTCONN | libc::ECONNABORTED) => {
+            "fuse-overlayfs, which has served the root, has ended; a live sandbox gets another by `reset`"
         }
         (Some(S_OVERLAY), libc::EINVAL) => {
             "a directory of rootfs has a file system mounted below it, or is on one that overlayfs does not take: \

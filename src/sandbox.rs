@@ -13,7 +13,7 @@ use crate::spec::Spec;
 use crate::supervisor::{self, Host, Key};
 use crate::wire::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[cfg(feature = "image")]
 mod commit;
@@ -36,6 +36,8 @@ pub struct Sandbox {
     /// The same with what its image says, and the image.
     in_image: Option<(Spec, Image)>,
     plan: Plan,
+    /// When its root was made, nanoseconds since the epoch.
+    made: AtomicU64,
     closed: AtomicBool,
     #[cfg(feature = "image")]
     programs: still::Programs,
@@ -68,6 +70,7 @@ impl Sandbox {
                 spec: given.clone(),
                 in_image,
                 plan,
+                made: AtomicU64::new(live::now()),
                 closed: AtomicBool::new(false),
                 #[cfg(feature = "image")]
                 programs: Default::default(),

@@ -44,7 +44,8 @@ class Sandbox:
         spec: a `Spec`. Default: one with every default.
         **options: as for `run`; those that are given are changed in `spec`. Options of the sandbox itself (`rootfs`,
             `overlay`, `read_only`, `upper_dir`, `volumes`, `tmpfs`, `network`, `user`, `hostname`, `python`, `disk`,
-            `inodes`, `cgroup_parent`, `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and `popen`.
+            `inodes`, `cgroup_parent`, `enforce`) hold for its whole life; all others are defaults for `run`, `arun` and
+            `popen`.
 
     Raises:
         Error: as `run` does.
@@ -222,11 +223,11 @@ class Sandbox:
     def changes(self) -> list[Change]:
         """What differs from the root file system that it was started with, as `docker diff`, sorted by path.
 
-        `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of that.
+        `/work`, `/tmp`, `/dev/shm`, volumes and every `tmpfs` are no part of that. With overlay="copy" the whole
+        root is looked through, and compared with the original.
 
         Raises:
             StateError: it was started without `overlay`, or is closed.
-            UnsupportedError: with overlay="copy", which keeps no record of changes.
         """
         return [Change(kind, path) for kind, path in self._native.changes()]
 

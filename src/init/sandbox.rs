@@ -199,6 +199,9 @@ impl Init {
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
         with.served = self.served;
+        if self.programs.iter().all(Option::is_none) {
+            self.tally.begin();
+        }
         let slot = self.programs.iter().position(|p| p.is_none());
         let result = match slot {
             None => Err(Failure {

@@ -364,8 +364,6 @@ impl Supervisor {
                 self.remove(run.groups);
             }
         }
-        // Those that remove what earlier ones have left.
-        while let Ok(Some(_)) = wait_any(true) {}
         let mut tries = 0;
         while self.leaving_count > 0 && tries < 200 {
             sleep(5_000_000);
@@ -373,6 +371,8 @@ impl Supervisor {
             tries += 1;
         }
         self.remove_bases();
+        // Those that remove what earlier sandboxes have left.
+        while let Ok(Some(_)) = wait_any(true) {}
         exit(0)
     }
 

@@ -73,9 +73,16 @@ impl Tally {
         }
     }
 
-    /// Counts if it is time to; true if a limit has been passed just now.
+    /// The first of the programs is about to start: what earlier ones were ended for is forgotten, if it is no longer so.
+    pub fn begin(&mut self) {
+        if self.dir >= 0 {
+            (self.over, self.next) = (0, 0);
+        }
+    }
+
+    /// Counts if it is time to; true if a limit is passed.
     pub fn look(&mut self) -> bool {
-        if self.over != 0 || self.wait() > 0 {
+        if self.wait() > 0 {
             return false;
         }
         self.count();
@@ -100,18 +107,16 @@ impl Tally {
         };
         let end = now();
         self.next = end + (REST * (end - start)).max(SOONEST);
-        if self.over != 0 {
-            return;
-        }
-        self.over = if self.bytes > self.most_bytes() {
+        let over = if self.bytes > self.most_bytes() {
             OVER_BYTES
         } else if deep || self.inodes > self.inodes_most.saturating_add(OWN) {
             OVER_INODES
         } else if fstatfs(self.dir).is_ok_and(|disk| is_nearly_full(&disk)) {
             OVER_SPACE
         } else {
-            0
+            self.over // until it is told of
         };
+        self.over = over;
     }
 
     fn most_bytes(&self) -> u64 {

@@ -15,7 +15,7 @@ use crate::seccomp;
 use std::os::unix::fs::MetadataExt;
 
 /// Our own layer, below [`LOWERS`].
-const TOP: &str = "lower/top";
+pub(crate) const TOP: &str = "lower/top";
 /// Where the joined tree is made, before it becomes the root.
 const JOINED: &str = "/root";
 /// Directories of the tmpfs besides `/work`, `/tmp` and `/dev/shm`: upper, and one for the driver.

@@ -50,35 +50,43 @@ impl Lowers {
         found
     }
 
-    /// The content of the regular file that the joined tree has at `path`, at most `most` bytes of it; `None` if it has
-    /// none there. A FIFO is not waited for, nor a link followed.
-    #[cfg(feature = "image")]
-    pub fn read(&self, path: &str, most: u64) -> std::io::Result<Option<Vec<u8>>> {
-        let path = Path::new(path);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    /// Where the symbolic link leads that the joined tree has at `path`.
+    pub fn link(&self, path: &Path) -> Option<PathBuf> {
+        std::fs::read_link(self.place(path)?).ok()
+    }
+
+    /// The regular file that the joined tree has at `path`, open for reading.
+    pub fn open(&self, path: &Path) -> std::io::Result<Option<File>> {
+        let Some(place) = self.place(path) else {
             return Ok(None);
         };
-        let mut current = self.directories.clone();
-        for part in parent {
-            current = step(&current, part).1;
-        }
-        let Some(dir) = current
-            .iter()
-            .find(|dir| dir.join(name).symlink_metadata().is_ok())
-        else {
-            return Ok(None);
-        };
-        if !step(&current, name).0.is_some_and(|seen| seen.is_file()) {
-            return Ok(None);
-        }
         let mut open = std::fs::OpenOptions::new();
         let open = open
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = open.open(dir.join(name))?;
-        if !file.metadata()?.is_file() {
-            return Ok(None);
+        let file = open.open(place)?;
+        Ok(file.metadata()?.is_file().then_some(file))
+    }
+
+    /// Where what the joined tree has at `path` lies.
+    fn place(&self, path: &Path) -> Option<PathBuf> {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let mut current = self.directories.clone();
+        for part in parent {
+            current = step(&current, part).1;
         }
+        step(&current, name).0?;
+        let mut places = current.iter().map(|dir| dir.join(name));
+        places.find(|place| place.symlink_metadata().is_ok())
+    }
+
+    /// The content of the regular file that the joined tree has at `path`, at most `most` bytes of it; `None` if it has
+    /// none there. A FIFO is not waited for, nor a link followed.
+    #[cfg(feature = "image")]
+    pub fn read(&self, path: &str, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.open(Path::new(path))? else {
+            return Ok(None);
+        };
         let mut content = Vec::new();
         file.take(most).read_to_end(&mut content)?;
         Ok(Some(content))

@@ -1,14 +1,18 @@
 //! What can be done with the writable root of a live sandbox.
 
 use super::Sandbox;
+use crate::changes::copied::{self, Original};
 use crate::changes::{self, Change};
 use crate::channel::{self, Channel};
 use crate::error::{Error, ErrorKind};
+use crate::mounts::TOP;
 use crate::overlay::{self, Driver};
 use crate::plan::read_of;
 use crate::supervisor;
 use crate::wire::*;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 impl Sandbox {
     /// Takes the sandbox back to its start: what runs in it is killed, and its root, `/work`, `/tmp`, `/dev/shm` and every
@@ -23,19 +27,36 @@ impl Sandbox {
         let answer = self.ask(|theirs| {
             supervisor::send_plan(self.channel.fd(), RESET, &self.plan, theirs, &[], false)
         })?;
-        self.done(answer).map(drop)
+        self.done(answer)?;
+        self.made.store(now(), Ordering::Release);
+        Ok(())
     }
 
     /// What differs from the root file system that it was started with, as `docker diff`, sorted by path. `/work`, `/tmp`,
     /// `/dev/shm`, volumes and every `tmpfs` are no part of that.
     ///
-    /// Read while programs run, it is what was there at one moment or another.
+    /// Read while programs run, it is what was there at one moment or another. With `overlay=copy` the whole root is looked
+    /// through, and what was changed since the start is compared with the original by kind, mode, owner, size, time and
+    /// content.
     ///
     /// # Errors
-    /// As [`upper`](Sandbox::upper), and if a directory cannot be read.
+    /// [`ErrorKind::State`] as of [`reset`](Sandbox::reset); and if something cannot be read.
     pub fn changes(&self) -> Result<Vec<Change>, Error> {
+        self.check_open()?;
         let chosen = self.overlay()?;
-        changes::of(self.upper()?, &chosen.lowers, chosen.driver == Driver::Fuse)
+        let layer = self.layer()?;
+        if chosen.driver != Driver::Copy {
+            return changes::of(layer, &chosen.lowers, chosen.driver == Driver::Fuse);
+        }
+        let ids = &self.host.ids;
+        let has_owner = |owner| ids.supervisors(owner).is_some();
+        let original = Original {
+            lowers: &chosen.lowers,
+            own: self.plan.made_in(TOP),
+            has_owner: &has_owner,
+            made: Duration::from_nanos(self.made.load(Ordering::Acquire)),
+        };
+        copied::of(&layer, &original)
     }
 
     /// The upper layer of the root: a directory, open for reading, with what was changed. Names that were removed are
@@ -43,7 +64,7 @@ impl Sandbox {
     /// fuse-overlayfs, `user.fuseoverlayfs.opaque`.
     ///
     /// Programs can have put anything there: follow no links in it. It stays usable after the sandbox's end, and its memory
-    /// in use until it is closed.
+    /// in use until it is closed; but with `upper_dir` its files are removed with the sandbox.
     ///
     /// # Errors
     /// [`ErrorKind::State`] as of [`reset`](Sandbox::reset); [`ErrorKind::Unsupported`] with `overlay=copy`, where there is
@@ -56,6 +77,11 @@ impl Sandbox {
                 "overlay=copy: a copy has no layer of its own that would hold the changes; use overlay=kernel or fuse",
             ));
         }
+        self.layer()
+    }
+
+    /// The upper layer, or the copy.
+    fn layer(&self) -> Result<OwnedFd, Error> {
         let ask = Ask {
             kind: UPPER_LAYER,
             arg: 0,
@@ -109,6 +135,12 @@ impl Sandbox {
             _ => Err(self.plan.explain(&answer.failure)),
         }
     }
+}
+
+/// Nanoseconds since the epoch, as files have it.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// What a sandbox's init answers.

@@ -280,7 +280,7 @@ def test_what_is_written_can_be_kept_on_a_disk(root: Path) -> None:
         assert outcome.enforcement["disk"].status == "approximated"
         assert str(kept) in outcome.enforcement["overlay"].by
         too_much = box.run(["sh", "-c", "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > /tmp/$i; done"])
-        assert (too_much.verdict, too_much.limit) == ("DISK_LIMIT", "disk")
+        assert (too_much.verdict, too_much.limit) == (Verdict.DISK_LIMIT, "disk")
     deadline = time.monotonic() + 10
     while [*kept.iterdir()]:
         assert time.monotonic() < deadline

@@ -70,7 +70,7 @@ install_newest() {
 # The Debian mirror that apt uses on this machine.
 mirror() {
     # shellcheck disable=SC2016 # apt's own variable
-    apt-get indextargets --format '$(REPO_URI)' | grep -v security | sort -u | head -n 1
+    apt-get indextargets --format '$(REPO_URI)' | grep -v security | sort -u | sed -n 1p
 }
 
 ext4() { # ext4 SIZE DIRECTORY IMAGE
@@ -129,8 +129,9 @@ fetch_kernel() {
     options=(-qq -o "Dir::State=$dir/state" -o "Dir::Cache=$dir/cache" -o Dir::Etc::SourceParts=/nonexistent
         -o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
     apt-get "${options[@]}" update
-    # linux-image-cloud-amd64 depends on the newest kernel; those of late come split into several packages.
-    name=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+    # linux-image-cloud-amd64 depends on the newest kernel; those of late come split into several packages. What apt says
+    # is read to its end, or it would die of SIGPIPE, and this script with it.
+    name=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ && !name {name = $2} END {print name}')
     release=${name#linux-image-}
     parts=$(apt-cache "${options[@]}" depends "$name" |
         awk -v r="$release" '$2 ~ "^linux-(base|binary|modules)-" && index($2, r) {print $2}')

@@ -102,6 +102,8 @@ pub fn server_killed(path: &str) {
     assert_eq!(unsafe { libc::kill(servers[0] as i32, libc::SIGKILL) }, 0);
     let outcome = sandbox.run(&spec(&["true"])).expect("an outcome");
     assert_eq!(outcome.verdict, Verdict::ExecFailed, "{outcome:?}");
+    let message = outcome.message.as_deref().unwrap_or_default();
+    assert!(message.contains("fuse-overlayfs"), "{message}");
     assert!(running.kill().is_ok());
     // A page of its own program that it needs meanwhile is not to be had: SIGBUS.
     let verdict = running.wait().expect("an outcome").verdict;

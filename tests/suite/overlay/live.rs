@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::support::fields;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use stockade::{ChangeKind, Sandbox, Volume};
 
@@ -13,10 +13,9 @@ fn changes_are_what_docker_diff_would_say() {
         let sandbox = Sandbox::start(&over(&tree, overlay, ["-"])).expect("starts");
         if overlay == Overlay::Copy {
             assert_eq!(
-                sandbox.changes().expect_err("no layer").kind(),
+                sandbox.upper().expect_err("no layer").kind(),
                 ErrorKind::Unsupported
             );
-            continue;
         }
         assert_eq!(sandbox.changes().expect("changes"), [], "{overlay:?}");
         let steps = [
@@ -62,6 +61,72 @@ fn changes_are_what_docker_diff_would_say() {
         assert_eq!(
             sandbox.changes().expect("again")[0].kind,
             ChangeKind::Changed
+        );
+    }
+}
+
+/// A copy has no layer that says what has changed: kind, mode, time and content do.
+#[test]
+fn changes_of_a_copy_are_seen_in_the_files() {
+    let tree = Tree::new();
+    symlink("file", tree.at("data/link")).expect("symlink");
+    for name in ["altered", "mode", "untouched"] {
+        tree.write(&format!("data/{name}"), "lower");
+    }
+    let tree = tree.done();
+    // Some is as old as the copy, some is from long before it.
+    for settled in [false, true] {
+        let spec = |args: &[&str]| over(&tree, Overlay::Copy, args);
+        let sandbox = Sandbox::start(&spec(&["-"])).expect("starts");
+        if settled {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        sandbox.run(&spec(&["read", "/data/file"])).expect("runs");
+        assert_eq!(sandbox.changes().expect("changes"), []);
+        let steps = [
+            "fs",
+            "alter:/data/altered:UPPER",
+            "chmod:/data/mode:600",
+            "rm:/data/link",
+            "symlink:/data/link:gone",
+            "rm:/data/gone",
+            "mkdir:/data/gone",
+            "put:/data/gone/in:x",
+            "rm:/data/sub/inner",
+            "rmdir:/data/sub",
+            "put:/data/sub:a file",
+            "rm:/etc/hosts",
+            "put:/etc/hosts:other",
+            "rm:/etc/hostname",
+            "chmod:/bin:700",
+        ];
+        let outcome = sandbox.run(&spec(&steps)).expect("runs");
+        assert!(
+            fields(&outcome).values().all(|result| result == "OK"),
+            "{outcome:?}"
+        );
+        let changes: Vec<String> = sandbox
+            .changes()
+            .expect("changes")
+            .iter()
+            .map(|c| format!("{} {}", c.kind.letter(), c.path.to_text()))
+            .collect();
+        assert_eq!(
+            changes,
+            [
+                "C /bin",
+                "C /data",
+                "C /data/altered",
+                "C /data/gone",
+                "A /data/gone/in",
+                "C /data/link",
+                "C /data/mode",
+                "C /data/sub",
+                "D /data/sub/inner",
+                "C /etc",
+                "D /etc/hostname",
+                "C /etc/hosts",
+            ]
         );
     }
 }
@@ -118,9 +183,7 @@ fn a_sandbox_begins_anew() {
                 (Verdict::Killed, Some(libc::SIGKILL)),
                 "{overlay:?}: {outcome:?}"
             );
-            if overlay != Overlay::Copy {
-                assert_eq!(sandbox.changes().expect("changes"), [], "{overlay:?}");
-            }
+            assert_eq!(sandbox.changes().expect("changes"), [], "{overlay:?}");
         }
         sandbox.close().expect("closes");
         assert_eq!(

@@ -5,6 +5,7 @@ use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, children, fields, guest_spec, promise, skip, status, wait_until,
 };
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use stockade::{ChangeKind, EnforcementStatus, Sandbox};
 
@@ -21,9 +22,24 @@ fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).expect("read_dir").count()
 }
 
+/// How long the removal of a directory may take.
+fn soon() -> Duration {
+    10 * promise()
+}
+
 /// Nothing is left in it, soon.
 fn is_empty(dir: &Path) -> bool {
-    wait_until(Duration::from_secs(10), || entries(dir) == 0)
+    wait_until(soon(), || entries(dir) == 0)
+}
+
+/// Whether nobody has the lock of what is in it.
+fn is_unlocked(dir: &Path) -> bool {
+    std::fs::read_dir(dir).expect("read_dir").all(|entry| {
+        let path = entry.expect("an entry").path();
+        let file = std::fs::File::open(path).expect("opens");
+        // SAFETY: a plain call on a descriptor that is open.
+        unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+    })
 }
 
 /// The drivers that work over a directory on this disk.
@@ -157,6 +173,23 @@ fn the_limits_hold_on_a_disk_approximately() {
             (Verdict::DiskLimit, Some("inodes")),
             "{overlay:?}: {outcome:?}"
         );
+        // What an earlier program has filled is none of the next one's to add to.
+        let full = |args: &[&str]| spec(args).disk(own + (4 << 20));
+        let sandbox = Sandbox::start(&full(&["-"])).expect("starts");
+        for _ in 0..2 {
+            let outcome = sandbox.run(&full(&["fill-files", "/tmp", "1m", "2000"]));
+            let outcome = outcome.expect("runs");
+            assert_eq!(
+                outcome.verdict,
+                Verdict::DiskLimit,
+                "{overlay:?}: {outcome:?}"
+            );
+            assert_ne!(outcome.returncode, 0, "{overlay:?}: it was ended");
+        }
+        sandbox.reset().expect("resets");
+        let outcome = sandbox.run(&full(&["true"])).expect("runs");
+        assert_eq!(outcome.verdict, Verdict::Ok, "{overlay:?}: {outcome:?}");
+        sandbox.close().expect("closes");
         // What stays below is left alone.
         let outcome = spec(&["write-file", "/data/small", "1m"])
             .disk(own + (8 << 20))
@@ -241,7 +274,7 @@ fn what_the_dead_left_is_removed() {
     let mut first = start();
     supervisor(&mut first);
     // That of the probe goes as well.
-    let come_to = |count| wait_until(Duration::from_secs(10), || entries(disk.path()) == count);
+    let come_to = |count| wait_until(soon(), || entries(disk.path()) == count);
     assert!(come_to(1));
     kill(&mut first);
     assert!(is_empty(disk.path()), "the supervisor removes it");
@@ -253,6 +286,10 @@ fn what_the_dead_left_is_removed() {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
     kill(&mut second);
     assert_eq!(entries(disk.path()), 1);
+    assert!(
+        wait_until(soon(), || is_unlocked(disk.path())),
+        "it is dead"
+    );
     std::fs::create_dir(disk.path().join("another")).expect("mkdir");
     let over_disk = |args: &[&str]| over(&tree, Overlay::Auto, args).upper_dir(path(&disk));
     let mut third = start();
