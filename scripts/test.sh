@@ -39,6 +39,9 @@ for line in sys.stdin:
 title "C: build"
 make lib PROFILE=dev
 make install PROFILE=dev "DESTDIR=$PWD/build/c"
+title "C: how it is protected against its own faults"
+built=${CARGO_TARGET_DIR:-target}/debug
+scripts/hardening.sh "$built/libstockade.so" "$built/stockade" "$built/stockade-init"
 for program in $programs; do
     title "Rust, C: $(basename "$program") as $($as_user id -un)"
     $with_fuse $as_user env "CARGO_MANIFEST_DIR=$PWD" "STOCKADE_C_STAGE=$PWD/build/c" "$program"

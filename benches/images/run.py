@@ -186,9 +186,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=TOP / "build", prefix="bench-images.") as work:
         bench = Bench(Path(work), rootfs, options.stockade.resolve())
         archive, files = bench.archive.stat().st_size, used(bench.store)
-        print(
-            f"image: {archive / 2**20:.0f} MiB compressed; as a plain layer and unpacked {files / 2**20:.0f} MiB on disk"
-        )
+        sizes = f"{archive / 2**20:.0f} MiB compressed; as a plain layer and unpacked {files / 2**20:.0f} MiB on disk"
+        print(f"image: {sizes}")
         print(f"load at the start {os.getloadavg()[0]:.2f}; limits {LIMITS}\n")
         bench.start(options.count)
         bench.reset(options.count // 4)

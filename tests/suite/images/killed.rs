@@ -26,6 +26,8 @@ fn a_killed_process_breaks_nothing() {
         )
         .unwrap();
     drop(source);
+    let rootfs = place.at("rootfs");
+    std::fs::write(rootfs.join("another"), "layer").unwrap();
 
     let path = place.at("store");
     let start = |args: &[&str]| {
@@ -40,6 +42,7 @@ fn a_killed_process_breaks_nothing() {
         command.spawn().unwrap()
     };
     let load = ["load", "-i", archive.to_str().unwrap()];
+    let import = ["import", rootfs.to_str().unwrap(), "three:1"];
     let begun = Instant::now();
     assert!(start(&load).wait().unwrap().success());
     let whole = begun.elapsed();
@@ -49,11 +52,16 @@ fn a_killed_process_breaks_nothing() {
         state ^= state >> 7;
         state ^= state << 17;
         let commands: [&[&str]; 3] = [&load, &["prune", "--all"], &["rmi", "two:1"]];
-        // Loads and removals in alternation, so that each finds something to do.
-        let args = commands[if round % 2 == 0 { 1 + round / 2 % 2 } else { 0 }];
+        // What adds and what removes in alternation, so that each finds something to do.
+        let args = match round % 4 {
+            1 => commands[0],
+            3 => &import,
+            _ => commands[1 + round / 2 % 2],
+        };
         let mut child = start(args);
         // Removing is quicker than loading.
-        let most = if args[0] == "load" { whole } else { whole / 8 };
+        let adds = matches!(args[0], "load" | "import");
+        let most = if adds { whole } else { whole / 8 };
         std::thread::sleep(Duration::from_nanos(state % most.as_nanos() as u64));
         child.kill().unwrap();
         killed += u32::from(!child.wait().unwrap().success());

@@ -1,0 +1,316 @@
+"""Real images, made, unpacked and taken back by the tools of others: the same tree everywhere, and programs that run.
+
+For a Debian, a busybox laid out like Alpine, and a Debian with Python and a C compiler: podman imports the root file
+system, umoci puts a layer of changes over it, skopeo writes the archive. Stockade loads it, runs programs in it, and
+saves it; what its layers show, mounted by the kernel, is compared file by file with the unpacking of umoci and podman,
+of the archive as it came and as it was saved. As root, since all of them mount; `make test-images` runs it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+ROOTS_IDS = 2_000_000_000  # where root's sandboxes have their ids on the host
+
+Tree = dict[str, tuple[object, ...]]
+
+HELLO = 'int printf(const char *, ...);\nint main(void) { return printf("compiled\\n") != 9; }\n'
+
+# What to put in beside the smallest Debian, and programs with what they have to print.
+IMAGES: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
+    "busybox": (
+        [],
+        [
+            ("busybox | head -n 1 | cut -d' ' -f1", "BusyBox"),
+            ("id -u; pwd; echo $A", "0\n/srv\nb"),
+            ("ls /opt/new; cat /etc/changed; ls -d /opt/old 2>/dev/null; echo .", "file\nlink\nchanged\n."),
+        ],
+    ),
+    "debian": (
+        [],
+        [
+            ("dpkg-query -W -f '${Status}\\n' base-files", "install ok installed"),
+            ("dpkg --verify libc6 dash | grep -v /usr/share/doc; echo whole", "whole"),
+            ("id -un; perl -e 'print 6*7, qq(\\n)'", "root\n42"),
+        ],
+    ),
+    "compilers": (
+        ["python3-minimal", "tcc", "libc6-dev"],
+        [
+            ("python3 -c 'import sys; print(sys.version_info[0])'", "3"),
+            (f"cd /tmp && printf %s '{HELLO}' > a.c && tcc -o a a.c && ./a", "compiled"),
+        ],
+    ),
+}
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """The output of a command that has to succeed."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
+    if done.returncode != 0:
+        sys.exit(f"{words}: exit status {done.returncode}")
+    return done.stdout
+
+
+def look(top: Path, shift: int = 0) -> Tree:
+    """Everything below a directory, by its path. Host ids less `shift` are those of the image."""
+    tree: Tree = {}
+    names: dict[int, str] = {}
+    for parent, directories, files in os.walk(top):
+        for name in sorted([*directories, *files]):
+            path = Path(parent, name)
+            info = path.lstat()
+            if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
+                continue
+            what: object = None
+            if stat.S_ISREG(info.st_mode):
+                what = hashlib.sha256(path.read_bytes()).hexdigest()
+            elif stat.S_ISLNK(info.st_mode):
+                what = path.readlink()
+            relative = str(path.relative_to(top))
+            first = names.setdefault(info.st_ino, relative) if stat.S_ISREG(info.st_mode) else relative
+            notes = (
+                () if path.is_symlink() else tuple(sorted(n for n in os.listxattr(path) if n.startswith("user.note")))
+            )
+            mode = info.st_mode & (stat.S_IFMT(0o170000) | 0o1777)
+            owner = (info.st_uid - shift, info.st_gid - shift)
+            tree[relative] = (oct(mode), owner, int(info.st_mtime), what, first, notes)
+    return tree
+
+
+def compare(what: str, ours: Tree, theirs: Tree) -> None:
+    """Fail with the first differences, if there are any."""
+    different = sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
+    for path in different[:20]:
+        print(f"  {path}\n    {ours.get(path)}\n    {theirs.get(path)}")
+    if different:
+        sys.exit(f"{what}: {len(different)} of {len(ours)} files are different")
+    print(f"  {what}: {len(ours)} files, all the same")
+
+
+def busybox(path: Path) -> None:
+    """A root file system like Alpine's."""
+    root = path.with_suffix("")
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("bin", "sbin", "usr/bin", "etc", "tmp", "root", "var/empty", "lib/apk"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "", root / "bin/busybox")
+    for applet in run(root / "bin/busybox", "--list-full").split():
+        link = root / applet
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to("/bin/busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    (root / "tmp").chmod(0o1777)
+    run("tar", "-C", root, "--owner=0", "--group=0", "-cf", path, ".")
+
+
+def change(root: Path) -> None:
+    """What the second layer does: files new, changed, removed; a directory replaced; links and a FIFO."""
+    (root / "opt/new").mkdir(parents=True)
+    (root / "opt/new/file").write_text("new")
+    os.link(root / "opt/new/file", root / "opt/new/link")
+    os.setxattr(root / "opt/new/file", "user.note", b"kept")
+    (root / "etc/changed").write_text("changed\n")
+    (root / "etc/group").unlink()
+    (root / "var/pipe").parent.mkdir(exist_ok=True)
+    os.mkfifo(root / "var/pipe", 0o640)
+    os.chown(root / "var/pipe", 33, 44)
+    (root / "srv").mkdir(exist_ok=True)
+    (root / "sparse").touch()
+    os.truncate(root / "sparse", 3 << 20)
+    for name in ("usr/share/doc", "lib/apk"):
+        if (root / name).is_dir() and not (root / name).is_symlink():
+            shutil.rmtree(root / name)
+            (root / name).mkdir()
+            (root / name / "instead").write_text("of all that was here")
+
+
+class Tools:
+    """The tools of others, with storage of their own."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        # podman takes no long path for it.
+        self.short = Path(tempfile.mkdtemp(prefix="sb."))
+        self.podman = ["podman", "--storage-driver", "overlay", "--root", str(work / "podman")]
+        self.podman += ["--runroot", str(self.short)]
+
+    def image(self, name: str, rootfs: Path) -> Path:
+        """An archive of an image of two layers."""
+        base = self.work / "base.tar"
+        run(*self.podman, "import", "--quiet", rootfs, f"{name}:base")
+        run(*self.podman, "save", "--quiet", "--format", "oci-archive", "-o", base, f"{name}:base")
+        layout = self.work / "layout"
+        self.skopeo(f"oci-archive:{base}", f"oci:{layout}:new")
+        bundle = self.work / "bundle"
+        run("umoci", "--log=error", "unpack", "--image", f"{layout}:new", bundle)
+        change(bundle / "rootfs")
+        run("umoci", "--log=error", "repack", "--image", f"{layout}:new", bundle)
+        config = [
+            "--config.env",
+            "A=b",
+            "--config.workingdir",
+            "/srv",
+            "--config.user",
+            "root",
+            "--config.cmd",
+            "/bin/sh",
+        ]
+        run("umoci", "--log=error", "config", "--image", f"{layout}:new", *config)
+        archive = self.work / "image.tar"
+        self.skopeo(f"oci:{layout}:new", f"oci-archive:{archive}:localhost/{name}:1")
+        for done in (base, bundle, layout):
+            shutil.rmtree(done) if done.is_dir() else done.unlink()
+        return archive
+
+    def skopeo(self, source: str, target: str) -> None:
+        """Copies an image."""
+        run("skopeo", "--insecure-policy", "copy", "--quiet", source, target, TMPDIR=str(self.work))
+
+    def umoci_tree(self, archive: str) -> Tree:
+        """What umoci unpacks an archive to."""
+        layout, bundle = self.work / "umoci", self.work / "umoci-bundle"
+        self.skopeo(archive, f"oci:{layout}:x")
+        run("umoci", "--log=error", "unpack", "--image", f"{layout}:x", bundle)
+        tree = look(bundle / "rootfs")
+        shutil.rmtree(layout)
+        shutil.rmtree(bundle)
+        return tree
+
+    def podman_tree(self, archive: Path, name: str, like: Tree) -> Tree:
+        """What podman shows of an archive, with the times of directories from `like`."""
+        run(*self.podman, "load", "--quiet", "-i", archive)
+        run(*self.podman, "image", "mount", f"localhost/{name}:1")
+        mounted = json.loads(run(*self.podman, "image", "mount", "--format", "json"))
+        tree = look(Path(mounted[0]["mountpoint"]))
+        for path, seen in tree.items():
+            # To a directory that a layer only goes through podman gives the time of the unpacking.
+            if path in like and str(seen[0]).startswith("0o4") and seen[2] != like[path][2]:
+                tree[path] = (*seen[:2], like[path][2], *seen[3:])
+        run(*self.podman, "image", "unmount", "--all")
+        run(*self.podman, "rmi", "--all", "--force")
+        return tree
+
+    def close(self) -> None:
+        """Removes the storage."""
+        run(*self.podman, "system", "reset", "--force")
+        shutil.rmtree(self.short, ignore_errors=True)
+
+
+class Ours:
+    """A store."""
+
+    def __init__(self, program: Path, store: Path) -> None:
+        self.program = program
+        self.store = store
+
+    def run(self, command: str, *words: str | Path) -> str:
+        """The output of a command of ours."""
+        return run(self.program, command, "--store", self.store, *words)
+
+    @contextmanager
+    def mounted(self, image: str) -> Iterator[Path]:
+        """The layers of an image, mounted over one another by the kernel."""
+        layers = [layer["path"] for layer in json.loads(self.run("inspect", image))[0]["layers"]]
+        with tempfile.TemporaryDirectory() as at:
+            lower = ":".join(reversed(layers))  # the highest first
+            run("mount", "-t", "overlay", "-o", f"ro,userxattr,lowerdir={lower}", "overlay", at)
+            try:
+                yield Path(at)
+            finally:
+                run("umount", at)
+
+    def tree(self, image: str) -> Tree:
+        """What the layers of an image show."""
+        with self.mounted(image) as at:
+            return look(at, ROOTS_IDS)
+
+
+def check(name: str, rootfs: Path, ours: Ours, tools: Tools) -> None:
+    """All of it with one image."""
+    print(f"{name}:")
+    image = f"localhost/{name}:1"
+    archive = tools.image(name, rootfs)
+    umoci = tools.umoci_tree(f"oci-archive:{archive}")
+    ours.run("load", "-q", "-i", archive)
+    before = ours.tree(image)
+    compare("unpacked, to umoci", before, umoci)
+    compare("unpacked, to podman", before, tools.podman_tree(archive, name, umoci))
+    for driver in ("kernel", "fuse", "copy"):
+        for script, wanted in IMAGES[name][1]:
+            command = [
+                "--image",
+                image,
+                "--overlay",
+                driver,
+                "--disk",
+                "1g",
+                "--wall-time",
+                "100",
+                "--",
+                "/bin/sh",
+                "-c",
+            ]
+            found = ours.run("run", *command, script).strip()
+            if found != wanted:
+                sys.exit(f"{name}, {driver}: {script!r} says {found!r}, not {wanted!r}")
+        # Everything that a program can do to the root leaves the image as it was.
+        ours.run("run", *command, "rm -rf /etc /opt /var; mkdir /etc; echo x > /etc/passwd; chmod 0 /bin/sh")
+        print(f"  {driver}: {len(IMAGES[name][1])} programs run, and one that destroys")
+    compare("after the runs, to before", ours.tree(image), before)
+    for form in ("docker-archive", "oci-archive"):
+        saved = tools.work / f"{form}.tar"
+        ours.run("save", "--format", form, "-o", saved, image)
+        compare(f"saved as {form}, to umoci", before, tools.umoci_tree(f"{form}:{saved}"))
+        compare(f"saved as {form}, to podman", before, tools.podman_tree(saved, name, umoci))
+        again = Ours(ours.program, tools.work / "again")
+        again.run("load", "-q", "-i", saved)
+        compare(f"saved as {form} and loaded", again.tree(image), before)
+        shutil.rmtree(again.store)
+        saved.unlink()
+    ours.run("verify")
+    ours.run("rmi", image)
+    left = json.loads(ours.run("df", "--json"))
+    if left["images"] or left["layers"] or left["blobs"]:
+        sys.exit(f"{name}: something is left after its removal: {left}")
+
+
+def main() -> None:
+    """Make the images, and check each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stockade", required=True, type=Path, help="the command line")
+    parser.add_argument("images", nargs="*", default=list(IMAGES), help=f"of {', '.join(IMAGES)} (default: all)")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("this needs root: podman, umoci and the kernel mount, and give files to others")
+    kept = TOP / "build" / "images"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in options.images:
+        rootfs = kept / f"{name}.tar"
+        if name == "busybox":
+            busybox(rootfs)
+        else:
+            run(TOP / "tests" / "images" / "debian.sh", rootfs, *IMAGES[name][0])
+        with tempfile.TemporaryDirectory(dir=kept) as work:
+            tools = Tools(Path(work))
+            try:
+                check(name, rootfs, Ours(options.stockade.resolve(), Path(work, "store")), tools)
+            finally:
+                tools.close()
+
+
+if __name__ == "__main__":
+    main()
