@@ -8,7 +8,6 @@ use crate::plan::{Plan, read_of};
 use crate::spec::{Overlay, Rootfs, Spec};
 use crate::supervisor::{self, Host};
 use crate::wire::*;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -47,27 +46,35 @@ pub(crate) struct Chosen {
     pub upper_dir: Option<String>,
 }
 
-/// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor.
+/// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor. A
+/// list, as they are few; and a hash map that lives to the end is a leak to valgrind.
 #[derive(Default)]
-pub(crate) struct Probes(Mutex<HashMap<Tried, Result<(), String>>>);
+pub(crate) struct Probes(Mutex<Vec<(Tried, Result<(), String>)>>);
 
 type Tried = (Driver, Option<String>);
 
 impl Probes {
     fn get(&self, driver: Driver, upper_dir: Option<&str>) -> Option<Result<(), String>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(driver, upper_dir.map(String::from))).cloned()
+        let tried = known
+            .iter()
+            .find(|(tried, _)| (tried.0, tried.1.as_deref()) == (driver, upper_dir));
+        tried.map(|(_, result)| result.clone())
     }
 
     /// Whether nothing has been tried with this directory yet.
     fn is_new(&self, dir: &str) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !known.keys().any(|(_, known)| known.as_deref() == Some(dir))
+        !known
+            .iter()
+            .any(|(tried, _)| tried.1.as_deref() == Some(dir))
     }
 
     fn set(&self, driver: Driver, upper_dir: Option<&str>, result: Result<(), String>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert((driver, upper_dir.map(String::from)), result);
+        let tried = (driver, upper_dir.map(String::from));
+        known.retain(|(known, _)| *known != tried);
+        known.push((tried, result));
     }
 }
 
