@@ -60,8 +60,8 @@ The sandbox:
       --network none|loopback|host         (default none)
   -u, --user UID[:GID]        ids inside (default 1000:1000)
   -h, --hostname NAME         (default stockade)
-      --profile default|strict|FILE        system calls that the program may make; a FILE in Docker's JSON format. Docker's
-                              --security-opt seccomp=FILE is the same
+      --profile default|strict|FILE        system calls that the program may make; a FILE in Docker's JSON format, as
+                              with Docker's --security-opt seccomp=FILE
 
 Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --cpu-time TIME         CPU time of the whole tree of processes
