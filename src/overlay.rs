@@ -46,8 +46,7 @@ pub(crate) struct Chosen {
     pub upper_dir: Option<String>,
 }
 
-/// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor. A
-/// list, as they are few; and a hash map that lives to the end is a leak to valgrind.
+/// What a driver has answered when it was tried, with an upper layer in memory or in a directory: once for each supervisor.
 #[derive(Default)]
 pub(crate) struct Probes(Mutex<Vec<(Tried, Result<(), String>)>>);
 

@@ -15,7 +15,6 @@ use crate::spec::{Network, Spec};
 use crate::wire::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -39,7 +38,7 @@ pub(crate) struct Host {
 }
 
 /// What tells supervisors of one process apart.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     cgroup_parent: Option<String>,
     controllers: Controllers,
@@ -61,7 +60,8 @@ impl Key {
 /// All supervisors of this process. A forked child makes a registry of its own.
 struct Registry {
     pid: u32,
-    hosts: Mutex<HashMap<Key, Arc<Host>>>,
+    /// A list, as they are few; and what a hash map holds to the end is a leak to valgrind.
+    hosts: Mutex<Vec<(Key, Arc<Host>)>>,
     cores: cores::Taken,
 }
 
@@ -104,14 +104,13 @@ pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if let Some(host) = hosts
-        .get(key)
-        .filter(|host| !host.lost.load(Ordering::Acquire))
-    {
+    let alive = |host: &Host| !host.lost.load(Ordering::Acquire);
+    if let Some((_, host)) = hosts.iter().find(|(k, host)| k == key && alive(host)) {
         return Ok(host.clone());
     }
     let host = Arc::new(Host::start(key)?);
-    hosts.insert(key.clone(), host.clone());
+    hosts.retain(|(k, _)| k != key);
+    hosts.push((key.clone(), host.clone()));
     Ok(host)
 }
 
@@ -121,9 +120,7 @@ fn forget(key: &Key, dead: &Arc<Host>) {
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if hosts.get(key).is_some_and(|host| Arc::ptr_eq(host, dead)) {
-        hosts.remove(key);
-    }
+    hosts.retain(|(k, host)| k != key || !Arc::ptr_eq(host, dead));
 }
 
 /// Sends a plan to the supervisor, made by `plan` for the supervisor that is asked; starts a new one if it has died.
