@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import re
 import signal
 import tarfile
 import threading
@@ -117,6 +118,19 @@ def test_the_default_store(registry: Registry, monkeypatch: pytest.MonkeyPatch, 
     image = images.pull(registry.name, auth_file="/dev/null")
     assert images.list() == [image]
     assert asyncio.run(images.apull(registry.name, auth_file="/dev/null")) == image
+
+
+def test_the_example_of_the_document(registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With names of this machine's."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "/dev/null")
+    document = Path(__file__).parents[2] / "docs/images.md"
+    examples = re.findall(r"^```python\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    (example,) = (example for example in examples if "pull(" in example)
+    host = registry.name.split("/")[0]
+    example = example.replace("debian:12", registry.name).replace("mirror.example", host)
+    exec(compile(example, str(document), "exec"), {})
+    assert [image.names for image in images.list()] == [(registry.name,)]
 
 
 def test_errors(registry: Registry, store: images.Store, tmp_path: Path) -> None:
