@@ -2,6 +2,8 @@
 
 use crate::support::{ON_DISK_SIZE, OnDisk, enforced, fields, guest_spec, skip, slowness, status};
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use stockade::{Enforce, EnforcementStatus, ErrorKind, Outcome, Spec, Verdict};
 
@@ -108,6 +110,40 @@ fn an_idle_program_yields() {
     }
     let (busy, idle) = (busy.usage.cpu_time, idle.usage.cpu_time);
     assert!(idle * 3 < busy, "{idle:?} beside {busy:?}");
+}
+
+/// Two that read as fast as they can, past the page cache: weights count among the runs of one process.
+#[test]
+fn a_disk_is_shared_by_weight() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
+    let file = std::fs::File::create(dir.path().join("file")).expect("a file");
+    (&file)
+        .write_all(&vec![7; 64 << 20])
+        .and_then(|()| file.sync_all())
+        .expect("64 MiB");
+    for (path, mode) in [
+        (dir.path().to_path_buf(), 0o755),
+        (dir.path().join("file"), 0o644),
+    ] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod");
+    }
+    let script = "while :; do /guest/guest direct read /disk/file 64m 64k >/dev/null; done";
+    let spec = |weight| {
+        let volume = format!("{}:/disk", dir.path().display());
+        let mut spec = guest_spec(["-"]).volume(volume.parse().expect("a volume"));
+        spec.args = ["sh", "-c", script].map(Into::into).into();
+        let spec = spec.wall_time(Duration::from_secs(1) * slowness());
+        spec.io_weight(weight).enforce(Enforce::BestEffort)
+    };
+    let heavy = spec(10_000).spawn().expect("it starts");
+    let light = spec(10).run().expect("it starts");
+    let heavy = heavy.wait().expect("it ends");
+    if !enforced(&light, "io_weight") {
+        skip!("{}", light.enforcement["io_weight"].by);
+    }
+    let read = |outcome: &Outcome| outcome.usage.io_read.expect("it is counted");
+    let (heavy, light) = (read(&heavy), read(&light));
+    assert!(heavy > 3 * light && light > 0, "{heavy} beside {light}");
 }
 
 #[test]

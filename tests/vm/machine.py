@@ -35,11 +35,13 @@ SHAPES = {
     "subgroup": "systemd-run --wait --pipe --quiet --same-dir -p User=tester -p Delegate=yes {keep} -- {child}",
     # What a login over ssh gives: a scope that belongs to root, in which the user may make nothing.
     "login": "{session} {as_user}",
-    "root": "",
+    "root": "{bfq}",
     # As root, tests/vm/ladder.py: systemd and its users in other states.
     "ladder": "",
 }
 ROOTS = ("root", "ladder")
+# A scheduler that minds the weights of block devices, which is on by itself nowhere.
+BFQ = "sh -c 'modprobe bfq && echo bfq >/sys/block/vda/queue/scheduler; exec \"$@\"' -"
 SWAP_MIB = 64
 HUGE_PAGES = 16
 AS_USER = "setpriv --reuid 1000 --regid 1000 --init-groups --inh-caps=-all --"
@@ -194,7 +196,8 @@ def _script(command: Sequence[str], shape: str, env: Mapping[str, str]) -> str:
     everything = ENVIRONMENT | {"HOME": "/root", "USER": "root"} if shape in ROOTS else dict(ENVIRONMENT)
     everything |= env
     keep = " ".join(f"--setenv={name}" for name in everything)
-    words = SHAPES[shape].format(as_user=AS_USER, session=SESSION, child=CHILD, keep=keep) + " " + shlex.join(command)
+    before = SHAPES[shape].format(as_user=AS_USER, session=SESSION, child=CHILD, bfq=BFQ, keep=keep)
+    words = f"{before} {shlex.join(command)}"
     if "--wait" in words:
         words = words.replace("$", "$$")  # the manager would expand it, as in an ExecStart=
     clean = shlex.join(["env", "-i", *(f"{name}={value}" for name, value in everything.items())])
