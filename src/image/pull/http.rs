@@ -62,9 +62,13 @@ impl Http {
             let host = host(&at);
             let response = self.once(&at, request).map_err(|error| match error {
                 Trouble::Http(error) => Failure::of(&host, self.tcp.patience, error),
+                // Where no authority is known nobody can be asked by TLS, who may be asked without all the same.
                 Trouble::Own(error) => Failure {
+                    again: match error.step() {
+                        "tls" => Again::Plain,
+                        _ => Again::No,
+                    },
                     error,
-                    again: Again::No,
                 },
             })?;
             let to = match response.status().as_u16() {

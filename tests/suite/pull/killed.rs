@@ -46,7 +46,11 @@ fn a_killed_pull_breaks_nothing() {
     assert!(start().wait().unwrap().success());
     let whole = begun.elapsed();
     let (mut killed, mut kept, mut state) = (0, 0, 0x2545_f491_4f6c_dd1d_u64);
-    for round in 0..40 {
+    for round in 0..400 {
+        // How many die at work depends on what else this machine does.
+        if round >= 40 && round % 4 == 0 && killed > 10 && kept > 5 {
+            break;
+        }
         // From nothing, or from what the last one has left.
         if round % 4 == 0 {
             Store::open(Some(&path)).unwrap().prune(true).unwrap();
@@ -77,11 +81,8 @@ fn a_killed_pull_breaks_nothing() {
             assert_eq!(partial(&store), [], "round {round}");
         }
     }
-    assert!(
-        killed > 10,
-        "only {killed} of 40 were killed while they worked"
-    );
-    assert!(kept > 5, "only {kept} of 40 left something to go on with");
+    assert!(killed > 10, "only {killed} were killed while they worked");
+    assert!(kept > 5, "only {kept} left something to go on with");
     let store = Store::open(Some(&path)).unwrap();
     store.prune(true).unwrap();
     let used = store.disk_use().unwrap();
