@@ -563,8 +563,9 @@ int stockade_spec_set_user(stockade_spec *spec, const char *user);
 int stockade_spec_set_hostname(stockade_spec *spec, const char *hostname);
 
 // Sets the seccomp profile, which says what system calls the program may make: "default", "strict" (what interpreters,
-// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. A call that a
-// profile answers by killing ends the run with STOCKADE_VERDICT_VIOLATION. Default: "default".
+// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. Where one
+// kills for a call, the verdict is STOCKADE_VERDICT_VIOLATION if it was the program's own process, and the program goes
+// on if it was a child of it. Default: "default".
 int stockade_spec_set_profile(stockade_spec *spec, const char *profile);
 
 // Sets a cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below

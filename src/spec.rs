@@ -88,8 +88,9 @@ pub struct Spec {
     pub user: Option<String>,
     /// The host name inside. Default: `stockade`.
     pub hostname: Option<String>,
-    /// Which system calls the program may make (seccomp(2)): `default`, `strict`, or a profile in Docker's JSON format. A
-    /// call that a profile answers by killing ends the run with the verdict `VIOLATION`. Default: [`Profile::Default`].
+    /// Which system calls the program may make (seccomp(2)): `default`, `strict`, or a profile in Docker's JSON format.
+    /// Where one kills for a call, the verdict is `VIOLATION` if it was the program's own process, and the program goes on
+    /// if it was a child of it. Default: [`Profile::Default`].
     pub profile: Profile,
 
     // ---- limits

@@ -266,8 +266,9 @@ pub unsafe extern "C" fn stockade_spec_set_hostname(
 }
 
 /// Sets the seccomp profile, which says what system calls the program may make: "default", "strict" (what interpreters,
-/// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. A call that a
-/// profile answers by killing ends the run with STOCKADE_VERDICT_VIOLATION. Default: "default".
+/// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. Where one
+/// kills for a call, the verdict is STOCKADE_VERDICT_VIOLATION if it was the program's own process, and the program goes
+/// on if it was a child of it. Default: "default".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_spec_set_profile(
     spec: Option<&mut stockade_spec>,
