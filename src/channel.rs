@@ -6,8 +6,8 @@ use crate::plan::bytes_of;
 use crate::wire::{FDS_MAX, Message};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    recvmsg, sendmsg, shutdown, socketpair,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -132,6 +132,11 @@ impl Channel {
             Err(nix::errno::Errno::EINTR)
         ) {}
         self.receive(false)
+    }
+
+    /// Nothing more is said or heard. The descriptor stays, which others may wait on.
+    pub fn close(&self) {
+        let _ = shutdown(self.fd(), Shutdown::Both);
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

@@ -278,6 +278,8 @@ impl Process {
             }
         }
         (state.lease, state.image) = (None, None);
+        // The supervisor keeps its end until we have heard the last word.
+        self.channel.close();
     }
 
     fn hear(&self, state: &mut State, received: Received) {

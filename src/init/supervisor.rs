@@ -39,7 +39,9 @@ struct Network {
 struct Sandbox {
     init: i32,
     pidfd: Fd,
-    control: Fd,
+    /// The socket to its init, and the other end of it. That stays open here too, so that the kernel never finds a dead
+    /// socket on the other side of what we send: then it would drop what init has said last.
+    control: [Fd; 2],
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
@@ -118,6 +120,7 @@ const CONTROL: u64 = 3;
 const SANDBOX: u64 = 4;
 const RUN: u64 = 5;
 const REMOVER: u64 = 6;
+const OVER: u64 = 7;
 
 struct Supervisor {
     /// The limit on descriptors.
@@ -252,6 +255,7 @@ impl Supervisor {
                     CONTROL => self.hear_init(which),
                     SANDBOX => self.hear_sandbox(which),
                     REMOVER => self.removed(which as Fd),
+                    OVER => self.hear_over(which as Fd),
                     _ => self.hear_run(which),
                 }
             }

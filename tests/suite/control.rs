@@ -125,6 +125,29 @@ fn pausing_works_from_many_threads_and_races_with_the_end() {
     }
 }
 
+/// What is asked of a run in the moment of its end must not cost its outcome: before Linux 6.2 a message to a socket that
+/// the other side is just closing drops what that side has sent before.
+#[test]
+fn requests_in_the_last_moment_lose_no_outcome() {
+    let until = std::time::Instant::now() + Duration::from_secs(4);
+    while std::time::Instant::now() < until {
+        let process = start(&guest_spec(["exit", "0"]));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| while process.stats().expect("it can be asked").is_some() {});
+                // To nobody: the program goes on, and so do these.
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        process.signal(libc::SIGCONT).expect("it can be sent");
+                    }
+                });
+            }
+        });
+        let outcome = process.wait().unwrap();
+        assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    }
+}
+
 #[test]
 fn what_a_running_program_uses() {
     use std::io::{BufRead, BufReader};

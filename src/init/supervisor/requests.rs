@@ -27,7 +27,7 @@ impl Supervisor {
                         errno: errno as u32,
                     };
                     let _ = send(fds[0], bytes_of(&failure), &[], &[], false);
-                    close(fds[0]);
+                    self.leave_open(fds[0]);
                 }
             }
             _ => {
@@ -80,7 +80,7 @@ impl Supervisor {
                 (RESET, _) => (bytes_of(&reset), &pass[..1]),
                 _ => (&*message, fds),
             };
-            let _ = send(sandbox.control, bytes_of(&envelope), body, pass, false);
+            let _ = send(sandbox.control[0], bytes_of(&envelope), body, pass, false);
         }
         close(socket);
         fds.iter().for_each(|fd| close(*fd));
@@ -137,7 +137,7 @@ impl Supervisor {
         // Watched first: once init is told, there is no way back.
         let told = epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).and_then(|_| {
             let pass = &pass[..count];
-            send(sandbox.control, bytes_of(&envelope), message, pass, false)
+            send(sandbox.control[0], bytes_of(&envelope), message, pass, false)
         });
         start.close();
         if let Err(errno) = told {
@@ -302,7 +302,7 @@ impl Supervisor {
                 enter: 0,
             };
             let _ = send(
-                sandbox.control,
+                sandbox.control[0],
                 bytes_of(&envelope),
                 bytes_of(message),
                 &[],

@@ -38,7 +38,7 @@ impl Supervisor {
                 errno: errno as u32,
             };
             let _ = send(channel, bytes_of(&failure), &[], &[], false);
-            close(channel);
+            self.leave_open(channel);
         }
     }
 
@@ -60,7 +60,7 @@ impl Supervisor {
         let (mut sandbox, run) = result?;
         let data = slot as u64;
         let watched = epoll_add(self.epoll, sandbox.pidfd, INIT << 32 | data)
-            .and_then(|_| epoll_add(self.epoll, sandbox.control, CONTROL << 32 | data))
+            .and_then(|_| epoll_add(self.epoll, sandbox.control[0], CONTROL << 32 | data))
             .and_then(|_| {
                 epoll_add(
                     self.epoll,
@@ -73,7 +73,7 @@ impl Supervisor {
             let _ = reap(sandbox.pidfd);
             sandbox.reap_server();
             close(sandbox.pidfd);
-            close(sandbox.control);
+            sandbox.control.iter().for_each(|fd| close(*fd));
             self.release_network(sandbox.network);
             if let Some(mut run) = run {
                 run.groups.close();
@@ -188,7 +188,7 @@ impl Supervisor {
         ))
     }
 
-    /// Clones init into new namespaces and writes its id maps: its pid, pidfd and our end of its socket.
+    /// Clones init into new namespaces and writes its id maps: its pid, pidfd and the ends of its socket, ours first.
     pub(super) fn clone_init(
         &mut self,
         plan: &mut Plan,
@@ -196,7 +196,7 @@ impl Supervisor {
         trees: &[Fd],
         start: &Start,
         server: Fd,
-    ) -> core::result::Result<(i32, Fd, Fd), Fault> {
+    ) -> core::result::Result<(i32, Fd, [Fd; 2]), Fault> {
         let mut namespaces =
             CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
         if plan.head.flags & NET_NEW != 0 {
@@ -220,7 +220,6 @@ impl Supervisor {
                 return Err((IN_STEP, STEP_CLONE, errno));
             }
         };
-        close(theirs);
         if self.config.map != MAP_SINGLE {
             let go = Message { kind: GO, arg: 0 };
             let mapped = self
@@ -231,10 +230,11 @@ impl Supervisor {
                 let _ = reap(pidfd);
                 close(pidfd);
                 close(ours);
+                close(theirs);
                 return Err((IN_STEP, STEP_ID_MAP, errno));
             }
         }
-        Ok((init, pidfd, ours))
+        Ok((init, pidfd, [ours, theirs]))
     }
 
     pub(super) fn map_ids(&self, init: i32, head: &Request) -> Result<()> {
