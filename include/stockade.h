@@ -605,6 +605,9 @@ int stockade_spec_set_cpuset_cpus(stockade_spec *spec, const char *list);
 // caller's.
 int stockade_spec_set_nice(stockade_spec *spec, int nice);
 
+// Sets the signal that stockade_process_stop sends, 1 to 64. Default: the image's StopSignal, else SIGTERM.
+int stockade_spec_set_stop_signal(stockade_spec *spec, int signal);
+
 // Sets how much sooner than others the kernel ends the sandbox when the whole host is out of memory (oom_score_adj,
 // proc(5)): the caller's own value up to 1000. Default: the caller's.
 int stockade_spec_set_oom_score_adj(stockade_spec *spec, int score);
@@ -780,6 +783,14 @@ int stockade_process_wait_timeout(const stockade_process *process,
 
 // Sends a signal to the program, not to its children. No error if it has ended.
 int stockade_process_signal(const stockade_process *process, int signal, stockade_error **error);
+
+// Asks the program to end, by the stop signal of its specification, and ends it and everything it started if it still
+// runs after that many nanoseconds (docker stop waits 10 seconds). The outcome, as of stockade_process_wait, is by how it
+// ended: STOCKADE_VERDICT_KILLED only if it had to be killed. A paused program goes on.
+int stockade_process_stop(const stockade_process *process,
+                          uint64_t nanoseconds,
+                          stockade_outcome **outcome,
+                          stockade_error **error);
 
 // Ends the program and everything it started; the verdict is STOCKADE_VERDICT_KILLED. No error if it has
 // ended.

@@ -68,7 +68,7 @@ pub use spec::{
     DockerProfile, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, Stdio, Tmpfs,
     Volume,
 };
-pub use units::{parse_duration, parse_size};
+pub use units::{parse_duration, parse_signal, parse_size};
 pub use update::Update;
 
 /// The examples of the README are tests.

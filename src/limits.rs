@@ -215,6 +215,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
             "nice: it is at least 0 and at most {NICE_MAX}; to go below 0 takes privileges that no sandbox has"
         ));
     }
+    if spec.stop_signal.is_some_and(|n| !(1..=64).contains(&n)) {
+        return bad("stop_signal: a signal is at least 1 and at most 64".into());
+    }
     if let Some(score) = spec.oom_score_adj {
         let own = own_oom_score_adj();
         if !(own..=OOM_SCORE_ADJ_MAX).contains(&score) {

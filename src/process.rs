@@ -51,6 +51,8 @@ pub struct Process {
     limits: Mutex<Spec>,
     /// Readable while there are notifications that nobody has taken; made with the first threshold.
     waiting: OnceLock<Waiting>,
+    /// The signal that asks the program to end.
+    stop_signal: i32,
 }
 
 struct State {
@@ -188,6 +190,34 @@ impl Process {
             )));
         }
         self.channel.tell(SIGNAL, signal as u32)
+    }
+
+    /// Asks the program to end, by the signal [`stop_signal`](Spec::stop_signal) of its specification, and ends it and
+    /// everything it started if it still runs after `timeout`, as `docker stop` does. The outcome is by how it ended: a
+    /// program that ends itself when it is asked may be `OK`, one that has to be killed is `KILLED`. A paused program goes
+    /// on. Waits until all of it has ended.
+    ///
+    /// # Errors
+    /// As [`poll`](Process::poll).
+    pub fn stop(&self, timeout: Duration) -> Result<Outcome, Error> {
+        self.ask_to_stop()?;
+        match self.wait_timeout(timeout)? {
+            Some(outcome) => Ok(outcome),
+            None => {
+                self.kill()?;
+                self.wait()
+            }
+        }
+    }
+
+    /// The first half of [`stop`](Process::stop): sends the signal, and lets a paused program go on.
+    ///
+    /// # Errors
+    /// The handle belongs to another process.
+    pub fn ask_to_stop(&self) -> Result<(), Error> {
+        // First, as it waits until a program that is just being started is there.
+        self.resume()?;
+        self.signal(self.stop_signal)
     }
 
     /// Ends the program and everything it started; the verdict is `KILLED`. No error if it has ended.

@@ -144,6 +144,9 @@ pub struct Spec {
     /// Huge pages, in the form `size:limit`: `2m:64m` (`hugetlb.2MB.max`). `memory` does not count them.
     /// Without it a program gets none (ENOMEM).
     pub hugetlb: Vec<HugePages>,
+    /// The signal that [`stop`](crate::Process::stop) sends, 1 to 64 (signal(7)). Default: the image's `StopSignal`, else
+    /// SIGTERM.
+    pub stop_signal: Option<i32>,
     /// Captured bytes of each of standard output and standard error. Default: 64 MiB.
     #[serde(with = "units::size")]
     pub output: Option<u64>,
@@ -284,6 +287,8 @@ setters! {
     io_weight: u64 => |s, v| s.io_weight = Some(v);
     /// Adds one to [`hugetlb`](Spec::hugetlb).
     hugetlb: HugePages => |s, v| s.hugetlb.push(v);
+    /// Sets [`stop_signal`](Spec::stop_signal).
+    stop_signal: i32 => |s, v| s.stop_signal = Some(v);
     /// Sets [`output`](Spec::output).
     output: u64 => |s, v| s.output = Some(v);
     /// Sets [`output_overflow`](Spec::output_overflow).

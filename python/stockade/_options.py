@@ -80,6 +80,7 @@ class Options(Limits, total=False):
     nice: int | None
     oom_score_adj: int | None
     oom_group: bool | None
+    stop_signal: int | None
     io_read_bps: Iterable[str] | None
     io_write_bps: Iterable[str] | None
     io_read_iops: Iterable[str] | None

@@ -128,6 +128,7 @@ impl Spec {
             "cpuset_cpus" => spec.cpuset_cpus = given.map(Field::text).transpose()?,
             "nice" => spec.nice = given.map(Field::integer).transpose()?,
             "oom_score_adj" => spec.oom_score_adj = given.map(Field::integer).transpose()?,
+            "stop_signal" => spec.stop_signal = given.map(Field::integer).transpose()?,
             "oom_group" => spec.oom_group = given.map(Field::boolean).transpose()?,
             "io_read_bps" => spec.io_read_bps = rates(given)?,
             "io_write_bps" => spec.io_write_bps = rates(given)?,

@@ -76,6 +76,8 @@ use std::os::unix::ffi::OsStrExt;
 ///         caller's own value up to 1000. Default: the caller's.
 ///     oom_group: whether the kernel ends the whole run when its memory is used up, or only the process that it
 ///         chooses: then a program that survives and ends well is OK. Default: True.
+///     stop_signal: the signal that Process.stop sends, such as signal.SIGINT. Default: the image's StopSignal, else
+///         SIGTERM.
 ///     io_read_bps, io_write_bps: bytes from and to a block device in a second, ["/dev/sda:10m"]. Default: no limit.
 ///     io_read_iops, io_write_iops: operations, likewise.
 ///     io_weight: its share of the block devices while others want them too, 1 to 10,000. What has none has 100.
@@ -108,7 +110,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 49] = [
+const FIELDS: [&str; 50] = [
     "env",
     "cwd",
     "input",
@@ -143,6 +145,7 @@ const FIELDS: [&str; 49] = [
     "nice",
     "oom_score_adj",
     "oom_group",
+    "stop_signal",
     "io_read_bps",
     "io_write_bps",
     "io_read_iops",
@@ -169,7 +172,7 @@ impl Spec {
             files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
             user=None, hostname=None, profile=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
-            oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
+            oom_group=None, stop_signal=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
             hugetlb=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
             output_overflow=None, enforce=None, cgroup_parent=None)"
     )]
@@ -389,6 +392,10 @@ impl Spec {
     #[getter]
     fn oom_score_adj(&self) -> Option<i32> {
         self.0.oom_score_adj
+    }
+    #[getter]
+    fn stop_signal(&self) -> Option<i32> {
+        self.0.stop_signal
     }
     #[getter]
     fn oom_group(&self) -> Option<bool> {

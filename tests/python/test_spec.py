@@ -28,7 +28,7 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.read_only is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        image entrypoint store overlay upper_dir cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight \
+        image entrypoint store overlay upper_dir cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group stop_signal io_weight \
         output file_size open_files stack \
         disk inodes cgroup_parent"
     for name in others.split():
@@ -64,6 +64,7 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("nice", 5, 5),
         ("oom_score_adj", -5, -5),
         ("oom_group", False, False),
+        ("stop_signal", 2, 2),
         ("io_read_bps", ["/dev/sda:1m", "8:16:5"], ("/dev/sda:1048576", "8:16:5")),
         ("io_write_bps", ["/dev/sda:1m"], ("/dev/sda:1048576",)),
         ("io_read_iops", ["/dev/sda:100"], ("/dev/sda:100",)),

@@ -149,6 +149,49 @@ fn requests_in_the_last_moment_lose_no_outcome() {
 }
 
 #[test]
+fn a_program_is_asked_to_stop_and_killed_if_it_goes_on() {
+    let shell = |script: &str| {
+        let mut spec = Spec::new(["sh", "-c", script]).wall_time(promise() * 4);
+        spec.stdout = Some(Stdio::Pipe);
+        spec
+    };
+    let ready = |spec: &Spec| {
+        let process = start(spec);
+        let mut out = std::fs::File::from(process.take_stdout().expect("a pipe"));
+        std::io::Read::read_exact(&mut out, &mut [0; 6]).expect("it says so");
+        process
+    };
+    let polite = "trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.02; done";
+    let long = promise() * 3;
+    let outcome = ready(&shell(polite)).stop(long).unwrap();
+    assert_eq!(outcome.exit_code, Some(7), "{outcome:?}");
+    let outcome = ready(&shell(polite).stop_signal(libc::SIGINT))
+        .stop(long)
+        .unwrap();
+    assert_eq!(outcome.exit_code, Some(8), "{outcome:?}");
+    let paused = ready(&shell(polite));
+    paused.pause().unwrap();
+    assert_eq!(paused.stop(long).unwrap().exit_code, Some(7));
+    assert_eq!(paused.stop(long).unwrap().exit_code, Some(7), "again");
+    // One that is just being started.
+    let outcome = start(&guest_spec(["sleep", "20"])).stop(long).unwrap();
+    assert_eq!(outcome.signal, Some(libc::SIGTERM), "{outcome:?}");
+    assert_eq!(outcome.verdict, Verdict::Signaled, "{outcome:?}");
+
+    let deaf = ready(&shell(
+        "trap '' TERM; echo ready; while :; do sleep 0.02; done",
+    ));
+    let clock = start_clock();
+    let outcome = deaf.stop(Duration::from_millis(200)).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
+    assert!(clock.elapsed() >= Duration::from_millis(200));
+    for signal in [0, 65] {
+        let refused = guest_spec(["true"]).stop_signal(signal).spawn();
+        assert!(refused.is_err(), "{signal}");
+    }
+}
+
+#[test]
 fn what_a_running_program_uses() {
     use std::io::{BufRead, BufReader};
     let process = start(

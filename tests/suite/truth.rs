@@ -476,6 +476,7 @@ const OTHERS: &[&str] = &[
     "image",
     "input",
     "network",
+    "stop_signal",
     "output_overflow",
     "profile",
     "read_only",
