@@ -8,8 +8,7 @@ use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use stockade::{
-    DockerProfile, EnforcementStatus, Outcome, Process, Profile, Sandbox, Spec, Stdio, Update,
-    Verdict, Violation,
+    DockerProfile, Outcome, Process, Profile, Sandbox, Spec, Stdio, Update, Verdict, Violation,
 };
 
 /// Kills for `name` if its first argument is `first`.
