@@ -159,7 +159,6 @@ static void violation(void)
 {
     stockade_spec *spec = shell("mkdir made; echo after");
     stockade_outcome *outcome = NULL;
-    stockade_error *failed = NULL;
     const stockade_violation *found;
     const char *name;
     unsigned index;
