@@ -70,6 +70,19 @@ fn a_program_cannot_pretend_a_verdict() {
 }
 
 #[test]
+fn another_abi_is_a_violation() {
+    if !cfg!(target_arch = "x86_64") {
+        skip!("this architecture has one entry to the kernel");
+    }
+    let outcome = run_guest(["attempt", "int80"]);
+    if outcome.signal == Some(11) {
+        skip!("this kernel has no 32-bit entry");
+    }
+    assert_eq!(outcome.verdict, Verdict::Violation, "{outcome:?}");
+    assert_eq!(outcome.verdict.short(), "RTE");
+}
+
+#[test]
 fn streams_are_captured_apart_or_together() {
     let script = "echo out; echo err >&2; echo out";
     let shell = || {
