@@ -207,7 +207,7 @@
 // Filled the writable file system (disk, inodes) or wrote a larger file than file_size.
 #define STOCKADE_VERDICT_DISK_LIMIT 8
 
-// Made a system call for which the seccomp profile kills.
+// Some process of the run made a system call for which the seccomp profile kills.
 #define STOCKADE_VERDICT_VIOLATION 9
 
 // Ended by the caller.
@@ -381,6 +381,9 @@ typedef struct stockade_store stockade_store;
 // replaces that of the specification, with the same meaning and range, or takes it away if it is STOCKADE_UNLIMITED.
 // The setters fail only if update is NULL; values are looked at by stockade_process_update.
 typedef struct stockade_update stockade_update;
+
+// A system call for which the seccomp profile kills. Owned by its outcome.
+typedef struct stockade_violation stockade_violation;
 
 // Told how far a call is: what is read or written, bytes of it that are done, and bytes in all, or 0 if that is not
 // known. A result other than 0 ends the call with a STOCKADE_ERROR_STATE, and nothing of it is kept. Called by the
@@ -564,8 +567,8 @@ int stockade_spec_set_hostname(stockade_spec *spec, const char *hostname);
 
 // Sets the seccomp profile, which says what system calls the program may make: "default", "strict" (what interpreters,
 // compilers and the programs that they make need), or the text of a profile in Docker's JSON format. Where one
-// kills for a call, the verdict is STOCKADE_VERDICT_VIOLATION if it was the program's own process, and the program goes
-// on if it was a child of it. Default: "default".
+// kills for a call, the whole run is ended as soon as any of its processes makes that, with STOCKADE_VERDICT_VIOLATION.
+// Default: "default".
 int stockade_spec_set_profile(stockade_spec *spec, const char *profile);
 
 // Sets a cgroup v2 directory, writable for the caller, to make the sandboxes' groups in: an absolute path below
@@ -1179,6 +1182,35 @@ int stockade_enforcement_status(const stockade_enforcement *enforcement);
 
 // By what it is enforced ("cgroup v2 memory.max"), or why it is not.
 const char *stockade_enforcement_by(const stockade_enforcement *enforcement);
+
+// The system call that the run was ended for, with STOCKADE_VERDICT_VIOLATION. NULL if there was none, or if the kernel
+// killed the program itself (see the enforcement "violation"). Owned by the outcome, as is all that the
+// stockade_violation_ accessors return.
+const stockade_violation *stockade_outcome_violation(const stockade_outcome *outcome);
+
+// Its name ("ptrace"), or NULL if it has none here, as those of 32-bit ABIs and of the future.
+const char *stockade_violation_syscall(const stockade_violation *violation);
+
+// Its number in that ABI.
+uint32_t stockade_violation_number(const stockade_violation *violation);
+
+// By which ABI of the machine it was made: "x86_64", "x32", "i386", "aarch64" or "arm".
+const char *stockade_violation_arch(const stockade_violation *violation);
+
+// The argument with that index, from 0 to 5, whether it takes so many or not. 0 for others.
+uint64_t stockade_violation_arg(const stockade_violation *violation, unsigned int index);
+
+// Where it was made.
+uint64_t stockade_violation_instruction_pointer(const stockade_violation *violation);
+
+// The process that made it, by its number inside the sandbox.
+uint32_t stockade_violation_pid(const stockade_violation *violation);
+
+// Whether that is the program itself, not one that it started.
+bool stockade_violation_main(const stockade_violation *violation);
+
+// The name of the thread (/proc/PID/comm), which the program can choose. NULL if it is not known.
+const char *stockade_violation_command(const stockade_violation *violation);
 
 #ifdef __cplusplus
 }  // extern "C"

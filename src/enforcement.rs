@@ -94,6 +94,10 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
         ("capabilities", "none, in any set; securebits locked"),
         ("no_new_privs", "PR_SET_NO_NEW_PRIVS"),
         ("seccomp", profile),
+        (
+            "violation",
+            "the filter's listener, by which init hears of every call that the profile kills for, and ends the run",
+        ),
     ] {
         put(name, Enforced, by);
     }
@@ -129,6 +133,22 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     }
     put("landlock", NotEnforced, "not used by this version");
     all
+}
+
+/// What holds of calls that the profile kills for where the filter can have no listener.
+pub(crate) fn unheard(errno: i32) -> Enforcement {
+    let why = match errno {
+        libc::EBUSY => {
+            "the filters around the host process have one already, and there can be only one".into()
+        }
+        _ => std::io::Error::from_raw_os_error(errno).to_string(),
+    };
+    Enforcement {
+        status: Approximated,
+        by: format!(
+            "the kernel, which kills the process that makes such a call and no other: the filter has no listener ({why})"
+        ),
+    }
 }
 
 /// The limits that are set, of those that can be changed and of their kind.

@@ -61,6 +61,7 @@ pub fn results(data: &[u8]) {
             exit_code: None,
             signal: None,
             limit: None,
+            violation: None,
             stdout: Default::default(),
             stderr: Default::default(),
             stdout_truncated: false,

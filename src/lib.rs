@@ -53,6 +53,7 @@ mod supervisor;
 mod units;
 mod update;
 mod verdict;
+mod violation;
 #[allow(dead_code)] // each side uses its half
 mod wire;
 
@@ -70,6 +71,7 @@ pub use spec::{
 };
 pub use units::{parse_duration, parse_signal, parse_size};
 pub use update::Update;
+pub use violation::Violation;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

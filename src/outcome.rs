@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::units;
+use crate::violation::Violation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,9 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// The name of the limit that decided the verdict (`"memory"`), if one did.
     pub limit: Option<String>,
+    /// The system call that the run was ended for, with [`Verdict::Violation`]. `None` if the kernel killed the program
+    /// itself: see `enforcement["violation"]`.
+    pub violation: Option<Violation>,
     /// What the program wrote to standard output, if captured: the first `output` bytes.
     pub stdout: Bytes,
     /// The same for standard error.
@@ -69,7 +73,7 @@ pub enum Verdict {
     OutputLimit = 7,
     /// Filled the writable file system (`disk`, `inodes`) or wrote a larger file than `file_size`.
     DiskLimit = 8,
-    /// Made a system call for which the seccomp profile kills.
+    /// Some process of the run made a system call for which the seccomp profile kills.
     Violation = 9,
     /// Ended by the caller.
     Killed = 10,

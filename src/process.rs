@@ -431,6 +431,7 @@ impl State {
             exit_code: None,
             signal: None,
             limit: None,
+            violation: None,
             stdout_truncated: out.total > out.kept.len() as u64,
             stderr_truncated: err.total > err.kept.len() as u64,
             stdout_bytes: out.total,

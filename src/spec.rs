@@ -89,8 +89,8 @@ pub struct Spec {
     /// The host name inside. Default: `stockade`.
     pub hostname: Option<String>,
     /// Which system calls the program may make (seccomp(2)): `default`, `strict`, or a profile in Docker's JSON format.
-    /// Where one kills for a call, the verdict is `VIOLATION` if it was the program's own process, and the program goes on
-    /// if it was a child of it. Default: [`Profile::Default`].
+    /// Where one kills for a call, the whole run is ended as soon as any of its processes makes that, with the verdict
+    /// `VIOLATION`. Default: [`Profile::Default`].
     pub profile: Profile,
 
     // ---- limits

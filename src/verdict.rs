@@ -1,11 +1,13 @@
 //! From the numbers after the end to the verdict.
 
 use crate::cgroup::Cgroup;
+use crate::enforcement;
 use crate::error::Error;
 use crate::limits;
 use crate::once::Once;
 use crate::outcome::{Outcome, Usage, Verdict};
 use crate::spec::Spec;
+use crate::violation::Violation;
 use crate::wire::*;
 use std::time::Duration;
 
@@ -104,6 +106,11 @@ impl Judged {
                 .sources
                 .insert("memory_peak".into(), from.into());
         }
+        outcome.violation = Violation::seen(&exit.violation);
+        if exit.unheard != 0 {
+            let entry = enforcement::unheard(exit.unheard as i32);
+            outcome.enforcement.insert("violation".into(), entry);
+        }
         let status = exit.status;
         let signal = (status & 0x7f) as i32;
         if signal == 0 {
@@ -141,7 +148,8 @@ impl Judged {
         let ran = usage.wall_time.saturating_sub(usage.paused_time);
         let signal = outcome.signal.unwrap_or(0);
         let killed = exit.reason;
-        if signal == libc::SIGSYS {
+        let violated = outcome.violation.is_some() || killed == REASON_VIOLATION;
+        if violated || signal == libc::SIGSYS {
             return (Verdict::Violation, None);
         }
         let failed = signal != 0 || outcome.returncode != 0;

@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0023;
+pub const VERSION: u32 = 0x5354_0024;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -94,6 +94,8 @@ pub struct Ask {
 // ---- messages, init to supervisor
 /// Descriptors: the sandbox's procfs and its writable file system.
 pub const FILES: u32 = 21;
+/// A call was made that the filter kills for, and the run is being ended.
+pub const VIOLATED: u32 = 22;
 
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
@@ -499,6 +501,7 @@ pub const REASON_OUTPUT: u32 = 2;
 pub const REASON_WALL: u32 = 3;
 pub const REASON_CPU: u32 = 4;
 pub const REASON_MEMORY: u32 = 5;
+pub const REASON_VIOLATION: u32 = 6;
 
 // ---- what was passed, Exit::disk_over
 pub const OVER_BYTES: u64 = 1;
@@ -572,6 +575,30 @@ pub struct Exit {
     pub sampled_swap: u64,
     /// What the most memory was.
     pub split: Split,
+    /// The call that the filter kills for.
+    pub violation: Violation,
+    /// The errno of why only the kernel hears of such calls; 0 if they are heard of.
+    pub unheard: u32,
+    pub pad: u32,
+}
+
+/// A call that a filter kills for, as `struct seccomp_data` has it, and who made it, by the sandbox's numbers.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Violation {
+    /// 0 if there was none.
+    pub seen: u32,
+    pub nr: u32,
+    /// `AUDIT_ARCH_...`.
+    pub arch: u32,
+    /// Whether the process is the program itself.
+    pub main: u32,
+    pub pid: u32,
+    pub tid: u32,
+    pub instruction_pointer: u64,
+    pub args: [u64; 6],
+    /// The thread's name, ended by NUL if it is shorter; empty if it is not known.
+    pub command: [u8; 16],
 }
 
 /// Answer to [`STATS`]; the raw contents of the cgroup files follow, as with [`EXIT`].

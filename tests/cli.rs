@@ -55,6 +55,32 @@ fn signals_are_128_and_more() {
 }
 
 #[test]
+fn a_call_that_the_profile_kills_for_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("profile.json");
+    let kills = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]}"#;
+    std::fs::write(&profile, kills).unwrap();
+    let flags = ["--profile", profile.to_str().unwrap()];
+    let run = shell(&flags, "mkdir -m 705 made; echo after");
+    assert_status(&run, 128 + 9);
+    let said = text(&run.stderr);
+    assert!(
+        said.contains("VIOLATION: made a forbidden system call: mkdir"),
+        "{said}"
+    );
+    assert!(
+        said.contains(", by process ") && said.contains(" (mkdir)"),
+        "{said}"
+    );
+    let run = shell(&[&flags[..], &["--json"]].concat(), "mkdir made");
+    let found = &json(&run)["violation"];
+    assert!(found["syscall"].as_str().unwrap().starts_with("mkdir"));
+    assert_eq!(found["main"], false);
+    assert!(found["args"].as_array().unwrap().contains(&"0x1ff".into()));
+}
+
+#[test]
 fn what_cannot_be_executed_is_126_or_127() {
     let run = output(&["run", "no-such-program"]);
     assert_status(&run, 127);

@@ -36,7 +36,7 @@ from stockade._errors import (
     UnsupportedError,
 )
 from stockade._options import Limits, Options
-from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict
+from stockade._outcome import Enforcement, Notification, Outcome, OutputFile, Stats, Usage, Verdict, Violation
 from stockade._process import Process
 from stockade._run import arun, popen, run
 from stockade._sandbox import Sandbox
@@ -73,6 +73,7 @@ __all__ = [
     "UnsupportedError",
     "Usage",
     "Verdict",
+    "Violation",
     "__version__",
     "arun",
     "doctor",

@@ -48,7 +48,7 @@ class Verdict(enum.Enum):
     DISK_LIMIT = 8
     """Filled the writable file system (`disk`, `inodes`) or wrote a larger file than `file_size`."""
     VIOLATION = 9
-    """Made a system call for which the seccomp profile kills."""
+    """Some process of the run made a system call for which the seccomp profile kills."""
     KILLED = 10
     """Ended by the caller."""
     EXEC_FAILED = 11
@@ -203,6 +203,31 @@ class Enforcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A system call for which the seccomp profile kills: what was called, and by whom. It was not made.
+
+    Attributes:
+        syscall: its name ("ptrace"); None if it has none here, as those of 32-bit ABIs and of the future.
+        number: its number in that ABI.
+        arch: by which ABI of the machine: "x86_64", "x32", "i386", "aarch64" or "arm".
+        args: its six arguments, whether it takes so many or not. In JSON "0x...".
+        instruction_pointer: where it was made. In JSON "0x...".
+        pid: the process, by its number inside the sandbox.
+        main: whether that is the program itself, not one that it started.
+        command: the name of the thread (`/proc/PID/comm`), which the program can choose; None if it is not known.
+    """
+
+    syscall: str | None
+    number: int
+    arch: str
+    args: tuple[int, ...]
+    instruction_pointer: int
+    pid: int
+    main: bool
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFile(Generic[AnyStr]):
     """A collected file.
 
@@ -230,6 +255,8 @@ class Outcome(Generic[AnyStr]):
         exit_code: the exit status, if the program exited, or None.
         signal: the number of the signal that ended the program, or None.
         limit: the name of the limit that decided the verdict ("memory"), or None.
+        violation: the system call that the run was ended for, with the verdict VIOLATION, or None. None as well if the
+            kernel killed the program itself: see `enforcement["violation"]`.
         stdout: what the program wrote to standard output, if captured: the first `output` bytes.
         stderr: the same for standard error.
         stdout_truncated: whether more than was kept came through standard output.
@@ -255,6 +282,7 @@ class Outcome(Generic[AnyStr]):
     exit_code: int | None
     signal: int | None
     limit: str | None
+    violation: Violation | None
     stdout: AnyStr
     stderr: AnyStr
     stdout_truncated: bool
@@ -291,6 +319,11 @@ class Outcome(Generic[AnyStr]):
         plain["outputs"] = {
             path: dataclasses.asdict(file) | {"content": _plain(file.content)} for path, file in self.outputs.items()
         }
+        if self.violation is not None:
+            plain["violation"] = dataclasses.asdict(self.violation) | {
+                "args": [hex(arg) for arg in self.violation.args],
+                "instruction_pointer": hex(self.violation.instruction_pointer),
+            }
         plain["usage"] = dataclasses.asdict(self.usage)
         plain["enforcement"] = {name: dataclasses.asdict(by) for name, by in self.enforcement.items()}
         return plain
@@ -313,6 +346,8 @@ def from_fields(fields: dict[str, Any], codec: Codec | None = None, args: tuple[
     decode: Callable[[bytes], Any] = codec.decode if codec else bytes
     fields["verdict"] = Verdict(fields["verdict"])
     fields["usage"] = Usage(**fields["usage"])
+    if fields["violation"] is not None:
+        fields["violation"] = Violation(**fields["violation"])
     fields["enforcement"] = {name: _enforcement(*by) for name, by in fields["enforcement"].items()}
     fields["stdout"] = decode(fields["stdout"])
     fields["stderr"] = decode(fields["stderr"])

@@ -3,6 +3,7 @@
 mod enforcement;
 mod output;
 mod usage;
+mod violation;
 
 use super::error::stockade_error;
 use super::ffi::{c_string, free, give, known, owned_text, read, required};
@@ -14,6 +15,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
+use violation::stockade_violation;
 
 /// Exited with status 0 within every limit.
 pub const STOCKADE_VERDICT_OK: c_int = 0;
@@ -33,7 +35,7 @@ pub const STOCKADE_VERDICT_MEMORY_LIMIT: c_int = 6;
 pub const STOCKADE_VERDICT_OUTPUT_LIMIT: c_int = 7;
 /// Filled the writable file system (disk, inodes) or wrote a larger file than file_size.
 pub const STOCKADE_VERDICT_DISK_LIMIT: c_int = 8;
-/// Made a system call for which the seccomp profile kills.
+/// Some process of the run made a system call for which the seccomp profile kills.
 pub const STOCKADE_VERDICT_VIOLATION: c_int = 9;
 /// Ended by the caller.
 pub const STOCKADE_VERDICT_KILLED: c_int = 10;
@@ -65,6 +67,7 @@ pub struct stockade_outcome {
     outcome: Outcome,
     limit: Option<CString>,
     message: Option<CString>,
+    violation: Option<stockade_violation>,
     // The tables are made when first asked for: most callers read a verdict and the output.
     outputs: OnceLock<Vec<stockade_output>>,
     enforcement: OnceLock<Vec<stockade_enforcement>>,
@@ -82,6 +85,7 @@ impl stockade_outcome {
         Box::into_raw(Box::new(stockade_outcome {
             limit: outcome.limit.as_deref().map(c_string),
             message: outcome.message.as_deref().map(c_string),
+            violation: outcome.violation.as_ref().map(stockade_violation::new),
             outputs: OnceLock::new(),
             enforcement: OnceLock::new(),
             sources: OnceLock::new(),

@@ -50,7 +50,10 @@ pub fn line(outcome: &Outcome, spec: &Spec) -> Option<String> {
             Some("inodes") => format!("made too many files{}", of(spec.inodes)),
             _ => format!("filled its writable file system{}", of(spec.disk)),
         },
-        Verdict::Violation => "made a forbidden system call".into(),
+        Verdict::Violation => match &outcome.violation {
+            Some(violation) => format!("made a forbidden system call: {violation}"),
+            None => "made a forbidden system call".into(),
+        },
         // What kept it from being run says it all.
         _ => return outcome.message.clone(),
     };

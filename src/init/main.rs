@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod attributes;
+mod calls;
 mod copy;
 mod files;
 mod groups;

@@ -2,6 +2,7 @@
 
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
+use crate::calls::Calls;
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;
@@ -38,23 +39,42 @@ struct Child<'a, 'p> {
     plan: &'a mut Plan<'p>,
     start: &'a Start,
     fault: Option<Failure>,
+    calls: &'a Calls,
 }
 
-/// Starts the program of `plan`: its pid, and a pidfd if the plan wants one (else -1).
+/// A started program.
+pub struct Spawned {
+    pub pid: i32,
+    /// If the plan wants one, else -1.
+    pub pidfd: Fd,
+    /// What tells of calls that its filter kills for, else -1.
+    pub listener: Fd,
+    /// Why there is none.
+    pub unheard: i32,
+}
+
+/// Starts the program of `plan`. `look` is called from time to time until it is executed, with its pid and the listener
+/// once there is one: before, its exec can be such a call.
 pub fn spawn(
     plan: &mut Plan,
     start: &Start,
     stack: &mut [u8],
-) -> core::result::Result<(i32, Fd), Failure> {
+    mut look: impl FnMut(i32, Fd),
+) -> core::result::Result<Spawned, Failure> {
+    const LOOK: u64 = 20_000_000;
     let wanted = plan.head.flags & WANT_PIDFD != 0;
+    let calls = Calls::new();
     let mut child = Child {
         plan,
         start,
         fault: None,
+        calls: &calls,
     };
     let mut pidfd: Fd = -1;
     let mut args = CloneArgs {
-        flags: if wanted { CLONE_PIDFD } else { 0 }
+        // Its descriptors are ours until its exec, so that the listener is; from then on it has a copy without it.
+        flags: CLONE_FILES
+            | if wanted { CLONE_PIDFD } else { 0 }
             | if start.into_cgroup >= 0 {
                 CLONE_INTO_CGROUP
             } else {
@@ -65,24 +85,49 @@ pub fn spawn(
         cgroup: start.into_cgroup.max(0) as u64,
         ..CloneArgs::default()
     };
-    let made = vfork_into(&mut args, stack, run_child, &raw mut child as usize);
-    match (made, child.fault) {
-        (Ok(pid), None) => Ok((pid as i32, pidfd)),
-        (Ok(_), Some(fault)) => {
-            close(pidfd);
-            Err(fault)
+    let sharing = Sharing::new();
+    let made = Streams::place(child.plan, start).and_then(|mut streams| {
+        let pid = clone_sharing(
+            &mut args,
+            &sharing,
+            stack,
+            run_child,
+            &raw mut child as usize,
+        );
+        let pid = pid.map_err(|errno| (IN_STEP, STEP_SPAWN, errno))? as i32;
+        while !sharing.wait(LOOK) {
+            look(pid, calls.listener());
         }
-        (Err(errno), _) => Err(Failure {
+        Ok((pid, streams.keep(calls.listener())))
+    });
+    let failed = match made {
+        Ok((pid, listener)) => match child.fault {
+            None => {
+                return Ok(Spawned {
+                    pid,
+                    pidfd,
+                    listener,
+                    unheard: calls.unheard(),
+                });
+            }
+            Some(fault) => {
+                close(listener);
+                fault
+            }
+        },
+        Err((section, index, errno)) => Failure {
             kind: FAILED,
-            section: IN_STEP,
-            index: STEP_SPAWN,
+            section,
+            index,
             errno: errno as u32,
-        }),
-    }
+        },
+    };
+    close(pidfd);
+    Err(failed)
 }
 
 extern "C" fn run_child(child: usize) -> ! {
-    // SAFETY: `spawn` passes a live Child and does nothing until we have ended or executed.
+    // SAFETY: `spawn` passes a live Child and does nothing with it until we have ended or executed.
     let child = unsafe { &mut *(child as *mut Child) };
     let (section, index, errno) = prepare_and_exec(child);
     child.fault = Some(Failure {
@@ -98,13 +143,69 @@ fn prepare_and_exec(child: &mut Child) -> (u32, u32, i32) {
     match prepare(child) {
         Err(fault) => fault,
         Ok(filter) => {
+            // The lowest number, and so the listener's: the limit on descriptors holds already.
+            close(Streams::NONE);
             if let Some((index, at, len)) = filter
-                && let Err(errno) = seccomp(&child.plan.bytes[at..at + len])
+                && let Err(errno) = child.calls.install(&mut child.plan.bytes[at..at + len])
             {
                 return (IN_RUN, index, errno);
             }
             exec(child)
         }
+    }
+}
+
+/// The program's streams in the place of ours, which are `/dev/null` at all other times.
+struct Streams {
+    null: Fd,
+    /// A number for the listener, so that it can be kept in any case.
+    kept: Fd,
+}
+
+impl Streams {
+    /// The first that is not the program's, and is `/dev/null` too.
+    const NONE: Fd = 3;
+
+    fn place(plan: &Plan, start: &Start) -> core::result::Result<Streams, Fault> {
+        let step = |errno: i32| (IN_STEP, STEP_STDIO, errno);
+        let mut streams = Streams {
+            null: dup_from(0, Streams::NONE + 1).map_err(step)?,
+            kept: -1,
+        };
+        streams.kept = dup_from(0, Streams::NONE + 1).map_err(step)?;
+        for (to, fd) in start.stdio.iter().enumerate() {
+            if *fd >= 0 {
+                dup_to(*fd, to as Fd, false).map_err(step)?;
+            } else if to == 2 && plan.head.flags & STDERR_TO_STDOUT != 0 {
+                dup_to(1, 2, false).map_err(step)?;
+            } else {
+                let null = openat(AT_FDCWD, s!("/dev/null"), O_RDWR, 0).map_err(step)?;
+                dup_to(null, to as Fd, false).map_err(step)?;
+                close(null);
+            }
+        }
+        // Each has that from the start; this is for one that should be forgotten. Since Linux 5.11.
+        let _ = close_range_at_exec(Streams::NONE, u32::MAX);
+        Ok(streams)
+    }
+
+    /// The listener, if there is one, out of the way of what comes back to its place.
+    fn keep(&mut self, listener: Fd) -> Fd {
+        if listener < 0 || dup_to(listener, self.kept, true).is_err() {
+            return -1;
+        }
+        close(listener);
+        core::mem::replace(&mut self.kept, -1)
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for to in 0..=Streams::NONE {
+            let _ = dup_to(self.null, to, true);
+        }
+        close(self.null);
+        close(self.kept);
     }
 }
 
@@ -119,18 +220,6 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
     }
     // Only now, so that the namespace's root is the group that the program is in.
     unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
-    for (to, fd) in child.start.stdio.iter().enumerate() {
-        if *fd >= 0 {
-            dup_to(*fd, to as Fd, false).map_err(step(STEP_STDIO))?;
-        } else if to == 2 && child.plan.head.flags & STDERR_TO_STDOUT != 0 {
-            dup_to(1, 2, false).map_err(step(STEP_STDIO))?;
-        } else {
-            let null = openat(AT_FDCWD, s!("/dev/null"), O_RDWR, 0).map_err(step(STEP_STDIO))?;
-            dup_to(null, to as Fd, false).map_err(step(STEP_STDIO))?;
-            close(null);
-        }
-    }
-    close_range(3, u32::MAX).map_err(step(STEP_STDIO))?;
     let mut filter = None;
     for (at, payload) in child.plan.steps(child.plan.head.run) {
         let fault = |errno| (IN_RUN, at.index, errno);

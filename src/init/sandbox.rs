@@ -13,19 +13,26 @@ use crate::wire::*;
 mod finish;
 mod live;
 mod set_up;
+mod violations;
+
+use violations::{LISTENERS_MAX, Listener, heard};
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
 /// How many are reaped before the supervisor is heard again.
 const REAPED_AT_ONCE: usize = 256;
-/// Where init's own end of the socket to the supervisor is; the descriptors below are the program's.
-pub const CONTROL: Fd = 3;
+/// Where init's own end of the socket to the supervisor is. Those below 4 are `/dev/null`, and the program's streams while
+/// one is started.
+pub const CONTROL: Fd = 15;
 /// Standard streams and groups of the first program.
 pub const FIRST_STDIO: Fd = 4;
 pub const FIRST_CGROUP: Fd = 7;
 pub const FIRST_ENTER: Fd = 8;
 /// Trees of the host's directories.
 pub const FIRST_VOLUME: Fd = 16;
+
+/// Those of `FIRST_ENTER` and [`serve::SERVER`] lie between.
+const _: () = assert!(FIRST_ENTER + CGROUPS_MAX as Fd <= serve::SERVER && CONTROL > serve::SERVER && CONTROL < FIRST_VOLUME);
 
 /// A program's stack between clone and exec.
 static STACK: Global<[u8; 32 * 1024]> = Global::new([0; 32 * 1024]);
@@ -48,6 +55,10 @@ struct Program {
     status: Option<u32>,
     ended_at: u64,
     before: Usage,
+    /// The call that it was ended for.
+    violation: Violation,
+    /// Why it cannot be ended for one by us.
+    unheard: i32,
     /// The plan, kept for the outputs that it names, of a program that is not the sandbox's first.
     plan: Option<Plan<'static>>,
 }
@@ -70,6 +81,7 @@ struct Init {
     generation: u64,
     tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
+    listeners: [Listener; LISTENERS_MAX],
 }
 
 /// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
@@ -87,6 +99,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         generation: 0,
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
+        listeners: [Listener::NONE; LISTENERS_MAX],
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
         init.tell(
@@ -121,21 +134,27 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
     }
     let mut more = false;
     loop {
-        let mut ready = [
+        let mut ready = [const {
             PollFd {
-                fd: CONTROL,
+                fd: -1,
                 events: 1,
                 revents: 0,
-            },
-            PollFd {
-                fd: init.signals,
-                events: 1,
-                revents: 0,
-            },
-        ];
+            }
+        }; 2 + LISTENERS_MAX];
+        let listeners = init.listeners.iter().map(|l| l.fd).filter(|fd| *fd >= 0);
+        let watched = [CONTROL, init.signals].into_iter().chain(listeners);
+        let mut count = 0;
+        for (place, fd) in ready.iter_mut().zip(watched) {
+            place.fd = fd;
+            count += 1;
+        }
         let wait = init.time_left(more);
-        if poll(&mut ready, wait).is_err() {
+        if poll(&mut ready[..count], wait).is_err() {
             continue;
+        }
+        if ready[2..count].iter().any(|one| one.revents != 0) {
+            init.hear_calls();
+            init.close_listeners(false);
         }
         if init.programs.iter().any(Option::is_some) && init.tally.look() {
             // There is no other way to hold it: the host's disk is not the sandbox's to fill.
@@ -212,19 +231,25 @@ impl Init {
             }),
             Some(slot) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
-                let (pid, pidfd) = spawn(plan, &with, STACK.take())?;
+                let mut violation = Violation::default();
+                let spawned = spawn(plan, &with, STACK.take(), |pid, listener| {
+                    violation = heard(listener, pid).unwrap_or(violation);
+                })?;
+                self.listen(run, spawned.listener);
                 Ok((
                     slot,
                     Program {
                         run,
-                        pid,
+                        pid: spawned.pid,
                         started_at: now(),
                         status: None,
                         ended_at: 0,
                         before,
+                        violation,
+                        unheard: spawned.unheard,
                         plan: None,
                     },
-                    pidfd,
+                    spawned.pidfd,
                 ))
             }),
         };
@@ -305,6 +330,8 @@ impl Init {
         if !ended(self) {
             return true;
         }
+        // Before they are killed: who waits to be heard of has made its call before the end.
+        self.hear_calls();
         if self.programs.iter().flatten().all(|p| p.status.is_some()) {
             // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
             let _ = kill(-1, SIGKILL);
@@ -321,6 +348,7 @@ impl Init {
         for slot in 0..PROGRAMS_MAX {
             if let Some(program) = self.programs[slot].take_if(|p| p.status.is_some()) {
                 let _ = kill(-program.pid, SIGKILL);
+                self.unlisten(program.run);
                 self.finish(&program, plan);
                 if let Some(plan) = program.plan {
                     plan.free();
@@ -330,6 +358,8 @@ impl Init {
         if self.flags & ONE_SHOT != 0 {
             exit(0);
         }
+        let all = self.programs.iter().all(Option::is_none);
+        self.close_listeners(all);
     }
 
     fn note(&mut self, pid: i32, status: u32) {

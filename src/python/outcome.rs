@@ -3,8 +3,9 @@
 use crate::doctor::{Check, CheckStatus};
 use crate::error::Error;
 use crate::outcome::{Enforcement, EnforcementStatus, Outcome, OutputFile, Stats, Usage};
+use crate::violation::Violation;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 /// Name, status, detail and fix of a check.
 pub type CheckTuple = (String, &'static str, String, Option<String>);
@@ -54,6 +55,7 @@ pub fn to_dict<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, P
         stdout = PyBytes::new(py, &outcome.stdout);
         stderr = PyBytes::new(py, &outcome.stderr);
         outputs = outputs;
+        violation = outcome.violation.as_ref().map(|one| violation(py, one)).transpose()?;
         usage = usage(py, &outcome.usage)?;
         enforcement = held;
     }
@@ -81,6 +83,13 @@ fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
         io_pressure_some = usage.io_pressure_some.map(|t| t.as_secs_f64());
         io_pressure_full = usage.io_pressure_full.map(|t| t.as_secs_f64());
     }
+    Ok(dict)
+}
+
+fn violation<'py>(py: Python<'py>, violation: &Violation) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    set! { dict, violation: syscall number arch instruction_pointer pid main command }
+    set! { dict: args = PyTuple::new(py, violation.args)?; }
     Ok(dict)
 }
 

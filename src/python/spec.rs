@@ -54,8 +54,8 @@ use std::os::unix::ffi::OsStrExt;
 ///     hostname: Default: "stockade".
 ///     profile: which system calls the program may make (seccomp): "default" (what Docker allows a container without
 ///         capabilities, and a little less), "strict" (what interpreters, compilers and what they make need), or a profile
-///         in Docker's JSON format, as a dict or its text. Where one kills for a call, the verdict is VIOLATION if it was
-///         the program's own process, and the program goes on if it was a child of it.
+///         in Docker's JSON format, as a dict or its text. Where one kills for a call, the whole run is ended as soon as
+///         any of its processes makes that, with the verdict VIOLATION.
 ///     python: True shows the calling Python's own directories inside, read-only at the same paths, so that
 ///         [sys.executable, ...] runs. They become volumes. Default: False.
 ///

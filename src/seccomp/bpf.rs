@@ -11,7 +11,7 @@
 
 use super::custom::{Condition, Custom, Decision, Op};
 use super::profile::{Action, Check, Profile, Test, Verdict};
-use super::syscalls::Arch;
+use super::syscalls::{Arch, X32_BIT};
 use libc::sock_filter;
 
 /// `seccomp_data` as the program sees it: `nr`, `arch`, `instruction_pointer`, then six 64-bit arguments, whose
@@ -19,9 +19,6 @@ use libc::sock_filter;
 const NR: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
-
-/// Set in the numbers of x32 calls, which have the architecture value of ordinary x86-64 ones.
-const X32_BIT: u32 = 0x4000_0000;
 
 /// The filter for `arch` that carries out `profile` and kills on any other ABI.
 pub(super) fn program(arch: &Arch, profile: &Profile) -> Vec<sock_filter> {

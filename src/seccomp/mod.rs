@@ -101,8 +101,7 @@ pub(crate) fn as_bytes(program: &[sock_filter]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(program.as_ptr().cast(), size_of_val(program)) }
 }
 
-/// The name of system call `nr` on the running architecture, or `None` if it is newer than Stockade.
-#[allow(dead_code)] // for reports of what was refused
-pub(crate) fn syscall_name(nr: u32) -> Option<&'static str> {
-    syscalls::NATIVE.name(nr)
+/// What the ABI with that `AUDIT_ARCH_*` value is called, and the name there of call `nr`, if both are known.
+pub(crate) fn call(audit: u32, nr: u32) -> (String, Option<&'static str>) {
+    syscalls::call(audit, nr)
 }

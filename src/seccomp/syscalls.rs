@@ -41,6 +41,30 @@ impl Arch {
     }
 }
 
+/// Set in the numbers of x32 calls, which have the architecture value of ordinary x86-64 ones.
+pub(super) const X32_BIT: u32 = 0x4000_0000;
+/// From here on x32 has calls of its own; below, those of x86-64.
+const X32_OWN: u32 = 512;
+
+/// What the ABI with that `AUDIT_ARCH_*` value is called, and the name there of call `nr`, if both are known.
+pub(super) fn call(audit: u32, nr: u32) -> (String, Option<&'static str>) {
+    const I386: u32 = 0x4000_0003;
+    const ARM: u32 = 0x4000_0028;
+    let x32 = nr & !X32_BIT;
+    let (arch, name) = match audit {
+        _ if audit == X86_64.audit && nr & X32_BIT != 0 => {
+            let shared = Some(x32).filter(|nr| *nr < X32_OWN);
+            ("x32", shared.and_then(|nr| X86_64.name(nr)))
+        }
+        _ if audit == X86_64.audit => ("x86_64", X86_64.name(nr)),
+        _ if audit == AARCH64.audit => ("aarch64", AARCH64.name(nr)),
+        I386 => ("i386", None),
+        ARM => ("arm", None),
+        _ => return (format!("{audit:#x}"), None),
+    };
+    (arch.into(), name)
+}
+
 #[cfg(target_arch = "aarch64")]
 pub(super) use self::AARCH64 as NATIVE;
 #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,8 @@
 
 use super::profile::{Action, Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
 use super::server::SERVER;
-use super::syscalls::{AARCH64, Arch, X86_64};
-use super::{as_bytes, bpf, default_program, syscall_name};
+use super::syscalls::{AARCH64, Arch, NATIVE, X86_64};
+use super::{as_bytes, bpf, call, default_program};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM, sock_filter};
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -428,7 +428,7 @@ fn tables_are_in_order_and_without_repetition() {
 fn numbers_are_those_of_libc() {
     macro_rules! same {
         ($($sys:ident)*) => {
-            $(assert_eq!(syscall_name(libc::$sys as u32), Some(&stringify!($sys)[4..]));)*
+            $(assert_eq!(NATIVE.name(libc::$sys as u32), Some(&stringify!($sys)[4..]));)*
         };
     }
     same! {
@@ -441,9 +441,27 @@ fn numbers_are_those_of_libc() {
         SYS_open_tree SYS_clone3 SYS_openat2 SYS_pidfd_getfd SYS_process_madvise SYS_mount_setattr
         SYS_landlock_restrict_self SYS_memfd_secret SYS_set_mempolicy_home_node SYS_mseal
     }
-    assert_eq!(syscall_name(400), None);
-    assert_eq!(syscall_name(5000), None);
-    assert_eq!(syscall_name(u32::MAX), None);
+    assert_eq!(NATIVE.name(400), None);
+    assert_eq!(NATIVE.name(5000), None);
+    assert_eq!(NATIVE.name(u32::MAX), None);
+}
+
+#[test]
+fn a_call_is_named_with_its_abi() {
+    let named = |audit, nr| call(audit, nr);
+    let x86_64 = X86_64.audit;
+    assert_eq!(named(x86_64, 101), ("x86_64".into(), Some("ptrace")));
+    assert_eq!(named(x86_64, 0x4000_0027), ("x32".into(), Some("getpid")));
+    // Of x32's own, and none at all.
+    assert_eq!(named(x86_64, 0x4000_0209), ("x32".into(), None));
+    assert_eq!(named(x86_64, u32::MAX), ("x32".into(), None));
+    assert_eq!(
+        named(AARCH64.audit, 117),
+        ("aarch64".into(), Some("ptrace"))
+    );
+    assert_eq!(named(0x4000_0003, 20), ("i386".into(), None));
+    assert_eq!(named(0x4000_0028, 20), ("arm".into(), None));
+    assert_eq!(named(0x8000_0016, 20), ("0x80000016".into(), None));
 }
 
 #[test]

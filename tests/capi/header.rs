@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The sources in the order in which the header shows them.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     "stockade",
     "doctor",
     "error",
@@ -28,6 +28,7 @@ const SOURCES: [&str; 22] = [
     "outcome/output",
     "outcome/usage",
     "outcome/enforcement",
+    "outcome/violation",
 ];
 
 fn path() -> PathBuf {

@@ -155,6 +155,42 @@ static void usage(void)
     stockade_outcome_free(outcome);
 }
 
+static void violation(void)
+{
+    stockade_spec *spec = shell("mkdir made; echo after");
+    stockade_outcome *outcome = NULL;
+    const stockade_violation *found;
+    const char *name;
+    unsigned index;
+    CHECK(stockade_spec_set_profile(spec, "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": "
+                                          "[\"mkdir\", \"mkdirat\"], \"action\": \"SCMP_ACT_KILL\"}]}") == STOCKADE_OK);
+    WORKS(stockade_spec_run(spec, &outcome, &failed));
+    CHECK(stockade_outcome_verdict(outcome) == STOCKADE_VERDICT_VIOLATION);
+    CHECK_TEXT(stockade_outcome_stdout(outcome, NULL), "");
+    found = stockade_outcome_violation(outcome);
+    CHECK(found != NULL && found == stockade_outcome_violation(outcome));
+    name = stockade_violation_syscall(found);
+    CHECK(name != NULL && strncmp(name, "mkdir", 5) == 0);
+    CHECK(stockade_violation_number(found) > 0 && strlen(stockade_violation_arch(found)) > 0);
+    CHECK_TEXT(stockade_violation_command(found), "mkdir");
+    CHECK(!stockade_violation_main(found) && stockade_violation_pid(found) > 1);
+    CHECK(stockade_violation_instruction_pointer(found) > 0);
+    index = strcmp(name, "mkdir") == 0 ? 1 : 2;
+    CHECK(stockade_violation_arg(found, index) == 0777);
+    CHECK(stockade_violation_arg(found, 6) == 0 && stockade_violation_arg(found, 1000) == 0);
+    stockade_outcome_free(outcome);
+    stockade_spec_free(spec);
+
+    outcome = run_shell(":");
+    CHECK(stockade_outcome_violation(outcome) == NULL);
+    stockade_outcome_free(outcome);
+    CHECK(stockade_outcome_violation(NULL) == NULL);
+    CHECK(stockade_violation_syscall(NULL) == NULL && stockade_violation_arch(NULL) == NULL);
+    CHECK(stockade_violation_command(NULL) == NULL && stockade_violation_arg(NULL, 0) == 0);
+    CHECK(stockade_violation_number(NULL) == 0 && stockade_violation_pid(NULL) == 0);
+    CHECK(!stockade_violation_main(NULL) && stockade_violation_instruction_pointer(NULL) == 0);
+}
+
 static void enforcement(void)
 {
     stockade_outcome *outcome = run_shell(":");
@@ -218,6 +254,7 @@ int main(void)
     files_in_and_out();
     usage();
     enforcement();
+    violation();
     json();
     nothing();
     return 0;

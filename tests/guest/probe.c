@@ -288,12 +288,15 @@ static void report_probe(const char *name, long (*attempt)(void))
         printf("%s=%s\n", name, errno_name(WEXITSTATUS(status)));
 }
 
-/* probe [NAME...]: those named, or all. */
+/* Whether the filter kills for it: then no other could follow. */
+static int kills(const char *name) { return strcmp(name, "int80") == 0 || strcmp(name, "x32") == 0; }
+
+/* probe [NAME...]: those named, or all that come back. */
 static int cmd_probe(int argc, char **argv)
 {
     only_inside();
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
-        int wanted = argc == 1;
+        int wanted = argc == 1 && !kills(probes[i].name);
         for (int a = 1; a < argc; a++)
             wanted |= strcmp(argv[a], probes[i].name) == 0;
         if (wanted)

@@ -54,6 +54,33 @@ def test_facts(outcome: stockade.Outcome[bytes]) -> None:
     assert outcome.enforcement["memory"].by
 
 
+def test_violation() -> None:
+    killing = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}],
+    }
+    outcome = stockade.run(["sh", "-c", "mkdir made; echo after"], profile=killing)
+    assert outcome.verdict is stockade.Verdict.VIOLATION
+    assert outcome.stdout == b""
+    found = outcome.violation
+    assert isinstance(found, stockade.Violation)
+    assert found.syscall in {"mkdir", "mkdirat"}
+    assert found.arch in {"x86_64", "aarch64"}
+    assert not found.main
+    assert found.pid > 1
+    assert found.command == "mkdir"
+    assert len(found.args) == 6
+    assert 0o777 in found.args
+    assert found.instruction_pointer > 0
+    assert outcome.enforcement["violation"].status == "enforced"
+    plain = json.loads(outcome.to_json())
+    assert plain == outcome.to_dict()
+    assert plain["violation"]["args"] == [hex(arg) for arg in found.args]
+    assert stockade.Outcome.from_json(outcome.to_json()) == outcome
+    assert pickle.loads(pickle.dumps(outcome)) == outcome
+    assert stockade.run(["true"]).violation is None
+
+
 def test_json_is_what_the_library_writes(outcome: stockade.Outcome[bytes]) -> None:
     text = outcome.to_json()
     assert stockade.Outcome.from_json(text) == outcome

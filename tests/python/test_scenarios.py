@@ -44,6 +44,8 @@ def holds(key: str, wanted: Any, outcome: dict[str, Any]) -> bool:
         return outcome["verdict"] in (wanted if isinstance(wanted, list) else [wanted])
     if key in ("stdout_has", "message_has"):
         return wanted in (outcome[key.removesuffix("_has")] or "")
+    if key == "violation":
+        return all(outcome["violation"][name] == value for name, value in wanted.items())
     if key == "outputs":
         return all(outcome["outputs"][path]["content"] == content for path, content in wanted.items())
     if key.startswith("usage."):

@@ -34,4 +34,5 @@ mod threads;
 mod truth;
 mod update;
 mod verdicts;
+mod violation;
 mod volumes;

@@ -145,22 +145,6 @@ fn what_a_profile_answers_by_killing_is_a_violation() {
 }
 
 #[test]
-fn a_child_that_is_killed_for_a_call_is_the_programs_matter() {
-    let profile = docker(json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["getpgid"], "action": "SCMP_ACT_KILL"}],
-    }));
-    let code = "pid = os.fork()\n\
-        if pid == 0: call(nr.getpgid, 0); print('made', flush=True); os._exit(0)\n\
-        print(os.WTERMSIG(os.waitpid(pid, 0)[1]))";
-    let Some(outcome) = python(profile, code) else {
-        return;
-    };
-    assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
-    assert_eq!(outcome.stdout.to_text(), format!("{}\n", libc::SIGSYS));
-}
-
-#[test]
 fn each_program_of_a_live_sandbox_has_its_own() {
     let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
     let kills = docker(json!({

@@ -267,8 +267,8 @@ pub unsafe extern "C" fn stockade_spec_set_hostname(
 
 /// Sets the seccomp profile, which says what system calls the program may make: "default", "strict" (what interpreters,
 /// compilers and the programs that they make need), or the text of a profile in Docker's JSON format. Where one
-/// kills for a call, the verdict is STOCKADE_VERDICT_VIOLATION if it was the program's own process, and the program goes
-/// on if it was a child of it. Default: "default".
+/// kills for a call, the whole run is ended as soon as any of its processes makes that, with STOCKADE_VERDICT_VIOLATION.
+/// Default: "default".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_spec_set_profile(
     spec: Option<&mut stockade_spec>,

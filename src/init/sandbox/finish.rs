@@ -32,6 +32,8 @@ impl Init {
             disk_free: disk.blocks_free * disk.block_size,
             inodes_total: disk.files,
             inodes_free: disk.files_free,
+            violation: program.violation,
+            unheard: program.unheard as u32,
             ..Exit::default()
         };
         self.tally.tell(&mut message);

@@ -43,6 +43,7 @@ impl Supervisor {
             Some(FILES) => self.shown(which, fds),
             Some(STARTED) => self.started(run, message, fds),
             Some(PAUSE | RESUME) => self.answer(run, 0),
+            Some(VIOLATED) => self.kill_run(run, REASON_VIOLATION),
             Some(EXIT) => return self.exited(run, message),
             Some(FAILED) => return self.finish(run, message, &[]),
             Some(OUTPUT) => return self.collected(run, message, fds),

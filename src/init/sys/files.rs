@@ -16,8 +16,20 @@ pub fn close_range(first: Fd, last: u32) -> Result {
     syscall!(nr_new::CLOSE_RANGE, first, last, 0)
 }
 
+/// Has them closed at an exec.
+pub fn close_range_at_exec(first: Fd, last: u32) -> Result {
+    const CLOSE_RANGE_CLOEXEC: usize = 4;
+    syscall!(nr_new::CLOSE_RANGE, first, last, CLOSE_RANGE_CLOEXEC)
+}
+
 pub fn dup_to(fd: Fd, to: Fd, cloexec: bool) -> Result {
     syscall!(nr::DUP3, fd, to, if cloexec { O_CLOEXEC } else { 0 })
+}
+
+/// A copy of `fd`, closed at an exec, with a number of at least `from`.
+pub fn dup_from(fd: Fd, from: Fd) -> Result<Fd> {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    syscall!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, from).map(|fd| fd as Fd)
 }
 
 pub fn read(fd: Fd, buffer: &mut [u8]) -> Result {

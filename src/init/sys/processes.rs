@@ -1,11 +1,13 @@
 //! Processes: their start, their end, and what they may.
 
 use super::*;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub const CLONE_VM: u64 = 0x100;
-pub const CLONE_VFORK: u64 = 0x4000;
+pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_PIDFD: u64 = 0x1000;
 pub const CLONE_NEWNS: u64 = 0x20000;
+pub const CLONE_CHILD_CLEARTID: u64 = 0x200000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
 pub const CLONE_NEWUTS: u64 = 0x4000000;
 pub const CLONE_NEWIPC: u64 = 0x8000000;
@@ -40,16 +42,18 @@ pub fn fork_into(flags: u64, pidfd: &mut Fd) -> Result {
     syscall!(nr_new::CLONE3, &raw const args, size_of::<CloneArgs>())
 }
 
-/// Runs `child(arg)` in a child that shares this memory while we wait for its exec or exit.
+/// Runs `child(arg)` in a child that shares this memory until its exec or exit, which [`Sharing::wait`] waits for.
 ///
-/// `stack` is the child's; `child` must not return.
-pub fn vfork_into(
+/// `stack` is the child's; `child` must not return. What it works on must not be touched until it is done.
+pub fn clone_sharing(
     args: &mut CloneArgs,
+    sharing: &Sharing,
     stack: &mut [u8],
     child: extern "C" fn(usize) -> !,
     arg: usize,
 ) -> Result {
-    args.flags |= CLONE_VM | CLONE_VFORK;
+    args.flags |= CLONE_VM | CLONE_CHILD_CLEARTID;
+    args.child_tid = sharing.0.as_ptr() as u64;
     args.stack = stack.as_mut_ptr() as u64 & !15;
     args.stack_size = (stack.len() as u64 - 16) & !15;
     let r: isize;
@@ -88,6 +92,28 @@ pub fn vfork_into(
     }
 }
 
+/// Whether a child still shares our memory: the kernel clears it, and wakes who waits, at its exec or exit.
+///
+/// Not vfork(2), which would have us wait for a child that waits for us: under its filter, until we have heard of the
+/// call that it makes.
+pub struct Sharing(AtomicU32);
+
+impl Sharing {
+    pub const fn new() -> Self {
+        Sharing(AtomicU32::new(1))
+    }
+
+    /// Waits until the child is done, for at most `timeout` nanoseconds; whether it is.
+    pub fn wait(&self, timeout: u64) -> bool {
+        const FUTEX_WAIT: usize = 0;
+        let spec = [timeout / 1_000_000_000, timeout % 1_000_000_000];
+        if self.0.load(Ordering::Acquire) != 0 {
+            let _ = syscall!(nr::FUTEX, self.0.as_ptr(), FUTEX_WAIT, 1, spec.as_ptr());
+        }
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
 pub fn unshare(flags: u64) -> Result {
     syscall!(nr::UNSHARE, flags)
 }
@@ -109,6 +135,12 @@ pub unsafe fn execve(path: *const u8, args: *const usize, env: *const usize) -> 
 
 pub fn kill(pid: i32, signal: i32) -> Result {
     syscall!(nr::KILL, pid, signal)
+}
+
+/// Whether thread `tid` is one of process `pid`.
+pub fn is_thread_of(pid: i32, tid: i32) -> bool {
+    const ESRCH: i32 = 3;
+    syscall!(nr::TGKILL, pid, tid, 0) != Err(ESRCH)
 }
 
 pub fn pidfd_kill(pidfd: Fd) -> Result {
@@ -218,6 +250,11 @@ pub fn raise_open_files() -> u64 {
 
 /// Installs a filter: `filter` is an array of `struct sock_filter`.
 pub fn seccomp(filter: &[u8]) -> Result {
+    install(filter, 0)
+}
+
+fn install(filter: &[u8], flags: usize) -> Result {
+    const SECCOMP_SET_MODE_FILTER: usize = 1;
     #[repr(C)]
     struct Program {
         len: u16,
@@ -227,7 +264,63 @@ pub fn seccomp(filter: &[u8]) -> Result {
         len: (filter.len() / 8) as u16,
         filter: filter.as_ptr(),
     };
-    syscall!(nr::SECCOMP, 1, 0, &raw const program)
+    syscall!(
+        nr::SECCOMP,
+        SECCOMP_SET_MODE_FILTER,
+        flags,
+        &raw const program
+    )
+}
+
+/// Installs a filter that tells of some calls: gives the descriptor to hear of them by.
+pub fn seccomp_listening(filter: &[u8]) -> Result<Fd> {
+    const NEW_LISTENER: usize = 1 << 3;
+    // Whoever has been heard of runs no handler of a signal any more. Since Linux 5.19.
+    const WAIT_KILLABLE_RECV: usize = 1 << 5;
+    match install(filter, NEW_LISTENER | WAIT_KILLABLE_RECV) {
+        Err(EINVAL) => install(filter, NEW_LISTENER),
+        result => result,
+    }
+    .map(|fd| fd as Fd)
+}
+
+/// `struct seccomp_notif`: a call that waits for an answer.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Notice {
+    pub id: u64,
+    /// The thread.
+    pub tid: u32,
+    pub flags: u32,
+    pub nr: u32,
+    pub arch: u32,
+    pub instruction_pointer: u64,
+    pub args: [u64; 6],
+}
+
+/// The next call that a listener tells of. Waits for one.
+pub fn next_notice(listener: Fd) -> Result<Notice> {
+    const SECCOMP_IOCTL_NOTIF_RECV: usize = 0xc050_2100;
+    let mut notice = Notice::default();
+    syscall!(
+        nr::IOCTL,
+        listener,
+        SECCOMP_IOCTL_NOTIF_RECV,
+        &raw mut notice
+    )?;
+    Ok(notice)
+}
+
+/// Whether who made that call still waits.
+pub fn is_waiting(listener: Fd, notice: &Notice) -> bool {
+    const SECCOMP_IOCTL_NOTIF_ID_VALID: usize = 0x4008_2102;
+    syscall!(
+        nr::IOCTL,
+        listener,
+        SECCOMP_IOCTL_NOTIF_ID_VALID,
+        &raw const notice.id
+    )
+    .is_ok()
 }
 
 pub const RUSAGE_CHILDREN: isize = -1;

@@ -166,6 +166,12 @@ fn compare(key: &str, wanted: &Value, outcome: &Value) -> Option<String> {
                 .all(|(path, content)| &outcome["outputs"][path]["content"] == content);
             (outcome["outputs"].clone(), holds)
         }
+        "violation" => {
+            let found = &outcome["violation"];
+            let named = wanted.as_object().expect("an object");
+            let holds = named.iter().all(|(key, value)| &found[key] == value);
+            (found.clone(), holds)
+        }
         "returncode" | "limit" | "stdout" | "stderr" | "stdout_bytes" | "stdout_truncated" => {
             (outcome[key].clone(), &outcome[key] == wanted)
         }
