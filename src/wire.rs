@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0023;
+pub const VERSION: u32 = 0x5354_0024;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -357,6 +357,12 @@ pub const S_SERVE_FILTER: u16 = 36;
 /// A resource limit of its: number `flags`, `a` at most.
 pub const S_SERVE_LIMIT: u16 = 37;
 
+/// Begin a Landlock ruleset, in which programs are run: what it handles of files is `a`, of the network the low half of
+/// `b`, scopes the high one; `flags` are those of landlock_restrict_self(2).
+pub const S_LANDLOCK: u16 = 50;
+/// Let it allow what is below `path`: `a` if that is a directory, else `b`.
+pub const S_ALLOW: u16 = 51;
+
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
 pub const OVERLAY_FUSE: u16 = 2;
@@ -463,6 +469,7 @@ pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
+pub const STEP_LANDLOCK: u32 = 28;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod copy;
+mod domain;
 mod files;
 mod groups;
 mod mem;

@@ -1,5 +1,6 @@
 //! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
 
+use crate::domain::{self, Rules};
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
@@ -58,6 +59,8 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
+    /// What its programs are held to below the mounts.
+    rules: Rules,
     /// Whether something serves its root, and the socket to that.
     served: bool,
     server: Fd,
@@ -79,6 +82,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        rules: Rules::NONE,
         served: serve::is_wanted(plan),
         server: serve::SERVER,
         outer: -1,
@@ -198,7 +202,12 @@ impl Init {
 
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
-        with.served = self.served;
+        // A program that is alone has a domain of its own; those of a live sandbox share one.
+        let shares = self.flags & ONE_SHOT == 0 && self.rules.are_there();
+        with.others = u64::from(self.served) + u64::from(shares);
+        if !shares {
+            with.rules = self.rules;
+        }
         if self.programs.iter().all(Option::is_none) {
             self.tally.begin();
         }
@@ -212,7 +221,10 @@ impl Init {
             }),
             Some(slot) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
-                let (pid, pidfd) = spawn(plan, &with, STACK.take())?;
+                let (pid, pidfd) = match shares {
+                    true => domain::spawn(self.rules, plan, &with, STACK.take())?,
+                    false => spawn(plan, &with, STACK.take())?,
+                };
                 Ok((
                     slot,
                     Program {
@@ -407,12 +419,7 @@ impl Init {
 
     /// Descriptors: standard streams as the flags say, then the groups, then the plan if it is in a memfd.
     fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let mut left = fds.iter().copied();
         match Plan::new(message, fds.last().copied()) {
             Ok(mut plan) => {

@@ -1,6 +1,7 @@
 //! Processes: their start, their end, and what they may.
 
 use super::*;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_VFORK: u64 = 0x4000;
@@ -50,6 +51,64 @@ pub fn vfork_into(
     arg: usize,
 ) -> Result {
     args.flags |= CLONE_VM | CLONE_VFORK;
+    clone_onto(args, stack, child, arg)
+}
+
+/// Runs `thread(arg)` in a thread, which must not return. `lives` is zero again, and a futex is woken, once it has ended.
+pub fn start_thread(
+    stack: &mut [u8],
+    thread: extern "C" fn(usize) -> !,
+    arg: usize,
+    lives: &AtomicU32,
+) -> Result {
+    const CLONE_FS: u64 = 0x200;
+    const CLONE_FILES: u64 = 0x400;
+    const CLONE_SIGHAND: u64 = 0x800;
+    const CLONE_THREAD: u64 = 0x10000;
+    const CLONE_SYSVSEM: u64 = 0x40000;
+    const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+    let mut args = CloneArgs {
+        flags: CLONE_VM
+            | CLONE_FS
+            | CLONE_FILES
+            | CLONE_SIGHAND
+            | CLONE_THREAD
+            | CLONE_SYSVSEM
+            | CLONE_CHILD_CLEARTID,
+        child_tid: lives.as_ptr() as u64,
+        ..CloneArgs::default()
+    };
+    lives.store(1, Ordering::Relaxed);
+    clone_onto(&mut args, stack, thread, arg).inspect_err(|_| lives.store(0, Ordering::Relaxed))
+}
+
+/// Ends this thread alone.
+pub fn exit_thread() -> ! {
+    loop {
+        let _ = syscall!(nr::EXIT, 0);
+    }
+}
+
+/// Waits while `word` is `value`.
+pub fn futex_wait(word: &AtomicU32, value: u32) {
+    const FUTEX_WAIT: usize = 0;
+    while word.load(Ordering::Acquire) == value {
+        let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, 0);
+    }
+}
+
+pub fn futex_wake(word: &AtomicU32) {
+    const FUTEX_WAKE: usize = 1;
+    let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAKE, 1);
+}
+
+/// Clones a child onto a stack of its own.
+fn clone_onto(
+    args: &mut CloneArgs,
+    stack: &mut [u8],
+    child: extern "C" fn(usize) -> !,
+    arg: usize,
+) -> Result {
     args.stack = stack.as_mut_ptr() as u64 & !15;
     args.stack_size = (stack.len() as u64 - 16) & !15;
     let r: isize;
