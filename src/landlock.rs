@@ -156,27 +156,32 @@ pub(crate) fn add(setup: &mut Steps, spec: &Spec, chosen: Option<&Chosen>) -> Re
     };
     let others = handled_network(abi, spec.network) | scopes(abi) << 32;
     setup.add(S_LANDLOCK, flags, files, others, &[]);
-    let mut allow = |path: &str, rights: u64| {
+    let mut add = |flags, path: &str, rights: u64| {
         let (rights, of_files) = (rights & files, rights & files & OF_FILES);
-        setup.text(S_ALLOW, 0, rights, of_files, &[path.as_bytes()]);
+        setup.text(S_ALLOW, flags, rights, of_files, &[path.as_bytes()]);
     };
+    let mut own = |path: &str, rights| add(1, path, rights);
     let all_writable = chosen.is_some_and(|chosen| !chosen.read_only);
-    allow("/", if all_writable { WRITE } else { READ });
-    allow("/dev", WRITE_FILE | TRUNCATE | IOCTL_DEV);
+    own("/", if all_writable { WRITE } else { READ });
+    own("/dev", WRITE_FILE | TRUNCATE | IOCTL_DEV);
     if !all_writable {
         // Of their own: names of threads, out-of-memory scores.
-        allow("/proc", WRITE_FILE | TRUNCATE);
+        own("/proc", WRITE_FILE | TRUNCATE);
         for path in [WORK, "/tmp", "/dev/shm"] {
-            allow(path, WRITE);
+            own(path, WRITE);
         }
         for tmpfs in &spec.tmpfs {
-            allow(&inside(&tmpfs.path, "tmpfs")?, WRITE);
+            add(0, &inside(&tmpfs.path, "tmpfs")?, WRITE);
         }
     }
     for volume in &spec.volumes {
         // Who listens on a socket there is outside: granted is what is granted.
         let rights = if volume.writable { WRITE } else { READ };
-        allow(&inside(&volume.inside, "volumes")?, rights | RESOLVE_UNIX);
+        add(
+            0,
+            &inside(&volume.inside, "volumes")?,
+            rights | RESOLVE_UNIX,
+        );
     }
     Ok(())
 }

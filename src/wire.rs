@@ -360,7 +360,8 @@ pub const S_SERVE_LIMIT: u16 = 37;
 /// Begin a Landlock ruleset, in which programs are run: what it handles of files is `a`, of the network the low half of
 /// `b`, scopes the high one; `flags` are those of landlock_restrict_self(2).
 pub const S_LANDLOCK: u16 = 50;
-/// Let it allow what is below `path`: `a` if that is a directory, else `b`.
+/// Let it allow what is below `path`: `a` if that is a directory, else `b`; with `flags` 1 it is one of the sandbox's own,
+/// in which no program was yet.
 pub const S_ALLOW: u16 = 51;
 
 /// Drivers of [`S_OVERLAY`].

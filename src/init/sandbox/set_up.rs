@@ -157,7 +157,7 @@ impl Init {
                     flags: u32::from(op.flags),
                 };
             }
-            S_ALLOW => self.allow(op, text(payload)?.bytes())?,
+            S_ALLOW => self.allow(op, text(payload)?)?,
             S_SOURCE | S_SERVE | S_SERVE_FILTER | S_SERVE_LIMIT => {}
             _ => return Err(EPROTO),
         }
@@ -167,8 +167,14 @@ impl Init {
 
 impl Init {
     /// A rule about what is mounted at `path`.
-    fn allow(&self, op: Op, path: &[u8]) -> Result<()> {
-        let opened = files::open(path, O_PATH)?;
+    fn allow(&self, op: Op, path: Str) -> Result<()> {
+        if op.flags & 1 != 0 {
+            let opened = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+            let added = landlock_allow(self.rules.ruleset, opened, op.a);
+            close(opened);
+            return added.map(|_| ());
+        }
+        let opened = files::open(path.bytes(), O_PATH)?;
         let added = fstat(opened).and_then(|stat| {
             let rights = match stat.mode() & S_IFMT {
                 S_IFDIR => op.a,
