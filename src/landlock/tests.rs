@@ -115,24 +115,26 @@ fn look(dir: &std::path::Path) -> Vec<(String, String)> {
 
 #[test]
 fn a_mount_left_writable_is_not_written() {
-    let Ok(abi) = abi() else { return };
-    for (script, since) in [
-        ("echo x > /data/new", 2),
-        ("echo x >> /data/there", 2),
-        ("rm /data/there", 2),
-        ("mkdir /data/dir", 2),
-        ("ln -s there /data/link", 2),
-        ("mkfifo /data/fifo", 2),
-        ("mv /data/there /data/moved", 2),
-        ("ln /data/there /data/linked", 2),
-        ("exec 3<>/data/there; truncate -s 0 /data/there", 3),
+    if abi().is_err() {
+        return;
+    }
+    for script in [
+        "echo x > /data/new",
+        "echo x >> /data/there",
+        "rm /data/there",
+        "mkdir /data/dir",
+        "ln -s there /data/link",
+        "mkfifo /data/fifo",
+        "mv /data/there /data/moved",
+        "ln /data/there /data/linked",
+        "truncate -s 0 /data/there",
     ] {
         let (with, without) = changes(script);
         assert!(
             without,
             "{script}: the mistake changes nothing, so this test shows nothing"
         );
-        assert_eq!(with, abi < since, "{script}");
+        assert!(!with, "{script}");
     }
 }
 
