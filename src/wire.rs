@@ -359,6 +359,13 @@ pub const S_SERVE_FILTER: u16 = 36;
 /// A resource limit of its: number `flags`, `a` at most.
 pub const S_SERVE_LIMIT: u16 = 37;
 
+/// Begin a Landlock ruleset, in which programs are run: what it handles of files is `a`, of the network the low half of
+/// `b`, scopes the high one; `flags` are those of landlock_restrict_self(2).
+pub const S_LANDLOCK: u16 = 50;
+/// Let it allow what is below `path`: `a` if that is a directory, else `b`; with `flags` 1 it is one of the sandbox's own,
+/// in which no program was yet.
+pub const S_ALLOW: u16 = 51;
+
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
 pub const OVERLAY_FUSE: u16 = 2;
@@ -465,6 +472,7 @@ pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
+pub const STEP_LANDLOCK: u32 = 28;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

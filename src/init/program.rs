@@ -1,5 +1,6 @@
 //! Starting a program: from the clone to its exec.
 
+use crate::domain::Rules;
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
 use crate::calls::Calls;
@@ -16,11 +17,21 @@ pub struct Start {
     pub into_cgroup: Fd,
     /// Files of groups to enter by writing "0".
     pub enter: [Fd; CGROUPS_MAX],
-    /// Whether a process in its user namespace serves the root.
-    pub served: bool,
+    /// How many others of its user RLIMIT_NPROC counts, beside init: what serves the root, what starts programs.
+    pub others: u64,
+    /// The Landlock domain to enter.
+    pub rules: Rules,
 }
 
 impl Start {
+    pub const NONE: Start = Start {
+        stdio: [-1; 3],
+        into_cgroup: -1,
+        enter: [-1; CGROUPS_MAX],
+        others: 0,
+        rules: Rules::NONE,
+    };
+
     pub fn close(&mut self) {
         for fd in self
             .stdio
@@ -220,14 +231,18 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
     }
     // Only now, so that the namespace's root is the group that the program is in.
     unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
+    let entered = child.start.rules.enter();
+    entered.map_err(step(STEP_LANDLOCK))?;
     let mut filter = None;
     for (at, payload) in child.plan.steps(child.plan.head.run) {
         let fault = |errno| (IN_RUN, at.index, errno);
         match at.op.code {
             R_RLIMIT => {
                 const RLIMIT_NPROC: u16 = 6;
-                // The limit counts it too.
-                let more = u64::from(child.start.served && at.op.flags == RLIMIT_NPROC);
+                let more = match at.op.flags {
+                    RLIMIT_NPROC => child.start.others,
+                    _ => 0,
+                };
                 let (soft, hard) = (at.op.a.saturating_add(more), at.op.b.saturating_add(more));
                 set_rlimit(u32::from(at.op.flags), soft, hard).map_err(fault)?;
             }

@@ -1,5 +1,6 @@
 //! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
 
+use crate::domain::{self, Rules};
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
@@ -69,6 +70,8 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
+    /// What its programs are held to below the mounts.
+    rules: Rules,
     /// Whether something serves its root, and the socket to that.
     served: bool,
     server: Fd,
@@ -91,6 +94,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        rules: Rules::NONE,
         served: serve::is_wanted(plan),
         server: serve::SERVER,
         outer: -1,
@@ -217,7 +221,12 @@ impl Init {
 
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
-        with.served = self.served;
+        // A program that is alone has a domain of its own; those of a live sandbox share one.
+        let shares = self.flags & ONE_SHOT == 0 && self.rules.are_there();
+        with.others = u64::from(self.served) + u64::from(shares);
+        if !shares {
+            with.rules = self.rules;
+        }
         if self.programs.iter().all(Option::is_none) {
             self.tally.begin();
         }
@@ -232,9 +241,11 @@ impl Init {
             Some(slot) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let mut violation = Violation::default();
-                let spawned = spawn(plan, &with, STACK.take(), |pid, listener| {
-                    violation = heard(listener, pid).unwrap_or(violation);
-                })?;
+                let mut look = |pid, listener| violation = heard(listener, pid).unwrap_or(violation);
+                let spawned = match shares {
+                    true => domain::spawn(self.rules, plan, &with, STACK.take(), &mut look)?,
+                    false => spawn(plan, &with, STACK.take(), &mut look)?,
+                };
                 self.listen(run, spawned.listener);
                 Ok((
                     slot,
@@ -437,12 +448,7 @@ impl Init {
 
     /// Descriptors: standard streams as the flags say, then the groups, then the plan if it is in a memfd.
     fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let mut left = fds.iter().copied();
         match Plan::new(message, fds.last().copied()) {
             Ok(mut plan) => {

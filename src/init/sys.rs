@@ -148,11 +148,13 @@ pub fn exit(status: i32) -> ! {
 }
 
 mod files;
+mod landlock;
 mod mounts;
 mod processes;
 mod sockets;
 
 pub use files::*;
+pub use landlock::*;
 pub use mounts::*;
 use numbers::{nr, nr_new};
 pub use processes::*;

@@ -10,6 +10,11 @@ fn start_ready(args: &[&str]) -> Process {
         .stdout(Stdio::Pipe)
         .spawn()
         .expect("starts");
+    wait_ready(&process);
+    process
+}
+
+pub fn wait_ready(process: &Process) {
     let stdout = process.take_stdout().expect("a pipe");
     let mut line = [0u8; 6];
     let mut got = 0;
@@ -26,7 +31,6 @@ fn start_ready(args: &[&str]) -> Process {
         got += n as usize;
     }
     assert_eq!(&line, b"ready\n");
-    process
 }
 
 #[test]

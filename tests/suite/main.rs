@@ -17,6 +17,7 @@ mod hosts;
 mod image_run;
 mod images;
 mod isolation;
+mod landlock;
 mod lateral;
 mod limits;
 mod made;

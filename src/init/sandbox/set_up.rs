@@ -149,6 +149,15 @@ impl Init {
                 unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
                 mkdirat(AT_FDCWD, path, 0o700)?;
             }
+            S_LANDLOCK => {
+                close(self.rules.ruleset);
+                let (network, scopes) = (op.b & 0xffff_ffff, op.b >> 32);
+                self.rules = Rules {
+                    ruleset: landlock_ruleset(op.a, network, scopes)?,
+                    flags: u32::from(op.flags),
+                };
+            }
+            S_ALLOW => self.allow(op, text(payload)?)?,
             S_SOURCE | S_SERVE | S_SERVE_FILTER | S_SERVE_LIMIT => {}
             _ => return Err(EPROTO),
         }
@@ -157,6 +166,29 @@ impl Init {
 }
 
 impl Init {
+    /// A rule about what is mounted at `path`.
+    fn allow(&self, op: Op, path: Str) -> Result<()> {
+        if op.flags & 1 != 0 {
+            let opened = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+            let added = landlock_allow(self.rules.ruleset, opened, op.a);
+            close(opened);
+            return added.map(|_| ());
+        }
+        let opened = files::open(path.bytes(), O_PATH)?;
+        let added = fstat(opened).and_then(|stat| {
+            let rights = match stat.mode() & S_IFMT {
+                S_IFDIR => op.a,
+                _ => op.b,
+            };
+            match rights {
+                0 => Ok(0), // which the kernel takes for a mistake
+                _ => landlock_allow(self.rules.ruleset, opened, rights),
+            }
+        });
+        close(opened);
+        added.map(|_| ())
+    }
+
     /// A new directory on the host's disk, shown at `path`.
     fn box_on_disk(&mut self, op: Op, path: Str) -> Result<()> {
         let place = op.flags as usize;

@@ -99,12 +99,7 @@ impl Supervisor {
         let slot =
             (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
         let slot = slot.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let plan = Plan::new(message, fds.last().copied()).map_err(step(STEP_PLAN))?;
         let run = self.new_run(&plan, which, fds[0], &mut start);
         let in_memfd = plan.head.in_memfd != 0;

@@ -106,12 +106,7 @@ impl Supervisor {
     ) -> core::result::Result<(Sandbox, Option<Run>), Fault> {
         let flags = plan.head.flags;
         let network = self.enter_network(flags).map_err(step(STEP_NETWORK))?;
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let mut run = None;
         if flags & HAS_RUN != 0 {
             run = Some(self.new_run(plan, slot, channel, &mut start)?);
@@ -365,12 +360,7 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Sta
         }
     };
     place(fds.control, sandbox::CONTROL);
-    let mut placed = Start {
-        stdio: [-1; 3],
-        into_cgroup: -1,
-        enter: [-1; CGROUPS_MAX],
-        served: false,
-    };
+    let mut placed = Start::NONE;
     for (i, fd) in start.stdio.iter().enumerate() {
         placed.stdio[i] = place(*fd, sandbox::FIRST_STDIO + i as Fd);
     }

@@ -54,6 +54,62 @@ pub fn clone_sharing(
 ) -> Result {
     args.flags |= CLONE_VM | CLONE_CHILD_CLEARTID;
     args.child_tid = sharing.0.as_ptr() as u64;
+    clone_onto(args, stack, child, arg)
+}
+
+/// Runs `thread(arg)` in a thread, which must not return. `lives` is zero again, and a futex is woken, once it has ended.
+pub fn start_thread(
+    stack: &mut [u8],
+    thread: extern "C" fn(usize) -> !,
+    arg: usize,
+    lives: &AtomicU32,
+) -> Result {
+    const CLONE_FS: u64 = 0x200;
+    const CLONE_SIGHAND: u64 = 0x800;
+    const CLONE_THREAD: u64 = 0x10000;
+    const CLONE_SYSVSEM: u64 = 0x40000;
+    let mut args = CloneArgs {
+        flags: CLONE_VM
+            | CLONE_FS
+            | CLONE_FILES
+            | CLONE_SIGHAND
+            | CLONE_THREAD
+            | CLONE_SYSVSEM
+            | CLONE_CHILD_CLEARTID,
+        child_tid: lives.as_ptr() as u64,
+        ..CloneArgs::default()
+    };
+    lives.store(1, Ordering::Relaxed);
+    clone_onto(&mut args, stack, thread, arg).inspect_err(|_| lives.store(0, Ordering::Relaxed))
+}
+
+/// Ends this thread alone.
+pub fn exit_thread() -> ! {
+    loop {
+        let _ = syscall!(nr::EXIT, 0);
+    }
+}
+
+/// Waits while `word` is `value`.
+pub fn futex_wait(word: &AtomicU32, value: u32) {
+    const FUTEX_WAIT: usize = 0;
+    while word.load(Ordering::Acquire) == value {
+        let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, 0);
+    }
+}
+
+pub fn futex_wake(word: &AtomicU32) {
+    const FUTEX_WAKE: usize = 1;
+    let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAKE, 1);
+}
+
+/// Clones a child onto a stack of its own.
+fn clone_onto(
+    args: &mut CloneArgs,
+    stack: &mut [u8],
+    child: extern "C" fn(usize) -> !,
+    arg: usize,
+) -> Result {
     args.stack = stack.as_mut_ptr() as u64 & !15;
     args.stack_size = (stack.len() as u64 - 16) & !15;
     let r: isize;
