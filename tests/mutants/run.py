@@ -225,7 +225,7 @@ class Copy:
         self.tree = place / "tree"
         self.target = place / "target"
         self.tree.mkdir(parents=True, exist_ok=True)
-        self.mutated: list[str] = []
+        self.mutated: dict[str, str] = {}
 
     def refresh(self) -> None:
         """Brings it up to date, and touches only what differs, so that no more than that is built anew."""
@@ -240,10 +240,9 @@ class Copy:
             if str(old.relative_to(self.tree)) not in names:
                 old.unlink()
         for name in names:
-            self.restore(name)
-        self.mutated = []
+            self.take(name)
 
-    def restore(self, name: str) -> None:
+    def take(self, name: str) -> None:
         """Makes one file what it is in the tree."""
         source, copy = TOP / name, self.tree / name
         content = source.read_bytes()
@@ -256,12 +255,13 @@ class Copy:
 
     def apply(self, changes: tuple[Change, ...]) -> None:
         """Removes a protection, after putting the last one back."""
-        for name in self.mutated:
-            self.restore(name)
-        self.mutated = [change.file for change in changes]
+        for name, text in self.mutated.items():
+            (self.tree / name).write_text(text)
+        self.mutated = {}
         for change in changes:
             path = self.tree / change.file
             text = path.read_text()
+            self.mutated.setdefault(change.file, text)
             if text.count(change.old) != 1:
                 raise Fault(f"`old` occurs {text.count(change.old)} times in {change.file}")
             path.write_text(text.replace(change.old, change.new))
