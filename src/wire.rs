@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0023;
+pub const VERSION: u32 = 0x5354_0024;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -177,6 +177,8 @@ pub struct Request {
     /// Identifies the template section.
     pub template_key: u64,
     pub clocks: Clocks,
+    /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME say at the start, nanoseconds, with [`HAS_UPTIME`].
+    pub uptime: u64,
     /// How to read the CPU clock: index of a read, plus 1; 0 for none.
     pub cpu_read: u32,
     /// Nanoseconds for one unit of it.
@@ -278,6 +280,8 @@ pub const HAS_OOM_SCORE_ADJ: u32 = 512;
 /// A descriptor of the directory for what is written comes behind those of the streams, locked; it is removed in the end.
 /// Its tree is the last of the volumes.
 pub const HAS_UPPER: u32 = 1024;
+/// A time namespace of its own, whose clocks begin with `uptime`.
+pub const HAS_UPTIME: u32 = 1 << 17;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -416,6 +420,8 @@ pub const R_NICE: u16 = 66;
 pub const R_IDLE: u16 = 67;
 /// Processors that it may use: payload is a mask for sched_setaffinity(2).
 pub const R_AFFINITY: u16 = 68;
+/// Personality `a`, personality(2).
+pub const R_PERSONALITY: u16 = 72;
 
 /// Counts of the three tables of offsets (u64 each, ended by 0): arguments, environment, paths to try in order.
 #[repr(C)]
@@ -463,6 +469,7 @@ pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
+pub const STEP_UPTIME: u32 = 30;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
