@@ -4,7 +4,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::overlay::{Chosen, Scratch};
-use crate::spec::{Network, Spec, Stdio};
+use crate::spec::{Network, Profile, Spec, Stdio};
 use crate::wire::*;
 use crate::{limits, mounts, remedy};
 use std::collections::BTreeMap;
@@ -324,6 +324,10 @@ fn add_run(
     run.text(R_CWD, 0, 0, 0, &[inside(cwd, "cwd")?.as_bytes()]);
     if spec.deterministic {
         run.add(R_PERSONALITY, 0, ADDR_NO_RANDOMIZE, 0, &[]);
+    }
+    if matches!(spec.profile, Profile::Docker(_)) {
+        // Ours refuse keyrings; with one of the caller's a program would find the supervisor's, as all others do.
+        run.add(R_KEYRING, 0, 0, 0, &[]);
     }
     let network = spec.network != Network::None;
     let filter = spec.profile.filter(network, !spec.hugetlb.is_empty());

@@ -69,6 +69,7 @@ fn op_name(code: u16) -> &'static str {
         R_NICE => "setting the nice value",
         R_IDLE => "setting the scheduling policy SCHED_IDLE",
         R_AFFINITY => "setting the processors (sched_setaffinity)",
+        R_KEYRING => "making a session keyring",
         R_PERSONALITY => "setting the personality (personality(2))",
         _ => "an unknown step",
     }
@@ -89,7 +90,7 @@ fn object(op: Op, payload: &[u8]) -> String {
         }
         L_GROUP => format!("number {}", op.a),
         R_RLIMIT => format!("number {} to {}", op.flags, op.a),
-        R_SECCOMP | S_LOOPBACK | R_IDLE | R_AFFINITY | R_PERSONALITY => String::new(),
+        R_SECCOMP | S_LOOPBACK | R_IDLE | R_AFFINITY | R_KEYRING | R_PERSONALITY => String::new(),
         R_NICE => format!("to {}", op.a),
         R_EXEC => program(payload),
         _ => strings.next().unwrap_or_default(),
@@ -140,6 +141,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
+        STEP_IPC => "making an IPC namespace",
         STEP_UPTIME => "making a time namespace",
         _ => "an unknown step",
     }

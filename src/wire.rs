@@ -422,6 +422,8 @@ pub const R_IDLE: u16 = 67;
 pub const R_AFFINITY: u16 = 68;
 /// Personality `a`, personality(2).
 pub const R_PERSONALITY: u16 = 72;
+/// A session keyring of its own.
+pub const R_KEYRING: u16 = 73;
 
 /// Counts of the three tables of offsets (u64 each, ended by 0): arguments, environment, paths to try in order.
 #[repr(C)]
@@ -470,6 +472,7 @@ pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 pub const STEP_UPTIME: u32 = 30;
+pub const STEP_IPC: u32 = 31;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -70,6 +70,8 @@ struct Init {
     generation: u64,
     tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
+    /// What programs have left in the IPC namespace is there still, as no other could be made.
+    stale_ipc: bool,
 }
 
 /// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
@@ -87,6 +89,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         generation: 0,
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
+        stale_ipc: false,
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
         init.tell(
@@ -203,14 +206,24 @@ impl Init {
             self.tally.begin();
         }
         let slot = self.programs.iter().position(|p| p.is_none());
-        let result = match slot {
-            None => Err(Failure {
+        let fresh = match self.stale_ipc {
+            true => unshare(CLONE_NEWIPC).map(|_| self.stale_ipc = false),
+            false => Ok(()),
+        };
+        let result = match (slot, fresh) {
+            (_, Err(errno)) => Err(Failure {
+                kind: FAILED,
+                section: IN_STEP,
+                index: STEP_IPC,
+                errno: errno as u32,
+            }),
+            (None, _) => Err(Failure {
                 kind: FAILED,
                 section: IN_STEP,
                 index: STEP_SLOTS,
                 errno: EBUSY as u32,
             }),
-            Some(slot) => self.make_files(plan).and_then(|()| {
+            (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let (pid, pidfd) = spawn(plan, &with, STACK.take())?;
                 Ok((
@@ -329,6 +342,10 @@ impl Init {
         }
         if self.flags & ONE_SHOT != 0 {
             exit(0);
+        }
+        // Queues, semaphores and memory outlive processes, and no limit of a later program counts them.
+        if self.programs.iter().all(Option::is_none) {
+            self.stale_ipc = unshare(CLONE_NEWIPC).is_err();
         }
     }
 

@@ -399,6 +399,16 @@ fn the_working_directory_is_inside() {
 }
 
 #[test]
+fn what_is_given_as_input_cannot_be_changed() {
+    // Opened again it is a sealed copy, and of pipes there is nothing but the pipe.
+    let outcome = guest_spec(["reopen"]).input(b"given").run().expect("runs");
+    let tried = fields(&outcome);
+    assert_eq!((&*tried["write"], &*tried["truncate"]), ("EPERM", "EPERM"));
+    let tried = fields(&run_guest(["reopen"]));
+    assert_ne!(tried["truncate"], "OK", "{tried:?}");
+}
+
+#[test]
 fn programs_of_the_host_run() {
     let outcome = Spec::new([
         "/bin/sh",
