@@ -318,6 +318,8 @@ pub const BIND_WRITABLE: u16 = 1;
 /// A source that does not exist is passed over.
 pub const BIND_OPTIONAL: u16 = 2;
 pub const BIND_NOEXEC: u16 = 4;
+/// A source that is a symbolic link is refused.
+pub const BIND_NO_LINK: u16 = 8;
 
 // ---- setup: done by a sandbox's init
 /// procfs at `path`.

@@ -1,7 +1,7 @@
 //! The default filter at work, in processes of their own: it cannot be taken off again.
 
 use super::{as_bytes, default_program};
-use libc::{EAFNOSUPPORT, EINVAL, EBADF, ENOMEM, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
+use libc::{EAFNOSUPPORT, EBADF, EINVAL, ENOMEM, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;

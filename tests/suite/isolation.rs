@@ -341,6 +341,23 @@ fn devices_are_few_and_true() {
 }
 
 #[test]
+fn a_false_device_is_refused() {
+    if !is_root() {
+        skip!("only root can put one in the place of another");
+    }
+    let said = Host::start("false-device", "").finish();
+    assert!(said[0].contains("binding device `/dev/null`"), "{said:?}");
+}
+
+#[test]
+fn paths_hold_where_openat2_is_blocked() {
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        let said = Host::start("no-openat2", &errno.to_string()).finish();
+        assert_eq!(said, ["files", "a live sandbox", "roots"]);
+    }
+}
+
+#[test]
 fn mounts_are_nosuid_and_nodev_and_sized() {
     let outcome = guest_spec([
         "statfs", "/", "/usr", "/work", "/tmp", "/dev/shm", "/guest", "/proc",
