@@ -360,7 +360,15 @@ fn paths_hold_where_openat2_is_blocked() {
 #[test]
 fn mounts_are_nosuid_and_nodev_and_sized() {
     let outcome = guest_spec([
-        "statfs", "/", "/usr", "/work", "/tmp", "/dev/shm", "/guest", "/proc",
+        "statfs",
+        "/",
+        "/usr",
+        "/work",
+        "/tmp",
+        "/dev/shm",
+        "/guest",
+        "/proc",
+        "/proc/sys",
     ])
     .disk(16 << 20)
     .inodes(500)
