@@ -130,7 +130,7 @@ static int cmd_timer_leave(int argc, char **argv)
     return 0;
 }
 
-/* reopen: standard input opened again for writing, and changed. */
+/* reopen: standard input opened again for writing, and changed; standard output opened again for reading. */
 static int cmd_reopen(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -138,6 +138,7 @@ static int cmd_reopen(int argc, char **argv)
     printf("open=%s\n", result(fd));
     printf("write=%s\n", result(write(fd < 0 ? 0 : fd, "changed", 7)));
     printf("truncate=%s\n", result(ftruncate(fd < 0 ? 0 : fd, 0)));
+    printf("output=%s\n", result(open("/proc/self/fd/1", O_RDONLY | O_CLOEXEC | O_NONBLOCK)));
     return 0;
 }
 

@@ -9,6 +9,7 @@ there once, every test is there, every row of the table has a mutant, and the ta
 """
 
 import argparse
+import ctypes
 import os
 import re
 import shlex
@@ -309,13 +310,34 @@ class Copy:
             said, _ = child.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
+            end_orphans()
             child.communicate()
             return "failed", f"it did not end within {PATIENCE} s"
+        finally:
+            end_orphans()
         if "skipped: " in said:
             return "skipped", said
         if "running 1 test" not in said:
             return "none", said
         return ("passed" if child.returncode == 0 else "failed"), said
+
+
+def adopt_orphans() -> None:
+    """Makes what a test leaves running ours: without its protection there may be something."""
+    subreaper = 36
+    ctypes.CDLL(None).prctl(subreaper, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Kills what was left to us, and reaps it."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, parent = int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        except (OSError, IndexError):
+            pass  # it has ended
 
 
 # ---- trying them
@@ -334,6 +356,7 @@ def try_all(mutants: list[Mutant]) -> int:
     """Tries them, one after the other."""
     copy = Copy()
     copy.refresh()
+    adopt_orphans()
     left_out = [mutant for mutant in mutants if mutant.user == "root" and os.getuid() != 0]
     mutants = [mutant for mutant in mutants if mutant not in left_out]
     programs = {target: copy.build(target) for target in sorted({mutant.target for mutant in mutants})}

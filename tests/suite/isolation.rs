@@ -425,10 +425,12 @@ fn the_working_directory_is_inside() {
 
 #[test]
 fn what_is_given_as_input_cannot_be_changed() {
-    // Opened again it is a sealed copy, and of pipes there is nothing but the pipe.
+    // Opened again it is a sealed copy.
     let outcome = guest_spec(["reopen"]).input(b"given").run().expect("runs");
     let tried = fields(&outcome);
     assert_eq!((&*tried["write"], &*tried["truncate"]), ("EPERM", "EPERM"));
+    // Of a pipe there is the pipe, with both its ends.
+    assert_eq!(tried["output"], "OK");
     let tried = fields(&run_guest(["reopen"]));
     assert_ne!(tried["truncate"], "OK", "{tried:?}");
 }

@@ -168,6 +168,7 @@ fn leases_and_watches_of_shared_files_are_refused() {
     for what in ["lease", "lease-high", "notify"] {
         assert_eq!(default[what], "EINVAL", "{what}");
     }
+    assert_eq!(default["inotify"], "OK");
     let strict = fields(&spec.profile(Profile::Strict).run().expect("runs"));
     for what in ["lease", "lease-high", "notify"] {
         assert_eq!(strict[what], "EINVAL", "{what}");
@@ -203,6 +204,8 @@ fn one_program_of_a_live_sandbox_leaves_files_to_the_next_and_nothing_else() {
         assert!(seen.lines().count() <= 2, "{seen}");
         assert_eq!(run(&["env"]).stdout.to_text(), "", "an environment");
     }
+    let number = || -> u64 { fields(&run(&["report"]))["pid"].parse().expect("a number") };
+    assert!(number() < number(), "process numbers go on");
 }
 
 #[test]
@@ -237,9 +240,10 @@ fn keys_do_not_cross_even_if_a_profile_lets_programs_have_them() {
     all_are(&fields(&spec(&["key-find"]).run().expect("runs")), "ENOKEY");
     // Nor from one program of a sandbox to the next, by the session.
     let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
-    for _ in 0..2 {
+    for user in ["ENOKEY", "OK"] {
         let found = fields(&sandbox.run(&spec(&["key-find"])).expect("runs"));
-        assert_eq!(found["session"], "ENOKEY");
+        // They have one user, who has one keyring.
+        assert_eq!((&*found["session"], &*found["user"]), ("ENOKEY", user));
         sandbox.run(&spec(&["key-leave"])).expect("runs");
     }
 }
