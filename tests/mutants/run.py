@@ -1,11 +1,11 @@
 """Takes each protection away and shows that its test turns red.
 
-A file `NAME.toml` beside this one names a protection, a change of the sources that removes it, and the test that then has
-to fail. Where other layers stop the same, it names changes that take these away first (`besides`): then the test has to
-pass still. `make mutants [M="NAME..."]` tries them on a copy of the tree, whose build is kept: first that the test passes as
-things are (a skipped one would prove nothing), then that it fails. `--check` builds nothing: every text to be replaced is
-there once, every test is there, every row of the table has a mutant, and the table in docs/security.md is theirs;
-`--table` writes that table.
+A file `NAME.toml` beside this one names a protection, a change of the sources that removes it, and the test that then
+has to fail. Where other layers stop the same, it names changes that take these away first (`besides`): then the test
+has to pass still. `make mutants [M="NAME..."]` tries them on a copy of the tree, whose build is kept: first that the test
+passes as things are (a skipped one would prove nothing), then that it fails. `--check` builds nothing: every text to be
+replaced is there once, every test is there, every row of the table has a mutant, and the table in docs/security.md is
+theirs; `--table` writes that table.
 """
 
 import argparse
@@ -17,9 +17,10 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomllib
 
 TOP = Path(__file__).resolve().parent.parent.parent
 HERE = TOP / "tests" / "mutants"
@@ -49,7 +50,7 @@ THREATS = [
 ]
 
 
-class Fault(Exception):
+class MutantError(Exception):
     """A mutant that says something wrong."""
 
 
@@ -86,7 +87,7 @@ def text_of(table: dict[str, object], key: str) -> str:
     """A string that has to be there."""
     value = table.pop(key, None)
     if not isinstance(value, str) or not value:
-        raise Fault(f"`{key}` is missing, or no text")
+        raise MutantError(f"`{key}` is missing, or no text")
     return value
 
 
@@ -94,7 +95,7 @@ def change_of(table: dict[str, object]) -> Change:
     """One change; `new` may be empty."""
     new = table.pop("new", None)
     if not isinstance(new, str):
-        raise Fault("`new` is missing, or no text")
+        raise MutantError("`new` is missing, or no text")
     return Change(text_of(table, "file"), text_of(table, "old"), new)
 
 
@@ -102,10 +103,10 @@ def changes_of(table: dict[str, object], key: str) -> tuple[Change, ...]:
     """A list of changes, if there is one."""
     more = table.pop(key, [])
     if not isinstance(more, list) or not all(isinstance(one, dict) for one in more):
-        raise Fault(f"`{key}` is no list of changes")
+        raise MutantError(f"`{key}` is no list of changes")
     changes = tuple(change_of(one) for one in more)
     if rest := [word for one in more for word in one]:
-        raise Fault(f"`{rest[0]}` means nothing in `{key}`")
+        raise MutantError(f"`{rest[0]}` means nothing in `{key}`")
     return changes
 
 
@@ -114,10 +115,10 @@ def read(path: Path) -> Mutant:
     try:
         table: dict[str, object] = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise Fault(str(error)) from error
+        raise MutantError(str(error)) from error
     threat = table.pop("threat", None)
     if not isinstance(threat, int) or not 1 <= threat <= len(THREATS):
-        raise Fault(f"`threat` is no row from 1 to {len(THREATS)}")
+        raise MutantError(f"`threat` is no row from 1 to {len(THREATS)}")
     # One protection may be in several places; of other layers each is a protection of its own.
     changes = (change_of(table), *changes_of(table, "also"))
     besides = changes_of(table, "besides")
@@ -129,9 +130,9 @@ def read(path: Path) -> Mutant:
         path.stem, threat, text_of(table, "protection"), changes, besides, target, test, text_of(table, "as")
     )
     if mutant.user not in ("user", "root"):
-        raise Fault("`as` is neither user nor root")
+        raise MutantError("`as` is neither user nor root")
     if rest := list(table):
-        raise Fault(f"`{rest[0]}` means nothing")
+        raise MutantError(f"`{rest[0]}` means nothing")
     return mutant
 
 
@@ -151,7 +152,7 @@ def test_file(target: str, test: str) -> Path:
         for root in roots:
             if root.is_file():
                 return root
-    raise Fault(f"no file has the module of `{test}`")
+    raise MutantError(f"no file has the module of `{test}`")
 
 
 def check_one(mutant: Mutant) -> None:
@@ -159,12 +160,12 @@ def check_one(mutant: Mutant) -> None:
     for change in mutant.changes + mutant.besides:
         path = TOP / change.file
         if not change.file.startswith("src/") or not path.is_file():
-            raise Fault(f"`{change.file}` is no file below src")
+            raise MutantError(f"`{change.file}` is no file below src")
         found = path.read_text().count(change.old)
         if found != 1:
-            raise Fault(f"`old` occurs {found} times in {change.file}")
+            raise MutantError(f"`old` occurs {found} times in {change.file}")
         if change.old == change.new:
-            raise Fault("`new` is `old`")
+            raise MutantError("`new` is `old`")
     file = test_file(mutant.target, mutant.test)
     name = mutant.test.rpartition("::")[2]
     text = file.read_text()
@@ -172,7 +173,7 @@ def check_one(mutant: Mutant) -> None:
     # Of a macro that makes tests of its rows.
     made = re.search(r"#\[test\]\s*fn \$", text) and re.search(rf"^ +{re.escape(name)} {{$", text, re.MULTILINE)
     if not written and not made:
-        raise Fault(f"{file.relative_to(TOP)} has no test `{name}`")
+        raise MutantError(f"{file.relative_to(TOP)} has no test `{name}`")
 
 
 def table(mutants: list[Mutant]) -> str:
@@ -193,7 +194,7 @@ def split_document() -> tuple[str, str, str]:
     before, begin, rest = DOCUMENT.read_text().partition(BEGIN)
     inside, end, after = rest.partition(END)
     if not begin or not end:
-        raise Fault(f"{DOCUMENT.relative_to(TOP)} has no `{BEGIN}` and `{END}`")
+        raise MutantError(f"{DOCUMENT.relative_to(TOP)} has no `{BEGIN}` and `{END}`")
     return before, inside.strip("\n"), after
 
 
@@ -203,7 +204,7 @@ def check(mutants: list[Mutant]) -> int:
     for mutant in mutants:
         try:
             check_one(mutant)
-        except Fault as fault:
+        except MutantError as fault:
             wrong += 1
             print(f"{mutant.name}: {fault}")
     for row, threat in enumerate(THREATS, start=1):
@@ -270,7 +271,7 @@ class Copy:
             text = path.read_text()
             self.mutated.setdefault(change.file, text)
             if text.count(change.old) != 1:
-                raise Fault(f"`old` occurs {text.count(change.old)} times in {change.file}")
+                raise MutantError(f"`old` occurs {text.count(change.old)} times in {change.file}")
             path.write_text(text.replace(change.old, change.new))
 
     def build(self, target: str) -> Path:
@@ -280,13 +281,11 @@ class Copy:
         # Without debugging information it is linked in half the time.
         lean = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_PROFILE_TEST_DEBUG": "0", "CARGO_TARGET_DIR": str(self.target)}
         environment = {**os.environ, **lean, "RUSTFLAGS": os.environ.get("RUSTFLAGS", "") + " -Awarnings"}
-        done = subprocess.run(
-            command, cwd=self.tree, env=environment, check=False, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, cwd=self.tree, env=environment, check=False, stderr=subprocess.PIPE, text=True)
         found = re.findall(r"Executable .*\((.*)\)", done.stderr)
         if done.returncode != 0 or len(found) != 1:
-            raise Fault("it cannot be built:\n" + done.stderr[-3000:])
-        return self.tree / found[0]
+            raise MutantError("it cannot be built:\n" + done.stderr[-3000:])
+        return self.tree / str(found[0])
 
     def run(self, program: Path, test: str, user: str) -> tuple[str, str]:
         """`passed`, `failed`, `skipped` or `none`, and what it printed."""
@@ -373,22 +372,26 @@ def try_all(mutants: list[Mutant]) -> int:
         begun = time.monotonic()
         try:
             if standing[mutant.target, mutant.test, mutant.user] != "passed":
-                raise Fault("its test does not pass with the protection")
+                raise MutantError("its test does not pass with the protection")
             if mutant.besides:
                 copy.apply(mutant.besides)
                 result, said = copy.run(copy.build(mutant.target), mutant.test, mutant.user)
                 if result != "passed":
-                    raise Fault(f"without the other layers its test is {result}: {why_red(said)}")
+                    raise MutantError(f"without the other layers its test is {result}: {why_red(said)}")
             copy.apply(mutant.besides + mutant.changes)
             program = copy.build(mutant.target)
             result, said = copy.run(program, mutant.test, mutant.user)
-            if result == "failed" and mutant.target == "suite" and copy.run(program, CONTROL, mutant.user)[0] != "passed":
-                raise Fault(f"no program runs any more: {why_red(said)}")
+            if (
+                result == "failed"
+                and mutant.target == "suite"
+                and copy.run(program, CONTROL, mutant.user)[0] != "passed"
+            ):
+                raise MutantError(f"no program runs any more: {why_red(said)}")
             word, why = {
                 "failed": ("red", why_red(said)),
                 "passed": ("GREEN", "the test passes without the protection"),
             }.get(result, ("ERROR", f"the test was not run: {result}"))
-        except Fault as fault:
+        except MutantError as fault:
             word, why = "ERROR", str(fault)
         counts[word] += 1
         took = time.monotonic() - begun
@@ -411,7 +414,7 @@ def main() -> int:
     for path in sorted(HERE.glob("*.toml")):
         try:
             mutants.append(read(path))
-        except Fault as fault:
+        except MutantError as fault:
             faults += 1
             print(f"{path.name}: {fault}")
     if faults:
@@ -423,7 +426,7 @@ def main() -> int:
             return 0
         if options.check:
             return check(mutants)
-    except Fault as fault:
+    except MutantError as fault:
         print(fault)
         return 1
     unknown = set(options.names) - {mutant.name for mutant in mutants}
@@ -432,7 +435,7 @@ def main() -> int:
     chosen = [mutant for mutant in mutants if not options.names or mutant.name in options.names]
     try:
         return try_all(chosen)
-    except Fault as fault:
+    except MutantError as fault:
         print(fault)
         return 1
 
