@@ -2,10 +2,10 @@
 
 A file `NAME.toml` beside this one names a protection, a change of the sources that removes it, and the test that then
 has to fail. Where other layers stop the same, it names changes that take these away first (`besides`): then the test
-has to pass still. `make mutants [M="NAME..."]` tries them on a copy of the tree, whose build is kept: first that the test
-passes as things are (a skipped one would prove nothing), then that it fails. `--check` builds nothing: every text to be
-replaced is there once, every test is there, every row of the table has a mutant, and the table in docs/security.md is
-theirs; `--table` writes that table.
+has to pass still. `make mutants [M="NAME..."]` tries them on a copy of the tree, whose build is kept: first that the
+test passes as things are (a skipped one would prove nothing), then that it fails. `--check` builds nothing: every
+text to be replaced is there once, every test is there, every row of the table has a mutant, and the table in
+docs/security.md is theirs; `--table` writes that table.
 """
 
 import argparse
