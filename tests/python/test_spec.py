@@ -29,8 +29,8 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.deterministic is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        image entrypoint store overlay upper_dir uptime cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight \
-        output file_size open_files stack \
+        image entrypoint store overlay upper_dir uptime cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group \
+        io_weight output file_size open_files stack \
         disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
