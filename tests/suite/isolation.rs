@@ -426,7 +426,10 @@ fn the_working_directory_is_inside() {
 #[test]
 fn what_is_given_as_input_cannot_be_changed() {
     // Opened again it is a sealed copy.
-    let outcome = guest_spec(["reopen"]).input(b"given").run().expect("runs");
+    let outcome = guest_spec(["reopen"])
+        .input(b"given, and longer than what is written")
+        .run()
+        .expect("runs");
     let tried = fields(&outcome);
     assert_eq!((&*tried["write"], &*tried["truncate"]), ("EPERM", "EPERM"));
     // Of a pipe there is the pipe, with both its ends for the user whose it is.
