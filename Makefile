@@ -6,6 +6,7 @@
 #     make test-images  images of Debian and others through umoci, podman and us, file by file: some minutes, as root
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make bench-images  the same of images, beside umoci and podman
+#     make mutants  each protection taken away, its test turns red: [M="NAME..."], else all, about an hour; as root
 #     make lint     formats, clippy, ruff, mypy
 #     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
 #     make lib      the C libraries, shared and static
@@ -144,6 +145,11 @@ test-images:
 	cargo build --release --locked
 	$(PYTHON) tests/images/real.py --stockade $(CARGO_TARGET_DIR)/release/stockade $(IMAGES)
 
+# Each protection that docs/security.md names is taken away, on a copy of the tree: its test has to fail. [M="NAME..."]
+.PHONY: mutants
+mutants:
+	$(PYTHON) -B tests/mutants/run.py $(M)
+
 # The helper and the wheel are the same bytes wherever they are built.
 .PHONY: reproducible
 reproducible: venv
@@ -191,6 +197,8 @@ lint: $(VENV)/.lint
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
 	cd tests/images && ../../$(VENV)/bin/mypy --strict real.py
+	cd tests/mutants && ../../$(VENV)/bin/mypy --strict --python-version 3.11 run.py
+	$(PYTHON) -B tests/mutants/run.py --check
 
 $(VENV)/.lint: $(VENV)/.demo pyproject.toml scripts/deny.txt
 	$(VENV)/bin/pip install --quiet --group lint

@@ -476,6 +476,11 @@ int stockade_spec_set_env(stockade_spec *spec, const char *name, const char *val
 // Sets the working directory, inside the sandbox. Default: /work.
 int stockade_spec_set_cwd(stockade_spec *spec, const char *path);
 
+// Has everything that the kernel and interpreters otherwise choose anew for each run chosen the same, unless
+// deterministic is 0: addresses are not randomised, and PYTHONHASHSEED, PERL_HASH_SEED and PERL_PERTURB_KEYS are 0 where
+// the environment does not name them. Random numbers and the time of day stay as they are. Default: 0.
+int stockade_spec_set_deterministic(stockade_spec *spec, int deterministic);
+
 // Sets what the program reads from standard input; the bytes are copied. Default: nothing.
 int stockade_spec_set_input(stockade_spec *spec, const void *data, size_t length);
 
@@ -561,6 +566,10 @@ int stockade_spec_set_network(stockade_spec *spec, int network);
 // Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
 // an unprivileged one if the caller is root.
 int stockade_spec_set_user(stockade_spec *spec, const char *user);
+
+// Sets what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, and so its uptime, in nanoseconds
+// (time_namespaces(7)). The time of day is always the host's. Default: the host's.
+int stockade_spec_set_uptime(stockade_spec *spec, uint64_t nanoseconds);
 
 // Sets the host name inside. Default: stockade.
 int stockade_spec_set_hostname(stockade_spec *spec, const char *hostname);

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::landlock;
-use crate::limits::{kernel_at_least, own_oom_score_adj};
+use crate::limits::{kernel_at_least, no_time_namespace, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
 use crate::spec::{Enforce, Network, Profile, Spec};
@@ -14,6 +14,12 @@ use std::collections::BTreeMap;
 pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
     if spec.enforce == Enforce::BestEffort {
         return Ok(());
+    }
+    if let (Some(_), Some(why)) = (spec.uptime, no_time_namespace()) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("uptime: it cannot be set: {why}. Pass enforce=best-effort to run without"),
+        ));
     }
     for (name, wanted) in tree_limits(spec) {
         if !wanted {
@@ -107,6 +113,20 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
         false => "CLONE_NEWNS, read-only root",
     };
     put("mount_namespace", Enforced, root);
+    if spec.deterministic {
+        let by = "ADDR_NO_RANDOMIZE (personality(2)), which the program can undo; PYTHONHASHSEED, PERL_HASH_SEED and \
+                  PERL_PERTURB_KEYS are 0 where env does not name them";
+        put("deterministic", Enforced, by);
+    }
+    match (spec.uptime, no_time_namespace()) {
+        (None, _) => {}
+        (Some(_), None) => put(
+            "uptime",
+            Enforced,
+            "a time namespace with offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME",
+        ),
+        (Some(_), Some(why)) => put("uptime", NotEnforced, why),
+    }
     match spec.network {
         Network::None => put(
             "network",

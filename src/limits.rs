@@ -23,6 +23,8 @@ const OOM_SCORE_ADJ_MAX: i32 = 1000;
 const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// A hundred years; the kernel's own clocks end after 146.
+const UPTIME_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Adds the steps that set the limits of a run, which have been [checked](check) and may be changed if `updatable`.
 pub(crate) fn add(
@@ -154,7 +156,7 @@ pub(crate) fn clocks(spec: &Spec, cgroup: &Cgroup, layout: &Layout) -> Clocks {
     }
 }
 
-fn nanoseconds(time: Option<Duration>) -> u64 {
+pub(crate) fn nanoseconds(time: Option<Duration>) -> u64 {
     time.map_or(0, |t| t.as_nanos().min(u128::from(u64::MAX)) as u64)
 }
 
@@ -165,6 +167,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
         if time.is_some_and(|t| t < Duration::from_millis(1) || t > TIME_MAX) {
             return bad(format!("{name}: it is at least 1 ms and at most 365 days"));
         }
+    }
+    if spec.uptime.is_some_and(|t| t > UPTIME_MAX) {
+        return bad("uptime: it is at most 36500 days".into());
     }
     for (name, value, least) in [
         ("memory", spec.memory, MEMORY_MIN),
@@ -282,6 +287,25 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
 pub(crate) fn own_oom_score_adj() -> i32 {
     let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// Why the clocks of a sandbox cannot be set, if so.
+pub(crate) fn no_time_namespace() -> Option<&'static str> {
+    use crate::once::Once;
+    static WHY: Once<Option<&str>> = Once::new();
+    *WHY.get_or_init(|| {
+        let Ok(offsets) = std::fs::read_to_string("/proc/self/timens_offsets") else {
+            return Some("this kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)");
+        };
+        // The kernel adds what it is told to the machine's own clocks, which one in such a namespace cannot see.
+        let numbers = offsets
+            .lines()
+            .flat_map(|line| line.split_whitespace().skip(1));
+        match numbers.clone().all(|number| number == "0") {
+            true => None,
+            false => Some("this process is in a time namespace of its own"),
+        }
+    })
 }
 
 /// A default of ours, or this process's own hard limit if that is lower: nobody but root could raise it.

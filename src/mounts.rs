@@ -369,9 +369,10 @@ impl Entry {
     fn add(&self, t: &mut Steps) {
         match &self.link {
             Some(target) => t.text(T_LINK, 0, 0, 0, &[target, self.name.as_bytes()]),
+            // Whoever may write there could have put a link in its place since.
             None => t.text(
                 T_BIND,
-                0,
+                BIND_NO_LINK,
                 0,
                 0,
                 &[self.source.as_bytes(), self.name.as_bytes()],

@@ -92,6 +92,15 @@ pub struct Spec {
     /// Where one kills for a call, the whole run is ended as soon as any of its processes makes that, with the verdict
     /// `VIOLATION`. Default: [`Profile::Default`].
     pub profile: Profile,
+    /// Whether what the kernel and interpreters otherwise choose anew for each run is chosen the same: addresses are not
+    /// randomised (ADDR_NO_RANDOMIZE, personality(2)), and `PYTHONHASHSEED`, `PERL_HASH_SEED` and `PERL_PERTURB_KEYS` are 0
+    /// where `env` does not name them. Random numbers (getrandom(2), AT_RANDOM), the time of day and the order in which
+    /// processes run stay as they are. Default: no.
+    pub deterministic: bool,
+    /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts (time_namespaces(7)), and so its uptime. The time
+    /// of day, CLOCK_REALTIME, is always the host's. Default: the host's.
+    #[serde(with = "units::duration")]
+    pub uptime: Option<Duration>,
 
     // ---- limits
     /// CPU time of the whole process tree, user and system together.
@@ -249,6 +258,10 @@ setters! {
     hostname: impl Into<String> => |s, v| s.hostname = Some(v.into());
     /// Sets [`profile`](Spec::profile).
     profile: Profile => |s, v| s.profile = v;
+    /// Sets [`deterministic`](Spec::deterministic).
+    deterministic: bool => |s, v| s.deterministic = v;
+    /// Sets [`uptime`](Spec::uptime).
+    uptime: Duration => |s, v| s.uptime = Some(v);
     /// Adds one to [`outputs`](Spec::outputs).
     collect: impl Into<String> => |s, v| s.outputs.push(v.into());
     /// Sets [`cpu_time`](Spec::cpu_time).

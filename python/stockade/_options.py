@@ -75,6 +75,8 @@ class Options(Limits, total=False):
     user: str | int | None
     hostname: str | None
     profile: str | Mapping[str, Any] | None
+    deterministic: bool | None
+    uptime: Seconds | None
     python: bool
     cpu_idle: bool | None
     nice: int | None

@@ -177,6 +177,8 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
             }
         }
         "-h" | "--hostname" => spec.hostname = Some(text(parser)?),
+        "--deterministic" => spec.deterministic = true,
+        "--uptime" => spec.uptime = Some(duration(parser)?),
 
         "--cpu-time" => spec.cpu_time = Some(duration(parser)?),
         "--wall-time" | "--timeout" => spec.wall_time = Some(duration(parser)?),

@@ -62,6 +62,8 @@ The sandbox:
   -h, --hostname NAME         (default stockade)
       --profile default|strict|FILE        system calls that the program may make; a FILE in Docker's JSON format, as
                               with Docker's --security-opt seccomp=FILE
+      --deterministic         addresses and the hash seeds of Python and Perl are the same in every run
+      --uptime TIME           what CLOCK_MONOTONIC and CLOCK_BOOTTIME say at the start (default: the host's)
 
 Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --cpu-time TIME         CPU time of the whole tree of processes

@@ -249,6 +249,12 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
             R_NICE => drop(set_nice(at.op.a as i32).map_err(fault)?),
             R_IDLE => drop(set_idle().map_err(fault)?),
             R_AFFINITY => drop(set_affinity(payload).map_err(fault)?),
+            R_KEYRING => match new_session_keyring() {
+                // Of a kernel, or a container around us, that has none.
+                Ok(_) | Err(ENOSYS | EPERM) => {}
+                Err(errno) => return Err(fault(errno)),
+            },
+            R_PERSONALITY => drop(personality(at.op.a).map_err(fault)?),
             R_CWD => {
                 text(payload).and_then(chdir).map_err(fault)?;
                 // The kernel gives a path that begins with "(unreachable)" for a directory outside our root.

@@ -85,6 +85,8 @@ struct Init {
     tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
     listeners: [Listener; LISTENERS_MAX],
+    /// What programs have left in the IPC namespace is there still, as no other could be made.
+    stale_ipc: bool,
 }
 
 /// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
@@ -104,6 +106,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
         listeners: [Listener::NONE; LISTENERS_MAX],
+        stale_ipc: false,
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
         init.tell(
@@ -231,14 +234,24 @@ impl Init {
             self.tally.begin();
         }
         let slot = self.programs.iter().position(|p| p.is_none());
-        let result = match slot {
-            None => Err(Failure {
+        let fresh = match self.stale_ipc {
+            true => unshare(CLONE_NEWIPC).map(|_| self.stale_ipc = false),
+            false => Ok(()),
+        };
+        let result = match (slot, fresh) {
+            (_, Err(errno)) => Err(Failure {
+                kind: FAILED,
+                section: IN_STEP,
+                index: STEP_IPC,
+                errno: errno as u32,
+            }),
+            (None, _) => Err(Failure {
                 kind: FAILED,
                 section: IN_STEP,
                 index: STEP_SLOTS,
                 errno: EBUSY as u32,
             }),
-            Some(slot) => self.make_files(plan).and_then(|()| {
+            (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let mut violation = Violation::default();
                 let mut look = |pid, listener| violation = heard(listener, pid).unwrap_or(violation);
@@ -371,6 +384,11 @@ impl Init {
         }
         let all = self.programs.iter().all(Option::is_none);
         self.close_listeners(all);
+        // Queues, semaphores and memory outlive processes, and no limit of a later program counts them.
+        if all {
+            domain::end(); // whose thread is in the old one
+            self.stale_ipc = unshare(CLONE_NEWIPC).is_err();
+        }
     }
 
     fn note(&mut self, pid: i32, status: u32) {

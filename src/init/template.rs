@@ -374,7 +374,11 @@ fn open_file(path: Str) -> Result<Option<Fd>> {
 
 /// A detached tree of `path` with the mount attributes that `flags` ask for; `None` if it is optional and not there.
 fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
-    let tree = match open_tree_clone(AT_FDCWD, path, true) {
+    let opened = match flags & BIND_NO_LINK {
+        0 => open_tree_clone(AT_FDCWD, path, true),
+        _ => open_tree_of_no_link(path),
+    };
+    let tree = match opened {
         Err(ENOENT) if flags & BIND_OPTIONAL != 0 => return Ok(None),
         other => other?,
     };
@@ -383,6 +387,21 @@ fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
         Err(e) => {
             close(tree);
             Err(e)
+        }
+    }
+}
+
+fn open_tree_of_no_link(path: Str) -> Result<Fd> {
+    let tree = open_tree_at(AT_FDCWD, path, AT_RECURSIVE | AT_SYMLINK_NOFOLLOW)?;
+    match fstat(tree) {
+        Ok(stat) if stat.mode() & S_IFMT != S_IFLNK => Ok(tree),
+        Ok(_) => {
+            close(tree);
+            Err(ELOOP)
+        }
+        Err(errno) => {
+            close(tree);
+            Err(errno)
         }
     }
 }

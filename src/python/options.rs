@@ -117,6 +117,10 @@ impl Spec {
             }
             "hostname" => spec.hostname = given.map(Field::text).transpose()?,
             "cpu_time" => spec.cpu_time = given.map(Field::duration).transpose()?,
+            "deterministic" => {
+                spec.deterministic = given.map(Field::boolean).transpose()?.unwrap_or_default()
+            }
+            "uptime" => spec.uptime = given.map(Field::duration).transpose()?,
             "wall_time" | "timeout" => spec.wall_time = given.map(Field::duration).transpose()?,
             "memory" => spec.memory = given.map(Field::size).transpose()?,
             "swap" => spec.swap = given.map(Field::size).transpose()?,

@@ -56,6 +56,10 @@ use std::os::unix::ffi::OsStrExt;
 ///         capabilities, and a little less), "strict" (what interpreters, compilers and what they make need), or a profile
 ///         in Docker's JSON format, as a dict or its text. Where one kills for a call, the whole run is ended as soon as
 ///         any of its processes makes that, with the verdict VIOLATION.
+///     deterministic: True has addresses not randomised, and PYTHONHASHSEED, PERL_HASH_SEED and PERL_PERTURB_KEYS 0 where
+///         env does not name them. Random numbers and the time of day stay as they are. Default: False.
+///     uptime: what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, seconds; the time of day is always the
+///         host's. Default: the host's.
 ///     python: True shows the calling Python's own directories inside, read-only at the same paths, so that
 ///         [sys.executable, ...] runs. They become volumes. Default: False.
 ///
@@ -110,7 +114,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 50] = [
+const FIELDS: [&str; 52] = [
     "env",
     "cwd",
     "input",
@@ -133,6 +137,8 @@ const FIELDS: [&str; 50] = [
     "user",
     "hostname",
     "profile",
+    "deterministic",
+    "uptime",
     "cpu_time",
     "wall_time",
     "memory",
@@ -170,7 +176,7 @@ impl Spec {
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
             files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
-            user=None, hostname=None, profile=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
+            user=None, hostname=None, profile=None, deterministic=None, uptime=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, stop_signal=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
             hugetlb=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
@@ -352,6 +358,14 @@ impl Spec {
     #[getter]
     fn cpu_time(&self) -> Option<f64> {
         self.0.cpu_time.map(|t| t.as_secs_f64())
+    }
+    #[getter]
+    fn deterministic(&self) -> bool {
+        self.0.deterministic
+    }
+    #[getter]
+    fn uptime(&self) -> Option<f64> {
+        self.0.uptime.map(|t| t.as_secs_f64())
     }
     #[getter]
     fn wall_time(&self) -> Option<f64> {

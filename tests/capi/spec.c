@@ -35,6 +35,8 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_user(spec, "5:6") == 0);
     CHECK(stockade_spec_set_hostname(spec, "box") == 0);
     CHECK(stockade_spec_set_profile(spec, "strict") == 0);
+    CHECK(stockade_spec_set_deterministic(spec, 1) == 0);
+    CHECK(stockade_spec_set_uptime(spec, 7 * SECOND) == 0);
     CHECK(stockade_spec_set_cpu_time(spec, 1500000000) == 0);
     CHECK(stockade_spec_set_wall_time(spec, 3 * SECOND) == 0);
     CHECK(stockade_spec_set_memory(spec, 256 << 20) == 0);
@@ -75,6 +77,7 @@ static const char *const full_json =
     " \"image\": \"python:3.12\", \"entrypoint\": [\"a\", \"b\"], \"store\": \"/srv/images\","
     " \"overlay\": \"fuse\", \"read_only\": true, \"upper_dir\": \"/var/tmp\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
+    " \"deterministic\": true, \"uptime\": 7,"
     " \"hostname\": \"box\", \"profile\": \"strict\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"
     " \"cpu_idle\": true, \"cpuset_cpus\": \"0-2,4\", \"nice\": 5, \"oom_score_adj\": 500, \"oom_group\": false,"

@@ -27,6 +27,8 @@ fn role() {
     match role {
         "leaky" => small::leaky(),
         "stopped" => small::stopped(),
+        "false-device" => small::false_device(),
+        "no-openat2" => small::no_openat2(argument.parse().expect("an error number")),
         "few-descriptors" => small::few_descriptors(),
         "first-use" => threads::first_use(),
         "leftovers" => leftovers::leftovers(),

@@ -6,6 +6,7 @@ mod accuracy;
 mod build;
 mod commit;
 mod control;
+mod deterministic;
 mod drift;
 mod ends;
 mod errors;

@@ -468,6 +468,7 @@ const OTHERS: &[&str] = &[
     "args",
     "cgroup_parent",
     "cwd",
+    "deterministic",
     "enforce",
     "env",
     "files",
@@ -492,6 +493,7 @@ const OTHERS: &[&str] = &[
     "store",
     "tmpfs",
     "upper_dir",
+    "uptime",
     "user",
     "volumes",
 ];

@@ -36,6 +36,9 @@ impl Init {
             // Before ids change and before we are not dumpable, after which the file is not ours any more.
             set_oom_score_adj(plan.head.oom_score_adj).map_err(step(STEP_OOM_SCORE_ADJ))?;
         }
+        if plan.head.flags & HAS_UPTIME != 0 {
+            set_uptime(plan.head.uptime).map_err(step(STEP_UPTIME))?; // before, for the same reason
+        }
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
         prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
@@ -257,6 +260,37 @@ fn set_oom_score_adj(score: i32) -> Result<()> {
     let written = write_all(fd, text.bytes());
     close(fd);
     written
+}
+
+/// Goes to a time namespace whose clocks say `uptime` now.
+fn set_uptime(uptime: u64) -> Result<()> {
+    unshare(CLONE_NEWTIME)?;
+    let mut text = Text::<120>::new();
+    let mut shift = 0;
+    for clock in [CLOCK_BOOTTIME, CLOCK_MONOTONIC] {
+        shift = uptime as i64 - clock_time(clock) as i64;
+        let (seconds, nanoseconds) = (
+            shift.div_euclid(1_000_000_000),
+            shift.rem_euclid(1_000_000_000),
+        );
+        text = text
+            .number(clock as u64)
+            .add(if seconds < 0 { b" -" } else { b" " });
+        text = text.number(seconds.unsigned_abs()).add(b" ");
+        text = text.number(nanoseconds as u64).add(b"\n");
+    }
+    let offsets = openat(AT_FDCWD, s!("/proc/self/timens_offsets"), O_WRONLY, 0)?;
+    let written = write_all(offsets, text.bytes());
+    close(offsets);
+    written?;
+    // We go there ourselves: the kernel lets nobody start a program there who shares memory with it until its exec.
+    let path = s!("/proc/self/ns/time_for_children");
+    let namespace = openat(AT_FDCWD, path, O_RDONLY, 0)?;
+    let entered = setns(namespace, CLONE_NEWTIME);
+    close(namespace);
+    entered?;
+    shift_now(shift);
+    Ok(())
 }
 
 fn map_self(user: u32, group: u32) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Processes: their start, their end, and what they may.
 
 use super::*;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_PIDFD: u64 = 0x1000;
+pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_NEWNS: u64 = 0x20000;
 pub const CLONE_CHILD_CLEARTID: u64 = 0x200000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
@@ -408,11 +409,31 @@ pub fn children_usage() -> Usage {
     }
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
-pub fn now() -> u64 {
+pub const CLOCK_MONOTONIC: usize = 1;
+pub const CLOCK_BOOTTIME: usize = 7;
+
+/// A clock, nanoseconds.
+pub fn clock_time(clock: usize) -> u64 {
     let mut time = [0u64; 2];
-    let _ = syscall!(nr::CLOCK_GETTIME, 1, time.as_mut_ptr());
+    let _ = syscall!(nr::CLOCK_GETTIME, clock, time.as_mut_ptr());
     time[0] * 1_000_000_000 + time[1]
+}
+
+/// By how much our CLOCK_MONOTONIC is ahead of the supervisor's.
+static SHIFT: AtomicI64 = AtomicI64::new(0);
+
+/// From now on our CLOCK_MONOTONIC is so much ahead of what it was.
+pub fn shift_now(by: i64) {
+    SHIFT.store(by, Ordering::Relaxed);
+}
+
+/// CLOCK_MONOTONIC as the supervisor has it, nanoseconds.
+pub fn now() -> u64 {
+    clock_time(CLOCK_MONOTONIC).wrapping_sub(SHIFT.load(Ordering::Relaxed) as u64)
+}
+
+pub fn personality(persona: u64) -> Result {
+    syscall!(nr::PERSONALITY, persona)
 }
 
 pub const SIG_SETMASK: usize = 2;
