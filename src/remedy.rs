@@ -136,6 +136,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
         STEP_LIVE => "the sandbox's init",
+        STEP_PLACES => "placing the sandbox's descriptors",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",

@@ -181,9 +181,9 @@ pub fn main() -> ! {
             errno: errno as u32,
         },
     };
-    let _ = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
-    if ready.kind == FAILED {
-        exit(1);
+    let said = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
+    if ready.kind == FAILED || said.is_err() {
+        exit(1); // the host, which waits for that word, sees the end
     }
     supervisor.serve()
 }

@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, fork, overlay, stuck, threads};
+use crate::{drift, faults, fork, inject, overlay, stuck, threads};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -47,6 +47,8 @@ fn role() {
         "forks-with-threads" => fork::forks_with_threads(),
         "many-sandboxes" => stuck::many_sandboxes(),
         "no-descriptors" => stuck::no_descriptors(),
+        "injector" => inject::injector(argument),
+        "injected" => inject::injected(argument),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

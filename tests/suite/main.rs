@@ -16,6 +16,7 @@ mod fork;
 mod hosts;
 mod image_run;
 mod images;
+mod inject;
 mod isolation;
 mod lateral;
 mod limits;
