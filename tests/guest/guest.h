@@ -27,6 +27,7 @@ extern const struct command report_commands[];
 extern const struct command probe_commands[];
 extern const struct command net_commands[];
 extern const struct command sched_commands[];
+extern const struct command flood_commands[];
 
 /* Runs the command argv[0]; exits with 2 if there is none of that name. */
 int dispatch(int argc, char **argv);

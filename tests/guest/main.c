@@ -11,7 +11,7 @@
 
 static const struct command *const tables[] = {
     basic_commands, cpu_commands,    memory_commands, task_commands, end_commands,
-    file_commands,  report_commands, probe_commands,  net_commands, sched_commands,
+    file_commands,  report_commands, probe_commands,  net_commands, sched_commands, flood_commands,
 };
 
 int dispatch(int argc, char **argv)

@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, fork, inject, overlay, stuck, threads};
+use crate::{drift, faults, floods, fork, inject, overlay, stuck, threads};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -49,6 +49,8 @@ fn role() {
         "no-descriptors" => stuck::no_descriptors(),
         "injector" => inject::injector(argument),
         "injected" => inject::injected(argument),
+        "flooded" => floods::flooded(argument),
+        "few-in-flight" => floods::few_in_flight(),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

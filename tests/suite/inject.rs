@@ -202,7 +202,8 @@ impl Case {
         let mut go = || drop(stdin.write_all(b"\n"));
         let ready = host.line().expect("it starts");
         let tid = ready.strip_prefix("ready ").expect("a thread").parse();
-        let trace = tracer::follow(pid, tid.expect("a number"), harm, &mut go);
+        let tid = tid.expect("a number");
+        let trace = tracer::follow(tid, &supervisors(pid as u32), harm, &mut go);
         let mut looks = Vec::new();
         let mut said = |what: &str| {
             let line = host.line()?;
@@ -246,20 +247,24 @@ impl Case {
     }
 }
 
+/// The supervisors of a host, whose orphans are ours.
+fn supervisors(host: u32) -> Vec<u32> {
+    bury_orphans();
+    let mut all = children(std::process::id());
+    all.retain(|pid| *pid != host);
+    all
+}
+
 impl Look {
     /// Once nothing runs any more.
     fn at(host: u32, dir: &Path) -> Look {
-        let supervisors = || {
-            bury_orphans();
-            let mut all = children(std::process::id());
-            all.retain(|pid| *pid != host);
-            all
-        };
-        let below = || supervisors().into_iter().flat_map(descendants).count();
+        let below = || supervisors(host).into_iter().flat_map(descendants).count();
         let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
         let files = || entries("tmp") + entries("upper");
         wait_until(Duration::from_secs(10) * slowness(), || below() == 0 && files() == 0);
-        let supervisors = supervisors();
+        // Its end is seen a moment before it is heard of.
+        std::thread::sleep(Duration::from_millis(10) * slowness());
+        let supervisors = supervisors(host);
         let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
         // A supervisor keeps a network for each sandbox that it has seen at one time.
         fn but_networks(pid: u32) -> usize {

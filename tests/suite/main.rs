@@ -12,6 +12,7 @@ mod errors;
 mod export;
 mod faults;
 mod files;
+mod floods;
 mod fork;
 mod hosts;
 mod image_run;

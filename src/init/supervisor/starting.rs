@@ -227,13 +227,17 @@ impl Supervisor {
                 .map_ids(init, &plan.head)
                 .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
             if let Err(errno) = mapped {
+                let died = has_ended(pidfd);
                 let _ = pidfd_kill(pidfd);
                 let _ = reap(pidfd);
                 close(pidfd);
                 // Init may have failed first, and said at what.
                 let said = last_word(ours);
                 close(ours);
-                return Err(said.unwrap_or((IN_STEP, STEP_ID_MAP, errno)));
+                return Err(said.unwrap_or(match died {
+                    true => (IN_STEP, STEP_INIT_DIED, 0),
+                    false => (IN_STEP, STEP_ID_MAP, errno),
+                }));
             }
         }
         Ok((init, pidfd, ours))
@@ -310,6 +314,16 @@ impl Supervisor {
             self.networks[network].leased = false;
         }
     }
+}
+
+/// Whether a process has, by its pidfd. One that was killed may take a moment.
+fn has_ended(pidfd: Fd) -> bool {
+    let mut end = [PollFd {
+        fd: pidfd,
+        events: 1,
+        revents: 0,
+    }];
+    poll(&mut end, 50_000_000).is_ok_and(|n| n > 0)
 }
 
 /// Where an init that is dead says that it has failed, if it does.

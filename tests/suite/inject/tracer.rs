@@ -64,7 +64,6 @@ struct Tracee {
 }
 
 struct Tracer {
-    host: i32,
     tracees: HashMap<i32, Tracee>,
     /// Those that stopped before their parent was heard to have made them.
     early: BTreeSet<i32>,
@@ -82,17 +81,30 @@ fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> i64 {
 }
 
 /// Lets go of the host's thread `tid`, which waits for us, by `go`, and follows it until its part is over.
-pub fn follow(host: i32, tid: i32, harm: Option<(Point, Harm)>, go: impl FnOnce()) -> Trace {
+///
+/// `supervisors` it has already.
+pub fn follow(
+    tid: i32,
+    supervisors: &[u32],
+    harm: Option<(Point, Harm)>,
+    go: impl FnOnce(),
+) -> Trace {
     let options = libc::PTRACE_O_TRACESYSGOOD
         | libc::PTRACE_O_TRACEFORK
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
-    let seized = ptrace(libc::PTRACE_SEIZE, tid, 0, options as usize);
-    assert_eq!(seized, 0, "PTRACE_SEIZE: {}", std::io::Error::last_os_error());
-    assert_eq!(ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0), 0);
+    let seize = |tid| {
+        let seized = ptrace(libc::PTRACE_SEIZE, tid, 0, options as usize);
+        assert_eq!(
+            seized,
+            0,
+            "PTRACE_SEIZE: {}",
+            std::io::Error::last_os_error()
+        );
+        assert_eq!(ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0), 0);
+    };
     let mut tracer = Tracer {
-        host,
         tracees: HashMap::new(),
         early: BTreeSet::new(),
         mark: 0,
@@ -104,6 +116,11 @@ pub fn follow(host: i32, tid: i32, harm: Option<(Point, Harm)>, go: impl FnOnce(
         },
         leaving: false,
     };
+    for pid in supervisors {
+        seize(*pid as i32);
+        tracer.add(*pid as i32, Role::Supervisor);
+    }
+    seize(tid);
     tracer.add(tid, Role::Host);
     go();
     while !tracer.tracees.is_empty() {
@@ -170,8 +187,10 @@ impl Tracer {
             ptrace(libc::PTRACE_SYSCALL, pid, 0, 0); // its call is to be given a result yet
             return;
         }
-        ptrace(libc::PTRACE_DETACH, pid, 0, 0);
-        self.tracees.remove(&pid);
+        // One that was killed meanwhile is ours until we have heard of its end: its parent waits for that.
+        if ptrace(libc::PTRACE_DETACH, pid, 0, 0) == 0 {
+            self.tracees.remove(&pid);
+        }
     }
 
     /// A tracee has made another.
@@ -309,7 +328,6 @@ impl Tracer {
             return;
         }
         self.leaving = true;
-        let _ = self.host;
         for pid in self.tracees.keys() {
             ptrace(libc::PTRACE_INTERRUPT, *pid, 0, 0);
         }
