@@ -9,6 +9,9 @@
 #     make mutants  each protection taken away, its test turns red: [M="NAME..."], else all, about an hour; as root
 #     make lint     formats, clippy, ruff, mypy
 #     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
+#     make faults   fail every system call of a run, of each process, in turn: half an hour, [SCENARIO=a_later_run]
+#     make asan     the C tests with AddressSanitizer in library and programs
+#     make abi      what C programs are built against, compared with the last version
 #     make lib      the C libraries, shared and static
 #     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
 #
@@ -179,6 +182,22 @@ fuzz fuzz-check fuzz-keep:
 	scripts/packages.sh fuzz
 	SECONDS_EACH=$(if $(filter fuzz-check,$@),3,$(SECONDS)) scripts/fuzz.sh \
 		$(if $(filter fuzz,$@),run,$(@:fuzz-%=%)) $(TARGETS)
+
+# Only additions since the newest of tests/capi/abi, and proof that others are seen.
+.PHONY: abi asan faults
+abi:
+	scripts/packages.sh abi
+	$(PYTHON) scripts/abi.py check
+	$(PYTHON) scripts/abi.py prove
+
+asan:
+	scripts/packages.sh test
+	scripts/asan.sh
+
+# `make test` tries a sample. As whoever calls it.
+faults:
+	scripts/packages.sh test
+	STOCKADE_SUITE_FAULTS=all cargo test --locked --test suite inject::$(SCENARIO) -- --test-threads=1
 
 lint: $(VENV)/.lint
 	cargo fmt --check

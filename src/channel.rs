@@ -127,11 +127,13 @@ impl Channel {
             PollFd::new(self.as_fd(), PollFlags::POLLIN),
             PollFd::new(whole.as_fd(), PollFlags::empty()),
         ];
-        while matches!(
-            poll(&mut ends, PollTimeout::NONE),
-            Err(nix::errno::Errno::EINTR)
-        ) {}
-        self.receive(false)
+        loop {
+            match poll(&mut ends, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::system("waiting for the supervisor", e)),
+                Ok(_) => return self.receive(false),
+            }
+        }
     }
 
     /// Nothing more is said or heard. The descriptor stays, which others may wait on.

@@ -283,8 +283,11 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
 /// What lets others go first is held by the kernel, but counts only among the processes that share what the scheduler
 /// takes as one: a group with a CPU controller, else a session.
 fn yields(by: &str, host: &Host) -> (EnforcementStatus, String) {
-    let text = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
-    let sessions = text.is_ok_and(|text| text.trim() == "1");
+    let sessions = match std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled") {
+        Ok(text) => text.trim() == "1",
+        // A kernel without them; else they may be.
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    };
     if host.cgroup.has("cpu") {
         let among = "among the run's own processes, whose group has a CPU controller";
         return (Approximated, format!("{by}, which counts {among}"));

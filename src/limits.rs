@@ -12,6 +12,10 @@ use std::time::Duration;
 pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
 pub(crate) const OUTPUT_FILE_DEFAULT: u64 = 64 << 20;
 const OPEN_FILES_DEFAULT: u64 = 1024;
+/// Signals that a program may have queued, and what it may keep in POSIX message queues, of which Linux gives a user
+/// 819,200 bytes.
+const SIGNALS_PENDING: u64 = 1024;
+const QUEUED_BYTES: u64 = 128 << 10;
 pub(crate) const STACK_DEFAULT: u64 = 8 << 20;
 /// Less and not even a shell starts.
 const MEMORY_MIN: u64 = 1 << 20;
@@ -98,9 +102,15 @@ pub(crate) fn add(
     );
     rlimit(
         libc::RLIMIT_NOFILE,
-        spec.open_files
-            .unwrap_or_else(|| at_most_hard(Resource::RLIMIT_NOFILE, OPEN_FILES_DEFAULT)),
+        spec.open_files.unwrap_or_else(open_files_default),
     );
+    // The kernel counts these for all of a user's processes together, this one among them.
+    for (resource, most) in [
+        (Resource::RLIMIT_SIGPENDING, SIGNALS_PENDING),
+        (Resource::RLIMIT_MSGQUEUE, QUEUED_BYTES),
+    ] {
+        rlimit(resource as u32, at_most_hard(resource, most));
+    }
     rlimit(
         libc::RLIMIT_STACK,
         spec.stack
@@ -311,6 +321,18 @@ pub(crate) fn no_time_namespace() -> Option<&'static str> {
 /// A default of ours, or this process's own hard limit if that is lower: nobody but root could raise it.
 fn at_most_hard(resource: Resource, value: u64) -> u64 {
     getrlimit(resource).map_or(value, |(_, hard)| value.min(hard))
+}
+
+/// Linux counts the descriptors that all processes of a user have on their way through sockets, and gives none more than
+/// its own limit on open ones, and a message's worth (253). So a program that has the caller's id on the host must stay far
+/// below the caller's limit: else nobody of this user's, we among them, could pass a descriptor on while it keeps its own.
+fn open_files_default() -> u64 {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let most = match nix::unistd::geteuid().is_root() {
+        true => OPEN_FILES_DEFAULT, // its programs have other ids
+        false => OPEN_FILES_DEFAULT.min((soft / 2).max(OPEN_FILES_MIN)),
+    };
+    at_most_hard(Resource::RLIMIT_NOFILE, most)
 }
 
 /// Whether the running kernel is at least this version.

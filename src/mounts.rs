@@ -209,7 +209,7 @@ impl Root {
                 continue;
             }
             match source {
-                Some(host) if !Path::new(host).is_dir() => {
+                Some(host) if !is_directory(host)? => {
                     t.add(T_FILE, 0, 0o644, 0, &[relative.as_bytes(), b"\0"]);
                     made.insert(relative.into());
                 }
@@ -266,7 +266,7 @@ impl Root {
             if writable(spec, &path) {
                 s.text(
                     S_DIR,
-                    if Path::new(host).is_dir() { 0 } else { 1 },
+                    if is_directory(host)? { 0 } else { 1 },
                     0o755,
                     0,
                     &[path.as_bytes()],
@@ -342,6 +342,13 @@ fn is_own_directory(spec: &Spec, path: &str) -> bool {
 fn is_bound(entries: &[Entry], path: &str) -> bool {
     let first = path.split('/').next().unwrap_or(path);
     entries.iter().any(|e| e.name == first) || ETC.iter().any(|e| &e[1..] == path)
+}
+
+/// Whether it is; it has been seen before, so that not to know is an error.
+fn is_directory(host: &str) -> Result<bool, Error> {
+    std::fs::metadata(host)
+        .map(|seen| seen.is_dir())
+        .map_err(|e| Error::system(format!("volumes: `{host}`"), e))
 }
 
 fn check_source(host: &str) -> Result<&str, Error> {

@@ -292,6 +292,10 @@ impl Process {
             return;
         }
         state.streams.read();
+        if let Some(e) = state.streams.broken() {
+            let _ = self.kill();
+            return self.fail(state, &e);
+        }
         if state.overflow == Overflow::Kill && !state.told_overflow && state.streams.over() {
             state.told_overflow = true;
             let _ = self.channel.tell(KILL, REASON_OUTPUT);
@@ -366,6 +370,9 @@ impl Process {
                 };
                 // All that could write is dead: what is in the pipes is all there will be.
                 state.streams.drain();
+                if let Some(e) = state.streams.broken() {
+                    return self.fail(state, &e);
+                }
                 let reads = split_reads(&received.bytes[size_of::<Exit>()..], exit.reads as usize);
                 let mut outcome = state.outcome();
                 state
@@ -424,6 +431,7 @@ impl Drop for Process {
 impl State {
     /// An outcome with everything in it that does not depend on how it ended.
     fn outcome(&mut self) -> Outcome {
+        self.not_collected();
         let [out, err] = [&mut self.streams.stdout, &mut self.streams.stderr].map(Stream::take);
         Outcome {
             verdict: Verdict::Ok,

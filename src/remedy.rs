@@ -142,6 +142,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
         STEP_LIVE => "the sandbox's init",
+        STEP_PLACES => "placing the sandbox's descriptors",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
         STEP_LANDLOCK => "entering the Landlock domain",

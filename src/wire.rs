@@ -481,6 +481,7 @@ pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
+pub const STEP_PLACES: u32 = 28;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 pub const STEP_LANDLOCK: u32 = 28;
 pub const STEP_UPTIME: u32 = 30;

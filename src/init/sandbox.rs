@@ -468,8 +468,20 @@ impl Init {
     fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
         let mut start = Start::NONE;
         let mut left = fds.iter().copied();
-        match Plan::new(message, fds.last().copied()) {
-            Ok(mut plan) => {
+        let plan = Plan::new(message, fds.last().copied());
+        // A plan with outputs always comes in a memfd, whose mapping can be kept.
+        let plan = plan.and_then(|plan| match fds.last() {
+            Some(fd) if plan.head.in_memfd != 0 => match Plan::mapped(plan.head, *fd) {
+                Ok(kept) => Ok((plan, Some(kept))),
+                Err(errno) => {
+                    plan.free();
+                    Err(errno)
+                }
+            },
+            _ => Ok((plan, None)),
+        });
+        match plan {
+            Ok((mut plan, kept)) => {
                 for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
                     if plan.head.flags & flag != 0 {
                         start.stdio[i] = left.next().unwrap_or(-1);
@@ -483,18 +495,11 @@ impl Init {
                     }
                 }
                 let slot = self.start(&mut plan, envelope.run, start);
-                // A plan with outputs always comes in a memfd, whose mapping can be kept.
-                let kept = match fds.last() {
-                    Some(fd) if plan.head.in_memfd != 0 && slot.is_some() => {
-                        Plan::mapped(plan.head, *fd).ok()
-                    }
-                    _ => None,
-                };
                 plan.free();
-                if let (Some(slot), Some(kept)) = (slot, kept)
-                    && let Some(program) = self.programs[slot].as_mut()
-                {
-                    program.plan = Some(kept);
+                match (slot.and_then(|slot| self.programs[slot].as_mut()), kept) {
+                    (Some(program), kept) => program.plan = kept,
+                    (None, Some(kept)) => kept.free(),
+                    (None, None) => {}
                 }
             }
             Err(errno) => {

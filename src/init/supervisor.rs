@@ -184,9 +184,9 @@ pub fn main() -> ! {
             errno: errno as u32,
         },
     };
-    let _ = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
-    if ready.kind == FAILED {
-        exit(1);
+    let said = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
+    if ready.kind == FAILED || said.is_err() {
+        exit(1); // the host, which waits for that word, sees the end
     }
     supervisor.serve()
 }
@@ -232,7 +232,10 @@ impl Supervisor {
         if config.map != MAP_SINGLE {
             drop_groups().map_err(step(STEP_IDS))?;
         }
-        let _ = new_session_keyring(); // a kernel without keyrings needs none
+        match new_session_keyring() {
+            Err(ENOSYS | EPERM) => {} // a kernel, or an outer container, without keyrings
+            joined => drop(joined.map_err(step(STEP_SESSION))?),
+        }
         self.templates.start().map_err(step(STEP_NAMESPACE_FILES))?;
         self.epoll = epoll_create().map_err(step(STEP_EPOLL))?;
         epoll_add(self.epoll, self.socket, MAIN << 32).map_err(step(STEP_EPOLL))?;
@@ -318,7 +321,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
         match receive(self.socket, buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 match read_of::<Message>(buffer).map_or(0, |message| message.kind) {
                     REMOVE => self.remove_named(&buffer[size_of::<Message>()..n], fds[0]),

@@ -108,6 +108,7 @@ impl Templates {
         if plan.head.volumes == 0 {
             return Ok(0);
         }
+        let current = core::mem::take(&mut self.current); // wherever this leaves us, if it fails, is no root
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
         let mut result = Ok(0);
@@ -129,15 +130,12 @@ impl Templates {
                 }
             }
         }
-        let current = self.current;
-        if let Some(back) = self
-            .made
-            .iter()
-            .find(|t| t.namespace >= 0 && t.key == current)
-            && let Err(errno) = setns(back.namespace, CLONE_NEWNS)
-        {
-            self.current = 0;
-            result = Err((IN_STEP, STEP_HOST_MOUNTS, errno));
+        let mut made = self.made.iter();
+        if let Some(back) = made.find(|t| t.namespace >= 0 && t.key == current) {
+            match setns(back.namespace, CLONE_NEWNS) {
+                Ok(_) => self.current = current,
+                Err(errno) => result = Err((IN_STEP, STEP_HOST_MOUNTS, errno)),
+            }
         }
         if result.is_err() {
             trees[..count].iter().for_each(|fd| close(*fd));

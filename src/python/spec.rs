@@ -88,7 +88,7 @@ use std::os::unix::ffi::OsStrExt;
 ///     hugetlb: huge pages of one size each, ["2m:64m"]; memory does not count them. Default: no limit.
 ///     output: captured bytes of each of standard output and standard error. Default: 64 MiB.
 ///     file_size: the largest file the program may write. Default: none.
-///     open_files: open descriptors of each process. Default: 1024.
+///     open_files: open descriptors of each process. Default: 1024, or half of this process's own soft limit if that is less.
 ///     stack: stack of each process's main thread. Default: 8 MiB.
 ///     disk: bytes in /work, /tmp and /dev/shm together. Default: 64 MiB.
 ///     inodes: files and directories there. Default: 65,536.

@@ -29,7 +29,8 @@ impl Init {
             let mut go = [0; size_of::<Message>()];
             match receive(CONTROL, &mut go, &mut fds, true) {
                 Ok((n, _)) if n > 0 => {}
-                _ => exit(1),
+                Ok(_) => exit(1),
+                Err(errno) => return Err((IN_STEP, STEP_ID_MAP, errno)),
             }
         }
         if plan.head.flags & HAS_OOM_SCORE_ADJ != 0 {
@@ -66,7 +67,10 @@ impl Init {
                 // make init the first choice of the OOM killer. Before Linux 5.8 there is no such option.
                 let (at, flags) = (text(payload)?, MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable"))
-                    .or_else(|_| mount(s!("proc"), at, s!("proc"), flags, s!("")))?;
+                    .or_else(|errno| match errno {
+                        EINVAL => mount(s!("proc"), at, s!("proc"), flags, s!("")),
+                        _ => Err(errno),
+                    })?;
             }
             S_TMPFS => {
                 let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);

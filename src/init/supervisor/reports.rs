@@ -2,6 +2,13 @@
 
 use super::*;
 
+const INIT_DIED: Failure = Failure {
+    kind: FAILED,
+    section: IN_STEP,
+    index: STEP_INIT_DIED,
+    errno: 0,
+};
+
 impl Supervisor {
     /// From an init: pass on what it says, adding what it cannot know.
     pub(super) fn hear_init(&mut self, which: usize) {
@@ -228,6 +235,8 @@ impl Supervisor {
         close(sandbox.pidfd);
         if sandbox.channel >= 0 {
             epoll_remove(self.epoll, sandbox.channel);
+            // For who waits for its start; nobody else reads this.
+            let _ = send(sandbox.channel, bytes_of(&INIT_DIED), &[], &[], false);
             close(sandbox.channel);
         }
         sandbox.close_files();
@@ -268,12 +277,6 @@ impl Supervisor {
         let Some(reason) = self.runs[run].map(|run| run.reason) else {
             return;
         };
-        let failure = Failure {
-            kind: FAILED,
-            section: IN_STEP,
-            index: STEP_INIT_DIED,
-            errno: EPROTO as u32,
-        };
         let exit = Exit {
             kind: EXIT,
             status: SIGKILL as u32,
@@ -281,7 +284,7 @@ impl Supervisor {
             ..Exit::default()
         };
         let message = match reason {
-            REASON_NONE => bytes_of(&failure),
+            REASON_NONE => bytes_of(&INIT_DIED),
             _ => bytes_of(&exit),
         };
         if !self.pass_on(sandbox, run, message, &[]) {

@@ -11,7 +11,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
         match receive(sandbox.channel, buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
                 if (RESET..=READ).contains(&kind) {
@@ -151,7 +151,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let mut buffer = [0; size_of::<Update>()];
         match receive(run.channel, &mut buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 => {
                 let mut passed = fds[..count].iter();
                 match read_of::<Message>(&buffer[..n]) {

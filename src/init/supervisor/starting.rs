@@ -221,12 +221,18 @@ impl Supervisor {
                 .map_ids(init, &plan.head)
                 .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
             if let Err(errno) = mapped {
+                let died = has_ended(pidfd);
                 let _ = pidfd_kill(pidfd);
                 let _ = reap(pidfd);
                 close(pidfd);
+                // Init may have failed first, and said at what.
+                let said = last_word(ours);
                 close(ours);
                 close(theirs);
-                return Err((IN_STEP, STEP_ID_MAP, errno));
+                return Err(said.unwrap_or(match died {
+                    true => (IN_STEP, STEP_INIT_DIED, 0),
+                    false => (IN_STEP, STEP_ID_MAP, errno),
+                }));
             }
         }
         Ok((init, pidfd, [ours, theirs]))
@@ -305,6 +311,26 @@ impl Supervisor {
     }
 }
 
+/// Whether a process has, by its pidfd. One that was killed may take a moment.
+fn has_ended(pidfd: Fd) -> bool {
+    let mut end = [PollFd {
+        fd: pidfd,
+        events: 1,
+        revents: 0,
+    }];
+    poll(&mut end, 50_000_000).is_ok_and(|n| n > 0)
+}
+
+/// Where an init that is dead says that it has failed, if it does.
+fn last_word(control: Fd) -> Option<Fault> {
+    let mut fds = [-1; FDS_MAX];
+    let mut buffer = [0u64; PARKED_MAX / 8];
+    let bytes = as_bytes(&mut buffer);
+    let (n, _) = receive(control, bytes, &mut fds, false).ok()?;
+    let failure: Failure = read_of(bytes.get(size_of::<Envelope>()..n)?)?;
+    (failure.kind == FAILED).then_some((failure.section, failure.index, failure.errno as i32))
+}
+
 fn streams(flags: u32, fds: &[Fd], start: &mut Start) {
     let mut next = fds.iter();
     for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
@@ -350,13 +376,24 @@ struct Inherited<'a> {
 
 /// In the new child: puts its descriptors where init expects them, closes all others, and goes on as init.
 fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Start) -> ! {
+    let fail = |errno: i32| -> ! {
+        let failure = Failure {
+            kind: FAILED,
+            section: IN_STEP,
+            index: STEP_PLACES,
+            errno: errno as u32,
+        };
+        let envelope = Envelope { run, enter: 0 };
+        let _ = send(fds.control, bytes_of(&envelope), bytes_of(&failure), &[], false);
+        exit(1)
+    };
     let place = |fd: Fd, at: Fd| {
         if fd < 0 {
             return -1;
         }
         match dup_to(fd, at, true) {
             Ok(_) => at,
-            Err(_) => exit(1),
+            Err(errno) => fail(errno),
         }
     };
     place(fds.control, sandbox::CONTROL);
@@ -372,8 +409,8 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Sta
     for (i, fd) in fds.trees.iter().enumerate() {
         place(*fd, sandbox::FIRST_VOLUME + i as Fd);
     }
-    if close_range(sandbox::FIRST_VOLUME + fds.trees.len() as Fd, u32::MAX).is_err() {
-        exit(1);
+    if let Err(errno) = close_range(sandbox::FIRST_VOLUME + fds.trees.len() as Fd, u32::MAX) {
+        fail(errno);
     }
     sandbox::main(plan, map, run, placed)
 }

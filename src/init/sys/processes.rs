@@ -209,7 +209,12 @@ pub fn reap(pidfd: Fd) -> Result {
     const P_PIDFD: usize = 3;
     const WEXITED: usize = 4;
     const WALL: usize = 0x40000000;
-    syscall!(nr::WAITID, P_PIDFD, pidfd, 0, WEXITED | WALL, 0)
+    loop {
+        match syscall!(nr::WAITID, P_PIDFD, pidfd, 0, WEXITED | WALL, 0) {
+            Err(EINTR) => {}
+            reaped => return reaped,
+        }
+    }
 }
 
 /// Reaps any child: its pid and wait status, or `None` if none has ended (with `block`: waits for one).
