@@ -111,7 +111,7 @@
 // A network of its own with loopback up.
 #define STOCKADE_NETWORK_LOOPBACK 1
 
-// The host's network. Nothing is isolated there, before Linux 6.12 (Landlock) abstract sockets included.
+// The host's network. Nothing is isolated there, abstract sockets included.
 #define STOCKADE_NETWORK_HOST 2
 
 // The first of the other overlay drivers that works on this host.

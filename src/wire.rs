@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0024;
+pub const VERSION: u32 = 0x5354_0028;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -481,7 +481,7 @@ pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
-pub const STEP_PLACES: u32 = 28;
+pub const STEP_PLACES: u32 = 32;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 pub const STEP_LANDLOCK: u32 = 28;
 pub const STEP_UPTIME: u32 = 30;
