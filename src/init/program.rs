@@ -1,9 +1,9 @@
 //! Starting a program: from the clone to its exec.
 
+use crate::calls::Calls;
 use crate::domain::Rules;
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
-use crate::calls::Calls;
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;

@@ -33,7 +33,11 @@ pub const FIRST_ENTER: Fd = 8;
 pub const FIRST_VOLUME: Fd = 16;
 
 /// Those of `FIRST_ENTER` and [`serve::SERVER`] lie between.
-const _: () = assert!(FIRST_ENTER + CGROUPS_MAX as Fd <= serve::SERVER && CONTROL > serve::SERVER && CONTROL < FIRST_VOLUME);
+const _: () = assert!(
+    FIRST_ENTER + CGROUPS_MAX as Fd <= serve::SERVER
+        && CONTROL > serve::SERVER
+        && CONTROL < FIRST_VOLUME
+);
 
 /// A program's stack between clone and exec.
 static STACK: Global<[u8; 32 * 1024]> = Global::new([0; 32 * 1024]);
@@ -254,7 +258,8 @@ impl Init {
             (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let mut violation = Violation::default();
-                let mut look = |pid, listener| violation = heard(listener, pid).unwrap_or(violation);
+                let mut look =
+                    |pid, listener| violation = heard(listener, pid).unwrap_or(violation);
                 let spawned = match shares {
                     true => domain::spawn(self.rules, plan, &with, STACK.take(), &mut look)?,
                     false => spawn(plan, &with, STACK.take(), &mut look)?,

@@ -132,7 +132,13 @@ impl Supervisor {
         // Watched first: once init is told, there is no way back.
         let told = epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).and_then(|_| {
             let pass = &pass[..count];
-            send(sandbox.control[0], bytes_of(&envelope), message, pass, false)
+            send(
+                sandbox.control[0],
+                bytes_of(&envelope),
+                message,
+                pass,
+                false,
+            )
         });
         start.close();
         if let Err(errno) = told {

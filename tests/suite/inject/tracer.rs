@@ -273,10 +273,7 @@ impl Tracer {
         if let (Some(flags), Some(tracee)) = (flags, self.tracees.get_mut(&pid)) {
             tracee.flags = flags;
         }
-        let counts = match (self.mark, role) {
-            (0 | 3, _) | (2, Role::Host) => false,
-            _ => true,
-        };
+        let counts = !matches!((self.mark, role), (0 | 3, _) | (2, Role::Host));
         if !counts {
             return;
         }
