@@ -348,7 +348,7 @@ fn is_bound(entries: &[Entry], path: &str) -> bool {
 fn is_directory(host: &str) -> Result<bool, Error> {
     std::fs::metadata(host)
         .map(|seen| seen.is_dir())
-        .map_err(|e| Error::system(format!("volumes: `{host}`"), e))
+        .map_err(|e| Error::system(format!("volumes: `{host}`"), e).into_invalid())
 }
 
 fn check_source(host: &str) -> Result<&str, Error> {
