@@ -15,7 +15,7 @@ mod live;
 mod set_up;
 mod violations;
 
-use violations::{LISTENERS_MAX, Listener, heard};
+use violations::{LISTENERS_MAX, Listener};
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
@@ -231,10 +231,7 @@ impl Init {
             }),
             Some(slot) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
-                let mut violation = Violation::default();
-                let spawned = spawn(plan, &with, STACK.take(), |pid, listener| {
-                    violation = heard(listener, pid).unwrap_or(violation);
-                })?;
+                let spawned = spawn(plan, &with, STACK.take())?;
                 self.listen(run, spawned.listener);
                 Ok((
                     slot,
@@ -245,7 +242,7 @@ impl Init {
                         status: None,
                         ended_at: 0,
                         before,
-                        violation,
+                        violation: spawned.violation,
                         unheard: spawned.unheard,
                         plan: None,
                     },

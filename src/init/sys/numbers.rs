@@ -19,7 +19,7 @@ pub mod nr {
     pub const LSEEK: usize = 8; pub const SENDFILE: usize = 40; pub const FGETXATTR: usize = 193; pub const MKNODAT: usize = 259; pub const READLINKAT: usize = 267;
     pub const UTIMENSAT: usize = 280; pub const FCHOWNAT: usize = 260;
     pub const SETPRIORITY: usize = 141; pub const SCHED_SETSCHEDULER: usize = 144; pub const SCHED_SETAFFINITY: usize = 203;
-    pub const EPOLL_PWAIT: usize = 281; pub const FCNTL: usize = 72; pub const FUTEX: usize = 202; pub const TGKILL: usize = 234;
+    pub const EPOLL_PWAIT: usize = 281; pub const FCNTL: usize = 72; pub const TGKILL: usize = 234;
     pub const WAIT4: usize = 61; pub const FCHMOD: usize = 91; pub const RENAMEAT2: usize = 316; pub const STATX: usize = 332;
 }
 #[cfg(target_arch = "aarch64")]
@@ -41,7 +41,7 @@ pub mod nr {
     pub const LSEEK: usize = 62; pub const SENDFILE: usize = 71; pub const FGETXATTR: usize = 10; pub const MKNODAT: usize = 33; pub const READLINKAT: usize = 78;
     pub const UTIMENSAT: usize = 88; pub const FCHOWNAT: usize = 54;
     pub const SETPRIORITY: usize = 140; pub const SCHED_SETSCHEDULER: usize = 119; pub const SCHED_SETAFFINITY: usize = 122;
-    pub const EPOLL_PWAIT: usize = 22; pub const FCNTL: usize = 25; pub const FUTEX: usize = 98; pub const TGKILL: usize = 131;
+    pub const EPOLL_PWAIT: usize = 22; pub const FCNTL: usize = 25; pub const TGKILL: usize = 131;
     pub const WAIT4: usize = 260; pub const PPOLL: usize = 73; pub const FCHMOD: usize = 52; pub const RENAMEAT2: usize = 276; pub const STATX: usize = 291;
 }
 /// The same on every architecture.
