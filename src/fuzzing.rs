@@ -9,7 +9,8 @@ use crate::outcome::{Outcome, Stats, Usage, Verdict};
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::process::split_reads;
 use crate::rates::{DeviceRate, HugePages};
-use crate::spec::{Spec, Tmpfs, Volume};
+use crate::seccomp;
+use crate::spec::{Profile, Spec, Tmpfs, Volume};
 use crate::verdict::Judged;
 use crate::wire::{Exit, Failure};
 use crate::{cores, limits, parse_duration, parse_size};
@@ -32,6 +33,22 @@ fn plan(spec: &Spec) -> Option<Plan> {
     };
     let cgroup = Cgroup::pretended(Kind::V2);
     Plan::sandbox(spec, &ids, &cgroup, None, Some(false)).ok()
+}
+
+/// A seccomp profile in Docker's format: read, written, read again; and what must hold of its filters.
+pub fn profile(text: &str) {
+    let Ok(profile) = text.parse::<Profile>() else {
+        return;
+    };
+    let json = serde_json::to_string(&profile).expect("every value has a form");
+    let again: Profile = serde_json::from_str(&json).expect("our own");
+    assert_eq!(again, profile);
+    if let Profile::Docker(document) = &profile {
+        document
+            .programs()
+            .iter()
+            .for_each(|one| seccomp::check(one));
+    }
 }
 
 /// What the supervisor reports: an end with the contents of cgroup files, and a failure; and an outcome in JSON.

@@ -57,7 +57,6 @@ struct Job<'a, 'p> {
     plan: &'a mut Plan<'p>,
     start: &'a Start,
     stack: &'a mut [u8],
-    look: &'a mut dyn FnMut(i32, Fd),
     result: core::result::Result<Spawned, Failure>,
 }
 
@@ -76,14 +75,12 @@ pub fn spawn(
     plan: &mut Plan,
     start: &Start,
     stack: &mut [u8],
-    look: &mut dyn FnMut(i32, Fd),
 ) -> core::result::Result<Spawned, Failure> {
     let mut job = Job {
         rules,
         plan,
         start,
         stack,
-        look,
         result: Err(failure(EPROTO)),
     };
     JOB.store(&raw mut job as usize, Ordering::Relaxed);
@@ -117,7 +114,7 @@ extern "C" fn thread(_: usize) -> ! {
         let job = unsafe { &mut *(JOB.load(Ordering::Relaxed) as *mut Job) };
         let entered = *entered.get_or_insert_with(|| job.rules.enter());
         job.result = match entered {
-            Ok(()) => program::spawn(job.plan, job.start, job.stack, &mut *job.look),
+            Ok(()) => program::spawn(job.plan, job.start, job.stack),
             Err(errno) => Err(failure(errno)),
         };
         WORD.store(DONE, Ordering::Release);

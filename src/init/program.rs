@@ -1,6 +1,6 @@
 //! Starting a program: from the clone to its exec.
 
-use crate::calls::Calls;
+use crate::calls;
 use crate::domain::Rules;
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
@@ -50,7 +50,11 @@ struct Child<'a, 'p> {
     plan: &'a mut Plan<'p>,
     start: &'a Start,
     fault: Option<Failure>,
-    calls: &'a Calls,
+    /// Where the filter lies in the plan, once it is installed.
+    filter: Option<(usize, usize)>,
+    listener: Fd,
+    unheard: i32,
+    violation: Violation,
 }
 
 /// A started program.
@@ -62,24 +66,25 @@ pub struct Spawned {
     pub listener: Fd,
     /// Why there is none.
     pub unheard: i32,
+    /// Its exec itself was such a call.
+    pub violation: Violation,
 }
 
-/// Starts the program of `plan`. `look` is called from time to time until it is executed, with its pid and the listener
-/// once there is one: before, its exec can be such a call.
+/// Starts the program of `plan`.
 pub fn spawn(
     plan: &mut Plan,
     start: &Start,
     stack: &mut [u8],
-    mut look: impl FnMut(i32, Fd),
 ) -> core::result::Result<Spawned, Failure> {
-    const LOOK: u64 = 20_000_000;
     let wanted = plan.head.flags & WANT_PIDFD != 0;
-    let calls = Calls::new();
     let mut child = Child {
         plan,
         start,
         fault: None,
-        calls: &calls,
+        filter: None,
+        listener: -1,
+        unheard: 0,
+        violation: Violation::default(),
     };
     let mut pidfd: Fd = -1;
     let mut args = CloneArgs {
@@ -96,37 +101,31 @@ pub fn spawn(
         cgroup: start.into_cgroup.max(0) as u64,
         ..CloneArgs::default()
     };
-    let sharing = Sharing::new();
     let made = Streams::place(child.plan, start).and_then(|mut streams| {
-        let pid = clone_sharing(
-            &mut args,
-            &sharing,
-            stack,
-            run_child,
-            &raw mut child as usize,
-        );
-        let pid = pid.map_err(|errno| (IN_STEP, STEP_SPAWN, errno))? as i32;
-        while !sharing.wait(LOOK) {
-            look(pid, calls.listener());
-        }
-        Ok((pid, streams.keep(calls.listener())))
+        let made = vfork_into(&mut args, stack, run_child, &raw mut child as usize);
+        let listener = streams.keep(child.listener);
+        made.map(|pid| (pid as i32, listener))
+            .map_err(|errno| (IN_STEP, STEP_SPAWN, errno))
     });
-    let failed = match made {
-        Ok((pid, listener)) => match child.fault {
-            None => {
-                return Ok(Spawned {
-                    pid,
-                    pidfd,
-                    listener,
-                    unheard: calls.unheard(),
-                });
-            }
-            Some(fault) => {
-                close(listener);
-                fault
-            }
-        },
-        Err((section, index, errno)) => Failure {
+    let failed = match (made, child.fault) {
+        (Ok((pid, listener)), None) => {
+            return Ok(Spawned {
+                pid,
+                pidfd,
+                listener,
+                unheard: child.unheard,
+                violation: Violation {
+                    pid: pid as u32,
+                    tid: pid as u32,
+                    ..child.violation
+                },
+            });
+        }
+        (Ok((_, listener)), Some(fault)) => {
+            close(listener);
+            fault
+        }
+        (Err((section, index, errno)), _) => Failure {
             kind: FAILED,
             section,
             index,
@@ -138,16 +137,30 @@ pub fn spawn(
 }
 
 extern "C" fn run_child(child: usize) -> ! {
-    // SAFETY: `spawn` passes a live Child and does nothing with it until we have ended or executed.
+    // SAFETY: `spawn` passes a live Child and does nothing until we have ended or executed.
     let child = unsafe { &mut *(child as *mut Child) };
     let (section, index, errno) = prepare_and_exec(child);
-    child.fault = Some(Failure {
-        kind: FAILED,
-        section,
-        index,
-        errno: errno as u32,
-    });
-    exit(127)
+    if child.violation.seen == 0 {
+        child.fault = Some(Failure {
+            kind: FAILED,
+            section,
+            index,
+            errno: errno as u32,
+        });
+    }
+    const STATUS: usize = 127;
+    let filter = child.filter.filter(|_| child.listener >= 0);
+    if let Some((at, len)) = filter
+        && calls::own(
+            &child.plan.bytes[at..at + len],
+            EXIT_GROUP,
+            [STATUS, 0, 0, 0, 0, 0],
+        )
+        .is_some()
+    {
+        trap();
+    }
+    exit(STATUS as i32)
 }
 
 fn prepare_and_exec(child: &mut Child) -> (u32, u32, i32) {
@@ -156,10 +169,12 @@ fn prepare_and_exec(child: &mut Child) -> (u32, u32, i32) {
         Ok(filter) => {
             // The lowest number, and so the listener's: the limit on descriptors holds already.
             close(Streams::NONE);
-            if let Some((index, at, len)) = filter
-                && let Err(errno) = child.calls.install(&mut child.plan.bytes[at..at + len])
-            {
-                return (IN_RUN, index, errno);
+            if let Some((index, at, len)) = filter {
+                match calls::install(&mut child.plan.bytes[at..at + len], &mut child.unheard) {
+                    Ok(listener) => child.listener = listener,
+                    Err(errno) => return (IN_RUN, index, errno),
+                }
+                child.filter = Some((at, len));
             }
             exec(child)
         }
@@ -276,18 +291,35 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
 
 /// Tries the plan's paths in order; comes back only if none could be executed.
 fn exec(child: &mut Child) -> Fault {
-    let Some((at, _)) = child
+    let Some((step, _)) = child
         .plan
         .steps(child.plan.head.run)
         .find(|(at, _)| at.op.code == R_EXEC)
     else {
         return (IN_STEP, STEP_PLAN, EPROTO);
     };
-    (IN_RUN, at.index, exec_tables(child.plan.payload(&at)))
+    let (before, payload) = child.plan.bytes.split_at_mut(step.at);
+    let filter = match child.filter {
+        // What killed already, when nobody hears of it, needs no care.
+        Some((at, len)) if child.listener >= 0 => before.get(at..at + len).unwrap_or(&[]),
+        _ => &[],
+    };
+    let violation = &mut child.violation;
+    let errno = exec_tables(&mut payload[..step.len], |nr, args| {
+        match calls::own(filter, nr, args) {
+            Some(call) if !filter.is_empty() => {
+                *violation = call;
+                false
+            }
+            _ => true,
+        }
+    });
+    (IN_RUN, step.index, errno)
 }
 
-/// Executes the first of the paths of an [`ExecHead`] and its tables that can be; comes back with why not.
-pub fn exec_tables(payload: &mut [u8]) -> i32 {
+/// Executes the first of the paths of an [`ExecHead`] and its tables that can be; comes back with why not. `may` is asked
+/// for each system call.
+pub fn exec_tables(payload: &mut [u8], mut may: impl FnMut(usize, [usize; 6]) -> bool) -> i32 {
     let Some(head) = read_of::<ExecHead>(payload) else {
         return EPROTO;
     };
@@ -316,8 +348,13 @@ pub fn exec_tables(payload: &mut [u8]) -> i32 {
     };
     let mut errno = ENOENT;
     for i in 0..head.paths as usize {
-        // SAFETY: `i` is inside the table, whose entries now are addresses of NUL-terminated strings in the payload.
-        let failed = unsafe { execve(*paths.add(i) as *const u8, args, env) };
+        // SAFETY: `i` is inside the table.
+        let path = unsafe { *paths.add(i) };
+        if !may(EXECVE, [path, args as usize, env as usize, 0, 0, 0]) {
+            return EPERM;
+        }
+        // SAFETY: the table's entries now are addresses of NUL-terminated strings in the payload.
+        let failed = unsafe { execve(path as *const u8, args, env) };
         // As a shell does: go on while there is nothing, remember that something was not executable.
         match failed {
             ENOENT | ENOTDIR => {}

@@ -16,7 +16,7 @@ mod live;
 mod set_up;
 mod violations;
 
-use violations::{LISTENERS_MAX, Listener, heard};
+use violations::{LISTENERS_MAX, Listener};
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
@@ -257,12 +257,9 @@ impl Init {
             }),
             (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
-                let mut violation = Violation::default();
-                let mut look =
-                    |pid, listener| violation = heard(listener, pid).unwrap_or(violation);
                 let spawned = match shares {
-                    true => domain::spawn(self.rules, plan, &with, STACK.take(), &mut look)?,
-                    false => spawn(plan, &with, STACK.take(), &mut look)?,
+                    true => domain::spawn(self.rules, plan, &with, STACK.take())?,
+                    false => spawn(plan, &with, STACK.take())?,
                 };
                 self.listen(run, spawned.listener);
                 Ok((
@@ -274,7 +271,7 @@ impl Init {
                         status: None,
                         ended_at: 0,
                         before,
-                        violation,
+                        violation: spawned.violation,
                         unheard: spawned.unheard,
                         plan: None,
                     },

@@ -54,7 +54,7 @@ pub fn start(plan: &mut Plan) -> Result<(Fd, Fd)> {
 fn serve(socket: Fd, plan: &mut Plan, step: &Step) -> i32 {
     let confined = prepare(socket, (plan.head.user, plan.head.group)).and_then(|()| confine(plan));
     match confined {
-        Ok(()) => exec_tables(plan.payload(step)),
+        Ok(()) => exec_tables(plan.payload(step), |_, _| true),
         Err(errno) => errno,
     }
 }

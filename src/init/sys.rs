@@ -143,9 +143,31 @@ pub const SIGCONT: i32 = 18;
 pub const SIGSTOP: i32 = 19;
 pub const SIGCHLD: i32 = 17;
 
+/// What the kernel calls the ABI of this program: `AUDIT_ARCH_...`.
+#[cfg(target_arch = "x86_64")]
+pub const AUDIT_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+pub const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// The number of [`exit`].
+pub const EXIT_GROUP: usize = nr::EXIT_GROUP;
+
 pub fn exit(status: i32) -> ! {
     loop {
         let _ = syscall!(nr::EXIT_GROUP, status);
+    }
+}
+
+/// Ends this process without a system call, by a signal.
+pub fn trap() -> ! {
+    loop {
+        // SAFETY: an instruction that there is not; the kernel answers with SIGILL or SIGTRAP, for which we have no handler.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            asm!("ud2");
+            #[cfg(target_arch = "aarch64")]
+            asm!("udf #0");
+        }
     }
 }
 

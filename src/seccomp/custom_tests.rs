@@ -2,8 +2,8 @@
 
 use super::bpf;
 use super::custom::Custom;
+use super::interpret::run;
 use super::syscalls::{Arch, NATIVE};
-use super::tests::run;
 use serde_json::{Value, json};
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;

@@ -8,6 +8,10 @@
 
 mod bpf;
 mod custom;
+#[cfg(fuzzing)]
+mod fuzzing;
+#[cfg(any(test, fuzzing))]
+mod interpret;
 mod profile;
 mod server;
 mod strict;
@@ -17,6 +21,8 @@ mod syscalls;
 mod cost;
 #[cfg(test)]
 mod custom_tests;
+#[cfg(test)]
+mod families;
 #[cfg(test)]
 mod installed;
 #[cfg(test)]
@@ -29,6 +35,9 @@ mod tests;
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 compile_error!("Stockade has system call tables for 64-bit Linux on x86-64 and little-endian ARM");
+
+#[cfg(fuzzing)]
+pub(crate) use fuzzing::check;
 
 use crate::error::Error;
 use crate::once::Once;

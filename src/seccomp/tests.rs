@@ -1,5 +1,6 @@
 //! The program against the profile, by running it; the profile and the tables against what is known of them.
 
+use super::interpret::run;
 use super::profile::{Action, Check, DEFAULT, Profile, Test, Verdict, WITH_HUGE_PAGES};
 use super::server::SERVER;
 use super::syscalls::{AARCH64, Arch, NATIVE, X86_64};
@@ -16,36 +17,6 @@ const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 
 const fn errno(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno as u32
-}
-
-/// Runs a program as the kernel would, with the kernel's idea of what a filter may contain.
-pub(super) fn run(program: &[sock_filter], audit: u32, nr: u32, args: [u64; 6]) -> u32 {
-    let mut data = Vec::from(nr.to_le_bytes());
-    data.extend(audit.to_le_bytes());
-    data.extend(0x7fff_1234_5678_u64.to_le_bytes());
-    data.extend(args.iter().flat_map(|arg| arg.to_le_bytes()));
-    let mut word = 0;
-    let mut pc = 0;
-    loop {
-        let at = &program[pc];
-        pc += 1;
-        let branch = |taken| usize::from(if taken { at.jt } else { at.jf });
-        match at.code {
-            0x20 => {
-                let offset = at.k as usize;
-                assert_eq!(offset % 4, 0, "unaligned load");
-                word = u32::from_le_bytes(data[offset..offset + 4].try_into().unwrap());
-            }
-            0x05 => pc += at.k as usize,
-            0x15 => pc += branch(word == at.k),
-            0x25 => pc += branch(word > at.k),
-            0x35 => pc += branch(word >= at.k),
-            0x45 => pc += branch(word & at.k != 0),
-            0x54 => word &= at.k,
-            0x06 => return at.k,
-            code => panic!("instruction {code:#x} at {}", pc - 1),
-        }
-    }
 }
 
 fn expected(verdict: Verdict, args: &[u64; 6]) -> u32 {

@@ -47,6 +47,12 @@ impl DockerProfile {
         Ok(DockerProfile { document, own })
     }
 
+    /// Its filters.
+    #[cfg(fuzzing)]
+    pub(crate) fn programs(&self) -> [&[libc::sock_filter]; 2] {
+        [false, true].map(|huge_pages| self.own.program(huge_pages))
+    }
+
     /// The document.
     pub fn document(&self) -> &Value {
         &self.document

@@ -22,7 +22,7 @@ impl Listener {
 }
 
 /// The next call of the program `main` that waits, if one does.
-pub(super) fn heard(listener: Fd, main: i32) -> Option<Violation> {
+fn heard(listener: Fd, main: i32) -> Option<Violation> {
     let mut ready = [PollFd {
         fd: listener,
         events: POLLIN,

@@ -5,10 +5,10 @@ use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_FILES: u64 = 0x400;
+pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
 pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_NEWNS: u64 = 0x20000;
-pub const CLONE_CHILD_CLEARTID: u64 = 0x200000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
 pub const CLONE_NEWUTS: u64 = 0x4000000;
 pub const CLONE_NEWIPC: u64 = 0x8000000;
@@ -43,18 +43,17 @@ pub fn fork_into(flags: u64, pidfd: &mut Fd) -> Result {
     syscall!(nr_new::CLONE3, &raw const args, size_of::<CloneArgs>())
 }
 
-/// Runs `child(arg)` in a child that shares this memory until its exec or exit, which [`Sharing::wait`] waits for.
+/// Runs `child(arg)` in a child that shares this memory while we wait for its exec or exit.
 ///
-/// `stack` is the child's; `child` must not return. What it works on must not be touched until it is done.
-pub fn clone_sharing(
+/// `stack` is the child's; `child` must not return. Without CLONE_VFORK the kernel's OOM killer would take it for one that
+/// can be killed, and us with it.
+pub fn vfork_into(
     args: &mut CloneArgs,
-    sharing: &Sharing,
     stack: &mut [u8],
     child: extern "C" fn(usize) -> !,
     arg: usize,
 ) -> Result {
-    args.flags |= CLONE_VM | CLONE_CHILD_CLEARTID;
-    args.child_tid = sharing.0.as_ptr() as u64;
+    args.flags |= CLONE_VM | CLONE_VFORK;
     clone_onto(args, stack, child, arg)
 }
 
@@ -69,6 +68,7 @@ pub fn start_thread(
     const CLONE_SIGHAND: u64 = 0x800;
     const CLONE_THREAD: u64 = 0x10000;
     const CLONE_SYSVSEM: u64 = 0x40000;
+    const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
     let mut args = CloneArgs {
         flags: CLONE_VM
             | CLONE_FS
@@ -149,28 +149,6 @@ fn clone_onto(
     }
 }
 
-/// Whether a child still shares our memory: the kernel clears it, and wakes who waits, at its exec or exit.
-///
-/// Not vfork(2), which would have us wait for a child that waits for us: under its filter, until we have heard of the
-/// call that it makes.
-pub struct Sharing(AtomicU32);
-
-impl Sharing {
-    pub const fn new() -> Self {
-        Sharing(AtomicU32::new(1))
-    }
-
-    /// Waits until the child is done, for at most `timeout` nanoseconds; whether it is.
-    pub fn wait(&self, timeout: u64) -> bool {
-        const FUTEX_WAIT: usize = 0;
-        let spec = [timeout / 1_000_000_000, timeout % 1_000_000_000];
-        if self.0.load(Ordering::Acquire) != 0 {
-            let _ = syscall!(nr::FUTEX, self.0.as_ptr(), FUTEX_WAIT, 1, spec.as_ptr());
-        }
-        self.0.load(Ordering::Acquire) == 0
-    }
-}
-
 pub fn unshare(flags: u64) -> Result {
     syscall!(nr::UNSHARE, flags)
 }
@@ -178,6 +156,9 @@ pub fn unshare(flags: u64) -> Result {
 pub fn setns(fd: Fd, kind: u64) -> Result {
     syscall!(nr::SETNS, fd, kind)
 }
+
+/// The number of [`execve`].
+pub const EXECVE: usize = nr::EXECVE;
 
 /// Replaces the program.
 ///
