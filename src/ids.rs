@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::launch;
-use crate::wire::{MAP_RANGE, MAP_ROOT, MAP_SINGLE};
+use crate::wire::{MAP_NONE, MAP_RANGE, MAP_ROOT, MAP_SINGLE};
 use std::fs;
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub(crate) const USER_DEFAULT: u32 = 1000;
 /// How ids are mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ids {
+    /// No user namespace.
+    Own,
     /// One id: the caller's own.
     Single { note: String },
     /// The caller's own and a range of sub-ids, of users and groups.
@@ -82,6 +84,7 @@ impl Ids {
     pub fn mode(&self) -> (u32, u32) {
         match self {
             Ids::Single { .. } => (MAP_SINGLE, 0),
+            Ids::Own => (MAP_NONE, 0),
             Ids::Range { users, .. } => (MAP_RANGE, users.count as u32),
             Ids::Root { users, .. } => (MAP_ROOT, users.count as u32),
         }
@@ -104,6 +107,7 @@ impl Ids {
             })
         };
         match self {
+            Ids::Own => Ok(()),
             Ids::Single { .. } => {
                 put("setgroups", "deny".into())?;
                 put("uid_map", format!("0 {user} 1"))?;
@@ -177,7 +181,7 @@ impl Ids {
             None => None,
         };
         let (users, groups) = match self {
-            Ids::Single { .. } => (None, None),
+            Ids::Single { .. } | Ids::Own => (None, None),
             Ids::Range { users, groups } | Ids::Root { users, groups } => {
                 (Some(users), Some(groups))
             }
@@ -215,7 +219,7 @@ impl Ids {
             group.parse().map_err(|_| bad())?,
         );
         let highest = match self {
-            Ids::Single { .. } => u32::MAX - 1, // any one id can stand for the caller's
+            Ids::Single { .. } | Ids::Own => u32::MAX - 1, // any one id can stand for the caller's
             Ids::Range { users, .. } => users.count as u32,
             Ids::Root { users, .. } => users.count as u32 - 1,
         };

@@ -122,6 +122,8 @@ pub const MAP_SINGLE: u32 = 0;
 pub const MAP_RANGE: u32 = 1;
 /// The caller is root: like [`MAP_RANGE`], but 0 is never mapped into a sandbox.
 pub const MAP_ROOT: u32 = 2;
+/// There are no namespaces: the supervisor, inits and programs are processes of the caller's like any other ([`RESTRICT`]).
+pub const MAP_NONE: u32 = 3;
 
 pub const CGROUP_NONE: u32 = 0;
 pub const CGROUP_V2: u32 = 1;
@@ -278,6 +280,9 @@ pub const HAS_OOM_SCORE_ADJ: u32 = 512;
 /// A descriptor of the directory for what is written comes behind those of the streams, locked; it is removed in the end.
 /// Its tree is the last of the volumes.
 pub const HAS_UPPER: u32 = 1024;
+/// No namespaces: of the set-up only Landlock and the count of what is written, and processes are told from the host's by
+/// descent.
+pub const RESTRICT: u32 = 1 << 17;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -363,6 +368,9 @@ pub const S_LANDLOCK: u16 = 50;
 /// Let it allow what is below `path`: `a` if that is a directory, else `b`; with `flags` 1 it is one of the sandbox's own,
 /// in which no program was yet.
 pub const S_ALLOW: u16 = 51;
+
+/// Count what is in directory `path`, a host's: `a` bytes, `b` inodes.
+pub const S_COUNT: u16 = 52;
 
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
@@ -471,6 +479,7 @@ pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 pub const STEP_LANDLOCK: u32 = 28;
+pub const STEP_DESCENT: u32 = 29;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

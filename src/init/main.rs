@@ -8,6 +8,7 @@
 
 mod attributes;
 mod copy;
+mod descent;
 mod domain;
 mod files;
 mod groups;

@@ -475,6 +475,7 @@ const OTHERS: &[&str] = &[
     "hostname",
     "image",
     "input",
+    "isolation",
     "network",
     "output_overflow",
     "profile",
