@@ -100,7 +100,11 @@ impl Ids {
             let path = format!("/proc/{pid}/{file}");
             fs::write(&path, text).map_err(|e| {
                 let hint = match e.raw_os_error() {
-                    Some(libc::EPERM) => "; this kernel or its security module refuses id maps in a new user namespace",
+                    Some(libc::EPERM) => {
+                        "; this kernel or its security module refuses id maps in a new user namespace: on Ubuntu that is AppArmor, \
+                         for which Stockade brings a profile (share/stockade/apparmor); isolation=restrict runs without them, \
+                         with less"
+                    },
                     _ => "",
                 };
                 Error::system(format!("writing {file} of the supervisor{hint}"), e)

@@ -244,6 +244,8 @@ setters! {
     tmpfs: Tmpfs => |s, v| s.tmpfs.push(v);
     /// Sets [`network`](Spec::network).
     network: Network => |s, v| s.network = v;
+    /// Sets [`isolation`](Spec::isolation).
+    isolation: Isolation => |s, v| s.isolation = v;
     /// Sets [`user`](Spec::user).
     user: impl Into<String> => |s, v| s.user = Some(v.into());
     /// Sets [`hostname`](Spec::hostname).

@@ -3,8 +3,8 @@
 //!
 //! No socket can be made, but for pairs that are connected to each other: a UNIX socket would lead to the caller's session
 //! bus, desktop and agents. With the host's network there are those of the Internet. Modes, owners, times and attributes
-//! are changed of no file by its path, and of none at all by calls that take both. Priorities, limits and processors are
-//! the caller's own alone, and inotify, which would watch any directory, is not there.
+//! are changed of no file by its path, and of none at all by calls that take both. Limits and processors are the
+//! caller's own alone, priorities nobody's, since 0 can mean all of a user's processes, and inotify, which would watch any directory, is not there.
 
 use super::profile::{Check, Profile, Test};
 use super::strict::strict;
@@ -73,12 +73,6 @@ const OWN: &[Check] = &[
     Check {
         calls: &["prlimit64", "sched_setaffinity"],
         arg: 0,
-        test: Test::Among(&[0]),
-        errno: EPERM,
-    },
-    Check {
-        calls: &["setpriority"],
-        arg: 1,
         test: Test::Among(&[0]),
         errno: EPERM,
     },
