@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::launch;
-use crate::wire::{MAP_RANGE, MAP_ROOT, MAP_SINGLE};
+use crate::wire::{MAP_NONE, MAP_RANGE, MAP_ROOT, MAP_SINGLE};
 use std::fs;
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub(crate) const USER_DEFAULT: u32 = 1000;
 /// How ids are mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ids {
+    /// No user namespace.
+    Own,
     /// One id: the caller's own.
     Single { note: String },
     /// The caller's own and a range of sub-ids, of users and groups.
@@ -85,6 +87,7 @@ impl Ids {
     pub fn mode(&self) -> (u32, u32) {
         match self {
             Ids::Single { .. } => (MAP_SINGLE, 0),
+            Ids::Own => (MAP_NONE, 0),
             Ids::Range { users, .. } => (MAP_RANGE, users.count as u32),
             Ids::Root { users, .. } => (MAP_ROOT, users.count as u32),
         }
@@ -100,13 +103,18 @@ impl Ids {
             let path = format!("/proc/{pid}/{file}");
             fs::write(&path, text).map_err(|e| {
                 let hint = match e.raw_os_error() {
-                    Some(libc::EPERM) => "; this kernel or its security module refuses id maps in a new user namespace",
+                    Some(libc::EPERM) => {
+                        "; this kernel or its security module refuses id maps in a new user namespace: on Ubuntu that is AppArmor, \
+                         for which Stockade brings a profile (share/stockade/apparmor); isolation=restrict runs without them, \
+                         with less"
+                    },
                     _ => "",
                 };
                 Error::system(format!("writing {file} of the supervisor{hint}"), e)
             })
         };
         match self {
+            Ids::Own => Ok(()),
             Ids::Single { .. } => {
                 put("setgroups", "deny".into())?;
                 put("uid_map", format!("0 {user} 1"))?;
@@ -180,7 +188,7 @@ impl Ids {
             None => None,
         };
         let (users, groups) = match self {
-            Ids::Single { .. } => (None, None),
+            Ids::Single { .. } | Ids::Own => (None, None),
             Ids::Range { users, groups } | Ids::Root { users, groups } => {
                 (Some(users), Some(groups))
             }
@@ -218,7 +226,7 @@ impl Ids {
             group.parse().map_err(|_| bad())?,
         );
         let highest = match self {
-            Ids::Single { .. } => u32::MAX - 1, // any one id can stand for the caller's
+            Ids::Single { .. } | Ids::Own => u32::MAX - 1, // any one id can stand for the caller's
             Ids::Range { users, .. } => users.count as u32,
             Ids::Root { users, .. } => users.count as u32 - 1,
         };

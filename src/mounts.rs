@@ -295,7 +295,7 @@ impl Root {
 }
 
 /// The limits on the writable file system.
-fn disk_and_inodes(spec: &Spec) -> Result<(u64, u64), Error> {
+pub(crate) fn disk_and_inodes(spec: &Spec) -> Result<(u64, u64), Error> {
     let disk = spec.disk.unwrap_or(DISK_DEFAULT);
     let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
     for (name, value) in [("disk", disk), ("inodes", inodes)] {

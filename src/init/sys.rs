@@ -110,6 +110,7 @@ pub const ENOSYS: i32 = 38;
 pub const ENOTEMPTY: i32 = 39;
 pub const ELOOP: i32 = 40;
 pub const EPROTO: i32 = 71;
+pub const EOPNOTSUPP: i32 = 95;
 pub const ECONNRESET: i32 = 104;
 pub const ENOTCONN: i32 = 107;
 pub const ETIMEDOUT: i32 = 110;

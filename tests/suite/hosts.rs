@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, floods, fork, inject, overlay, stuck, threads, violation};
+use crate::{drift, faults, floods, fork, inject, overlay, restrict, stuck, threads, violation};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -45,6 +45,8 @@ fn role() {
         "disk-victim" => overlay::disk_victim(argument),
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
+        "restrict-keeper-killed" => restrict::keeper_killed(argument),
+        "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
         "many-sandboxes" => stuck::many_sandboxes(),

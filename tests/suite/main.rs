@@ -30,6 +30,7 @@ mod overlay;
 mod profile;
 mod pull;
 mod resources;
+mod restrict;
 mod sandbox;
 mod scenarios;
 mod stuck;

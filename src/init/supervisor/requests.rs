@@ -238,6 +238,10 @@ impl Supervisor {
         }
         let pause = kind == PAUSE;
         let kernel = self.bases.version == CGROUP_V2 && run.groups.freeze(pause).is_ok();
+        if !kernel && self.config.map == MAP_NONE {
+            // Init could stop its children, and not theirs.
+            return tell_answer(answer, EOPNOTSUPP);
+        }
         run.pause(pause, kernel, answer, now());
         if !kernel {
             self.tell_init(which, &Message { kind, arg: 0 });
