@@ -19,7 +19,9 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
     if let (Some(_), Some(why)) = (spec.uptime, no_time_namespace()) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("uptime: it cannot be set: {why}. Pass enforce=best-effort to run without"),
+            format!(
+                "uptime: nothing on this host can enforce it: {why}. Pass enforce=best-effort to run without"
+            ),
         ));
     }
     for (name, wanted) in tree_limits(spec) {
