@@ -31,12 +31,13 @@ pub(crate) fn supervisor(socket: RawFd) -> Result<Orphan, Error> {
             Some(libc::ENOSPC) => "the limit user.max_user_namespaces is reached: raise it with sysctl",
             Some(libc::EACCES) => "executing the helper is refused (noexec, vm.memfd_noexec or a security module): install it as a file and set STOCKADE_INIT",
             Some(libc::EAGAIN) => "the limit on processes (ulimit -u) is reached",
+            Some(libc::EMFILE) => "the limit on open descriptors (ulimit -n) is reached",
             _ => "`stockade doctor` says what this host lacks",
         };
         let errno = e.raw_os_error().unwrap_or(0);
         let kind = match errno {
             libc::EPERM | libc::ENOSPC | libc::ENOSYS | libc::EINVAL => ErrorKind::Unsupported,
-            libc::EAGAIN | libc::ENOMEM => ErrorKind::Resource,
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE => ErrorKind::Resource,
             _ => ErrorKind::Setup,
         };
         Error::new(kind, format!("starting the supervisor in a user namespace: {e}; {advice}"))

@@ -89,8 +89,8 @@ struct Case {
     second: Option<Value>,
     looks: Vec<Look>,
     left: Vec<String>,
-    /// Groups and directories of a host that was killed before its supervisor knew of them: they are empty, and the next
-    /// host removes them.
+    /// Groups and directories of a host that was killed before its supervisor knew of them, or whose supervisor could not
+    /// remove them: they are empty, and the next host does.
     later: BTreeSet<String>,
 }
 
@@ -163,7 +163,7 @@ pub fn injector(argument: &str) {
     later.retain(|left| Path::new(left).exists());
     if !later.is_empty() {
         wrong += 1;
-        say(&format!("left by hosts that were killed: {later:?}"));
+        say(&format!("left by hosts that were gone: {later:?}"));
     }
     say(&format!("of {all} {tried} tried, {hit} hit, {wrong} wrong"));
 }

@@ -9,6 +9,7 @@ mod control;
 mod drift;
 mod ends;
 mod errors;
+mod exhausted;
 mod export;
 mod faults;
 mod files;

@@ -41,9 +41,6 @@ impl Base {
         let (point, harm) = harm;
         let died = matches!(harm, Harm::Kill | Harm::KillAfter)
             && matches!(point.role, Role::Host | Role::Middleman);
-        if !died && !case.later.is_empty() {
-            fault(format!("left at the end: {:?}", case.later));
-        }
         let killed = matches!(harm, Harm::Kill | Harm::KillAfter);
         if died && case.trace.hit {
             return faults; // of a host that is dead nothing more is to be seen
