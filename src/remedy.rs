@@ -216,7 +216,7 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (None, libc::EPERM) if failure.index == STEP_CLONE => {
             "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor)"
         }
-        (None, libc::ENOSPC) if [STEP_CLONE, STEP_NETWORK].contains(&failure.index) => {
+        (None, libc::ENOSPC) if [STEP_CLONE, STEP_NETWORK, STEP_CGROUP_ENTER].contains(&failure.index) => {
             "a limit in /proc/sys/user/max_*_namespaces is reached"
         }
         // The kernel makes a mount namespace for each tree that is attached nowhere yet.

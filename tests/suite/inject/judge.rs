@@ -96,14 +96,15 @@ impl Base {
         }
         for (look, when) in case.looks.iter().zip(["after it", "after the next"]) {
             let more = |now: usize, then: usize| now > then;
-            // Until the next run it may be in a mount namespace that was not finished.
+            // Until the next run it may be in a mount namespace that was not finished, and the directory of a supervisor
+            // that was killed is there.
             let last = when == "after the next";
             if look.below > 0
                 || more(look.supervisors, self.look.supervisors)
                 || more(look.host_descriptors, self.look.host_descriptors)
                 || more(look.descriptors, self.look.descriptors)
                 || (last && more(look.mounts, self.look.mounts))
-                || more(look.files, self.look.files)
+                || (last && more(look.files, self.look.files))
                 || more(look.cgroups, self.look.cgroups)
             {
                 fault(format!("{when}: {look:?} for {:?}", self.look));
