@@ -131,7 +131,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_CGROUP_ENTER => "entering the run's cgroup",
         STEP_STDIO => "setting up standard streams",
         STEP_CWD_ESCAPE => "checking that the working directory lies inside",
-        STEP_INIT_DIED => "the sandbox's init died",
+        STEP_INIT_DIED => INIT_DIED,
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
@@ -144,6 +144,8 @@ fn step_name(step: u32) -> &'static str {
     }
 }
 
+/// The step of an error that says that.
+pub(crate) const INIT_DIED: &str = "the sandbox's init died";
 const MOUNTS: [u32; 4] = [
     STEP_HOST_MOUNTS,
     STEP_UNSHARE_MOUNTS,
@@ -216,7 +218,9 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         (None, libc::EPERM) if failure.index == STEP_CLONE => {
             "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor)"
         }
-        (None, libc::ENOSPC) if [STEP_CLONE, STEP_NETWORK, STEP_CGROUP_ENTER].contains(&failure.index) => {
+        (None, libc::ENOSPC)
+            if [STEP_CLONE, STEP_NETWORK, STEP_CGROUP_ENTER].contains(&failure.index) =>
+        {
             "a limit in /proc/sys/user/max_*_namespaces is reached"
         }
         // The kernel makes a mount namespace for each tree that is attached nowhere yet.

@@ -5,7 +5,7 @@ use crate::cgroup::{Cgroup, Controllers, Kind};
 use crate::channel::{Channel, is_gone, pair, send};
 use crate::cores;
 use crate::error::{Error, ErrorKind};
-use crate::ids::Ids;
+use crate::ids::{self, Ids};
 use crate::launch::{self, sealed_memfd};
 use crate::orphan::Orphan;
 use crate::overlay::Probes;
@@ -249,9 +249,7 @@ impl Host {
         let ids = Ids::detect()?;
         match Host::start_with(key, ids.clone()) {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
-            Err(e)
-                if matches!(ids, Ids::Range { .. }) && e.kind() != ErrorKind::InvalidArgument =>
-            {
+            Err(e) if matches!(ids, Ids::Range { .. }) && e.step() == ids::MAPPING => {
                 let note = format!("sub-ids could not be used: {e}");
                 Host::start_with(key, Ids::Single { note })
             }
@@ -321,9 +319,12 @@ fn died(child: &Orphan, failed: Error) -> Error {
     match child.end(0) {
         Some(end) if failed.step().is_empty() => {
             let errno = failed.errno();
-            Error::new(failed.kind(), format!("the supervisor {end} while it was started: {failed}"))
-                .with_errno(errno)
-                .with_step("starting the supervisor")
+            Error::new(
+                failed.kind(),
+                format!("the supervisor {end} while it was started: {failed}"),
+            )
+            .with_errno(errno)
+            .with_step("starting the supervisor")
         }
         _ => failed,
     }

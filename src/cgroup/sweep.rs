@@ -101,6 +101,7 @@ fn pid_namespace() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{Flock, FlockArg};
 
     #[test]
     fn only_the_dead_of_this_namespace() {

@@ -30,7 +30,9 @@ fn functions() -> Vec<Function> {
     let found = text.split(';').filter_map(|declaration| {
         let declaration = words(declaration);
         let (head, parameters) = declaration.split_once('(')?;
-        let at = head.rfind("stockade_").filter(|_| !head.starts_with("typedef"))?;
+        let at = head
+            .rfind("stockade_")
+            .filter(|_| !head.starts_with("typedef"))?;
         let parameters = parameters.strip_suffix(')')?;
         Some(Function {
             result: head[..at].trim().into(),
@@ -49,15 +51,23 @@ fn functions() -> Vec<Function> {
 impl Function {
     /// Whether it gives one of the statuses.
     fn is_status(&self) -> bool {
-        let fails = self.parameters.last().is_some_and(|it| it.ends_with("**error"));
-        self.result == "int" && (fails || self.name.contains("_set_") || self.name.contains("_add_"))
+        let fails = self
+            .parameters
+            .last()
+            .is_some_and(|it| it.ends_with("**error"));
+        self.result == "int"
+            && (fails || self.name.contains("_set_") || self.name.contains("_add_"))
     }
 
     fn call(&self, handle: Option<&str>) -> String {
         let value = |(at, parameter): (usize, &String)| match handle {
             Some(handle) if at == 0 => handle.to_string(),
-            _ if parameter.contains('*') || parameter.contains("stockade_build_watch")
-                || parameter.contains("stockade_progress") => "NULL".into(),
+            _ if parameter.contains('*')
+                || parameter.contains("stockade_build_watch")
+                || parameter.contains("stockade_progress") =>
+            {
+                "NULL".into()
+            }
             _ => "0".into(),
         };
         let values: Vec<_> = self.parameters.iter().enumerate().map(value).collect();
@@ -67,7 +77,9 @@ impl Function {
     /// The kind of handle that it is about.
     fn handle(&self) -> Option<&str> {
         let first = self.parameters.first()?;
-        let kind = first.trim_start_matches("const ").strip_prefix("stockade_")?;
+        let kind = first
+            .trim_start_matches("const ")
+            .strip_prefix("stockade_")?;
         let (kind, rest) = kind.split_once(' ')?;
         (rest.starts_with('*') && !rest.starts_with("**")).then_some(kind)
     }
@@ -92,7 +104,9 @@ fn program() -> String {
             "int" => format!("{{ int r = {made}; CHECK(r == 0 || r == -1); }}"),
             "bool" => format!("CHECK(!{made});"),
             result if result.ends_with('*') => {
-                let names = ["_verdict_", "_usage_"].iter().any(|it| function.name.contains(it));
+                let names = ["_verdict_", "_usage_"]
+                    .iter()
+                    .any(|it| function.name.contains(it));
                 match names && function.handle().is_none() {
                     true => format!("(void){made};"), // of a number
                     false => format!("CHECK({made} == NULL);"),
@@ -105,11 +119,17 @@ fn program() -> String {
     let ends = ["_free", "_close", "_kill"];
     for last in [false, true] {
         for function in &all {
-            let Some(kind) = function.handle() else { continue };
+            let Some(kind) = function.handle() else {
+                continue;
+            };
             let is_last = ends.iter().any(|end| function.name.ends_with(end));
             if is_last == last && !["build", "image", "changes", "stats"].contains(&kind) {
                 let made = function.call(Some(kind));
-                let cast = if function.result == "void" { "" } else { "(void)" };
+                let cast = if function.result == "void" {
+                    ""
+                } else {
+                    "(void)"
+                };
                 match function.result.as_str() {
                     "char *" => call(format!("stockade_string_free({made});")),
                     "stockade_spec *" => call(format!("stockade_spec_free({made});")),

@@ -18,10 +18,7 @@ fn timeout() -> Command {
 
 /// Every error and every leak is a failure. The helper is the installed one: valgrind cannot execute a memfd.
 fn valgrind(name: &str) {
-    valgrind_of(&Program::new(
-        &format!("tests/capi/{name}.c"),
-        Link::Shared,
-    ));
+    valgrind_of(&Program::new(&format!("tests/capi/{name}.c"), Link::Shared));
 }
 
 pub fn valgrind_of(program: &Program) {

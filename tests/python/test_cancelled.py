@@ -110,7 +110,7 @@ def test_arun_in_a_sandbox(sleeper: Sleeper) -> None:
 
 def test_awaiting_a_process(sleeper: Sleeper) -> None:
     async def make() -> None:
-        with stockade.Process(command(sleeper)) as process:
+        with stockade.popen(command(sleeper)) as process:
             assert (await process).success
 
     at_every_await(make, sleeper)
@@ -118,7 +118,7 @@ def test_awaiting_a_process(sleeper: Sleeper) -> None:
 
 def test_statistics(sleeper: Sleeper) -> None:
     async def make() -> None:
-        with stockade.Process(command(sleeper)) as process:
+        with stockade.popen(command(sleeper)) as process:
             async for _ in process.stats_every(0.005):
                 pass
 
@@ -127,7 +127,7 @@ def test_statistics(sleeper: Sleeper) -> None:
 
 def test_notifications(sleeper: Sleeper) -> None:
     async def make() -> None:
-        with stockade.Process(command(sleeper)) as process:
+        with stockade.popen(command(sleeper)) as process:
             process.notify_cpu_time("1ms")
             async for _ in process.notifications():
                 pass

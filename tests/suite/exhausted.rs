@@ -111,7 +111,11 @@ pub fn counted_descriptors() {
             }
             Err(e) => {
                 assert_eq!(worked, 0, "{most}: {e}");
-                assert_eq!((e.kind(), e.errno()), (ErrorKind::Resource, libc::EMFILE), "{most}: {e}");
+                assert_eq!(
+                    (e.kind(), e.errno()),
+                    (ErrorKind::Resource, libc::EMFILE),
+                    "{most}: {e}"
+                );
                 refused += 1;
             }
         }
@@ -218,7 +222,12 @@ pub fn full_disk(argument: &str) {
         Ok(outcome) => assert_eq!(outcome.verdict, Verdict::DiskLimit, "{outcome:?}"),
         Err(error) => full(error, "upper_dir"),
     }
-    let empty = || std::fs::read_dir(path("upper")).expect("a directory").count() == 0;
+    let empty = || {
+        std::fs::read_dir(path("upper"))
+            .expect("a directory")
+            .count()
+            == 0
+    };
     assert!(wait_until(promise() * 5, empty), "something is left");
     // What needs no disk needs none.
     run_succeeds();
@@ -236,7 +245,9 @@ fn the_date_may_jump() {
         skip!("the date is set only in a machine of the test's own (STOCKADE_SUITE_OWN_CLOCK)");
     }
     let jump = |seconds: i64| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
         let to = libc::timespec {
             tv_sec: now.as_secs() as i64 + seconds,
             tv_nsec: 0,
@@ -247,22 +258,40 @@ fn the_date_may_jump() {
     const YEAR: i64 = 365 * 24 * 3600;
     for seconds in [YEAR, -YEAR, -3600, 3600] {
         let limit = Duration::from_secs(2);
-        let limited = guest_spec(["sleep", "20"]).wall_time(limit).spawn().expect("starts");
-        let ends = guest_spec(["sleep", "1"]).wall_time(promise() * 10).spawn().expect("starts");
+        let limited = guest_spec(["sleep", "20"])
+            .wall_time(limit)
+            .spawn()
+            .expect("starts");
+        let ends = guest_spec(["sleep", "1"])
+            .wall_time(promise() * 10)
+            .spawn()
+            .expect("starts");
         let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
         let pid = limited.pid().expect("it runs");
         let start = Instant::now();
         jump(seconds);
         let ended = ends.wait().expect("wait");
         assert_eq!(ended.verdict, Verdict::Ok, "{seconds}: {ended:?}");
-        assert!(ended.usage.wall_time < promise() * 5, "{seconds}: {:?}", ended.usage);
+        assert!(
+            ended.usage.wall_time < promise() * 5,
+            "{seconds}: {:?}",
+            ended.usage
+        );
         assert!(alive(pid), "{seconds}: ended too early");
         assert!(sandbox.run(&guest_spec(["true"])).expect("runs").success());
         let outcome = limited.wait().expect("wait");
         jump(-seconds);
         let took = start.elapsed();
-        assert_eq!(outcome.verdict, Verdict::WallTimeLimit, "{seconds}: {outcome:?}");
+        assert_eq!(
+            outcome.verdict,
+            Verdict::WallTimeLimit,
+            "{seconds}: {outcome:?}"
+        );
         assert!(took < limit + promise(), "{seconds}: {took:?}");
-        assert!(outcome.usage.wall_time >= limit, "{seconds}: {:?}", outcome.usage);
+        assert!(
+            outcome.usage.wall_time >= limit,
+            "{seconds}: {:?}",
+            outcome.usage
+        );
     }
 }

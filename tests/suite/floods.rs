@@ -3,8 +3,9 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants, fields, guest_spec,
-    no_pids_limit, open_descriptors, promise, resident, run_succeeds, skip, slowness, wait_until,
+    Host, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants, fields,
+    guest_spec, no_pids_limit, open_descriptors, promise, resident, run_succeeds, skip, slowness,
+    wait_until,
 };
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -122,7 +123,10 @@ pub fn flooded(argument: &str) {
     });
     assert!(gone, "{:?}", descendants(std::process::id()));
     let after = look();
-    assert!(after.0 <= before.0 + GROWTH && after.1 <= before.1 + 4, "{before:?} {after:?}");
+    assert!(
+        after.0 <= before.0 + GROWTH && after.1 <= before.1 + 4,
+        "{before:?} {after:?}"
+    );
     let left = cgroups_of(std::process::id());
     assert!(left.iter().all(|path| !path.contains("-0/")), "{left:?}");
     run_succeeds();
@@ -162,7 +166,10 @@ pub fn few_in_flight() {
             let n = unsafe { libc::read(stdout.as_raw_fd(), said.as_mut_ptr().cast(), said.len()) };
             let said = String::from_utf8_lossy(&said[..n.max(0) as usize]).into_owned();
             say(&said.replace('\n', " "));
-            assert!(said.contains("ETOOMANYREFS") || said.contains("EMFILE"), "{said}");
+            assert!(
+                said.contains("ETOOMANYREFS") || said.contains("EMFILE"),
+                "{said}"
+            );
             process
         })
         .collect();

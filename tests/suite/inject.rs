@@ -29,9 +29,13 @@ const SECONDS: u64 = 2;
 
 /// Tries all of the points whose names have every part of `parts` in them.
 fn try_points(name: &str, warm: bool, parts: &str) {
-    let said = Host::start_with("injector", &format!("{name} {warm} {} 1", u64::MAX), |host| {
-        host.env("STOCKADE_SUITE_POINT", parts);
-    });
+    let said = Host::start_with(
+        "injector",
+        &format!("{name} {warm} {} 1", u64::MAX),
+        |host| {
+            host.env("STOCKADE_SUITE_POINT", parts);
+        },
+    );
     let said = said.finish();
     if let Some(why) = said.iter().find_map(|line| line.strip_prefix("lacks ")) {
         skip!("{name}: {why}");
@@ -178,7 +182,8 @@ pub fn injector(argument: &str) {
             harms.extend([(*point, Harm::Kill), (*point, Harm::KillAfter)]);
         }
     }
-    let all_of = |harm: (Point, Harm), only: &str| only.split('|').all(|it| told(harm).contains(it));
+    let all_of =
+        |harm: (Point, Harm), only: &str| only.split('|').all(|it| told(harm).contains(it));
     harms.retain(|harm| only.as_ref().is_none_or(|only| all_of(*harm, only)));
     let all = harms.len();
     let start = Instant::now();
@@ -228,7 +233,11 @@ fn told((point, harm): (Point, Harm)) -> String {
 
 impl Case {
     fn of(name: &str, dir: &Path, warm: bool, harm: Option<(Point, Harm)>) -> Case {
-        let argument = format!("{name} {}{}", dir.display(), if warm { " warm" } else { "" });
+        let argument = format!(
+            "{name} {}{}",
+            dir.display(),
+            if warm { " warm" } else { "" }
+        );
         let tmp = dir.join("tmp");
         let mut host = Host::start_with("injected", &argument, |command| {
             command
@@ -310,23 +319,30 @@ impl Look {
         let below = || supervisors(host).into_iter().flat_map(descendants).count();
         let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
         let files = || entries("tmp") + entries("upper");
-        wait_until(Duration::from_secs(10) * slowness(), || below() == 0 && files() == 0);
+        wait_until(Duration::from_secs(10) * slowness(), || {
+            below() == 0 && files() == 0
+        });
         // Its end is seen a moment before it is heard of.
         std::thread::sleep(Duration::from_millis(10) * slowness());
         let supervisors = supervisors(host);
         let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
-        // A supervisor keeps a network for each sandbox that it has seen at one time.
-        fn but_networks(pid: u32) -> usize {
-            let all = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        // A supervisor keeps a network for each sandbox that it has seen at one time, and the last 16 shapes of roots.
+        fn but_kept(pid: u32) -> usize {
+            let all = std::fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten();
             let links = all.flatten().map(|fd| std::fs::read_link(fd.path()));
-            let network = |link: &std::path::PathBuf| link.to_string_lossy().starts_with("net:");
-            links.flatten().filter(|link| !network(link)).count()
+            let kept = |link: &std::path::PathBuf| {
+                let link = link.to_string_lossy();
+                link.starts_with("net:") || link.starts_with("mnt:")
+            };
+            links.flatten().filter(|link| !kept(link)).count()
         }
         Look {
             supervisors: supervisors.len(),
             below: below(),
             host_descriptors: open_descriptors(host),
-            descriptors: count(but_networks),
+            descriptors: count(but_kept),
             mounts: count(mount_count),
             files: files(),
             cgroups: cgroups_of(host).len(),

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stockade::{
-    Enforce, Error, Network, Outcome, Overlay, Rootfs, Sandbox, Spec, Tmpfs, Volume,
-};
+use stockade::{Enforce, Error, Network, Outcome, Overlay, Rootfs, Sandbox, Spec, Tmpfs, Volume};
 
 /// Longer than any of it takes, but no clock of its own is to hide that something hangs.
 const LONG: Duration = Duration::from_secs(20);
@@ -122,7 +120,9 @@ fn scenario(name: &str, dir: &Path) -> Result<Vec<Outcome>, Error> {
             .rootfs(Rootfs::Directory(path("root")))
             .overlay(overlay)
             .collect("/made");
-        spec.args = ["/bin/guest", "inventory", "/etc/hosts"].map(Into::into).into();
+        spec.args = ["/bin/guest", "inventory", "/etc/hosts"]
+            .map(Into::into)
+            .into();
         spec
     };
     let limited = |spec: Spec| {

@@ -232,7 +232,13 @@ impl Tracer {
         // SAFETY: all-zero is valid for it.
         let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
         let size = size_of_val(&info);
-        if ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info as usize) <= 0 {
+        if ptrace(
+            libc::PTRACE_GET_SYSCALL_INFO,
+            pid,
+            size,
+            &raw mut info as usize,
+        ) <= 0
+        {
             return;
         }
         match info.op {
@@ -259,7 +265,9 @@ impl Tracer {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_fork | libc::SYS_vfork => Some(0),
             libc::SYS_clone => Some(args[0]),
-            libc::SYS_clone3 => Some(ptrace(libc::PTRACE_PEEKDATA, pid, args[0] as usize, 0) as u64),
+            libc::SYS_clone3 => {
+                Some(ptrace(libc::PTRACE_PEEKDATA, pid, args[0] as usize, 0) as u64)
+            }
             _ => None,
         };
         if let (Some(flags), Some(tracee)) = (flags, self.tracees.get_mut(&pid)) {
