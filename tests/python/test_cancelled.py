@@ -1,5 +1,4 @@
-"""Every async function is cancelled at each of its awaits, once and again and again: nothing of it is left, and the next
-call works."""
+"""Every async function is cancelled at each of its awaits, once and again: nothing is left, the next call works."""
 
 from __future__ import annotations
 
@@ -191,5 +190,3 @@ def test_none_is_forgotten() -> None:
                 found |= {name for name, it in vars(holder).items() if inspect.iscoroutinefunction(it)}
     assert found <= tried | set(like), found
     assert "arun" in found
-
-

@@ -25,7 +25,8 @@ STATES = {
     "statistics": "process = stockade.popen(args); stats = process.stats_every(0.01); next(stats)",
     "a cycle": "process = stockade.popen(args); holder = [process]; holder.append(holder); del process",
     "a thread in run": "threading.Thread(target=stockade.run, args=(args,), daemon=True).start(); time.sleep(0.3)",
-    "a thread in wait": "process = stockade.popen(args)\nthreading.Thread(target=process.wait, daemon=True).start()\ntime.sleep(0.2)",
+    "a thread in wait": "process = stockade.popen(args)\n"
+    "threading.Thread(target=process.wait, daemon=True).start(); time.sleep(0.2)",
     "a coroutine that was begun": "loop = asyncio.new_event_loop(); task = loop.create_task(stockade.arun(args))\n"
     "loop.run_until_complete(asyncio.sleep(0.2))",
     "a coroutine that was not": "coroutine = stockade.arun(args)",
