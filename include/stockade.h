@@ -663,7 +663,8 @@ int stockade_spec_set_output_overflow(stockade_spec *spec, int overflow);
 // Limits the largest file the program may write (RLIMIT_FSIZE): bytes. Default: none.
 int stockade_spec_set_file_size(stockade_spec *spec, uint64_t bytes);
 
-// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024.
+// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024, or half of this process's own soft limit if
+// that is less.
 int stockade_spec_set_open_files(stockade_spec *spec, uint64_t count);
 
 // Limits the stack of each process's main thread (RLIMIT_STACK): bytes. Default: 8 MiB.

@@ -11,6 +11,8 @@ const RANGE: u64 = 65_536;
 /// Where root's sandboxes have their host ids: beyond what useradd, systemd and container tools hand out.
 const ROOT_START: u64 = 2_000_000_000;
 pub(crate) const USER_DEFAULT: u32 = 1000;
+/// The step of an error that only sub-ids can have.
+pub(crate) const MAPPING: &str = "mapping sub-ids";
 
 /// How ids are mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +136,8 @@ impl Ids {
                 for (name, own, range) in [("newuidmap", user, users), ("newgidmap", group, groups)]
                 {
                     let path = program(name)
-                        .ok_or_else(|| Error::new(ErrorKind::Setup, format!("{name} is gone")))?;
+                        .ok_or_else(|| Error::new(ErrorKind::Setup, format!("{name} is gone")))
+                        .map_err(|e| e.with_step(MAPPING))?;
                     let args = [
                         pid.to_string(),
                         "0".into(),
@@ -144,7 +147,10 @@ impl Ids {
                         range.start.to_string(),
                         range.count.to_string(),
                     ];
-                    let status = launch::run_hidden(&path, &args)?;
+                    let status = launch::run_hidden(&path, &args).map_err(|e| match e.kind() {
+                        ErrorKind::Resource => e,
+                        _ => e.with_step(MAPPING),
+                    })?;
                     if status != 0 {
                         return Err(Error::new(
                             ErrorKind::Setup,
@@ -154,7 +160,8 @@ impl Ids {
                                 range.count,
                                 range.start
                             ),
-                        ));
+                        )
+                        .with_step(MAPPING));
                     }
                 }
                 Ok(())
@@ -268,10 +275,12 @@ fn unused_of(text: &str) -> Option<Extent> {
 /// This user's first range in `/etc/subuid` or `/etc/subgid` (subuid(5)).
 fn sub_ids(path: &str) -> Result<Option<Extent>, Error> {
     let uid = nix::unistd::getuid();
-    let name = nix::unistd::User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map(|user| user.name);
+    let name = match nix::unistd::User::from_uid(uid) {
+        Err(e) if crate::error::is_resource(e as i32) => {
+            return Err(Error::system("looking up this user", e));
+        }
+        found => found.ok().flatten().map(|user| user.name),
+    };
     let text = match fs::read_to_string(path) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => return Ok(None),
         text => text.map_err(|e| Error::system(format!("reading {path}"), e))?,

@@ -39,12 +39,13 @@ pub(crate) fn supervisor(socket: RawFd, isolation: Isolation) -> Result<Orphan, 
             }
             Some(libc::EACCES) => "executing the helper is refused (noexec, vm.memfd_noexec or a security module): install it as a file and set STOCKADE_INIT",
             Some(libc::EAGAIN) => "the limit on processes (ulimit -u) is reached",
+            Some(libc::EMFILE) => "the limit on open descriptors (ulimit -n) is reached",
             _ => "`stockade doctor` says what this host lacks",
         };
         let errno = e.raw_os_error().unwrap_or(0);
         let kind = match errno {
             libc::EPERM | libc::ENOSPC | libc::ENOSYS | libc::EINVAL => ErrorKind::Unsupported,
-            libc::EAGAIN | libc::ENOMEM => ErrorKind::Resource,
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE => ErrorKind::Resource,
             _ => ErrorKind::Setup,
         };
         let place = match isolation {

@@ -151,7 +151,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_CGROUP_ENTER => "entering the run's cgroup",
         STEP_STDIO => "setting up standard streams",
         STEP_CWD_ESCAPE => "checking that the working directory lies inside",
-        STEP_INIT_DIED => "the sandbox's init died",
+        STEP_INIT_DIED => INIT_DIED,
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
@@ -167,6 +167,16 @@ fn step_name(step: u32) -> &'static str {
         _ => "an unknown step",
     }
 }
+
+/// The step of an error that says that.
+pub(crate) const INIT_DIED: &str = "the sandbox's init died";
+const MOUNTS: [u32; 4] = [
+    STEP_HOST_MOUNTS,
+    STEP_UNSHARE_MOUNTS,
+    STEP_ROOT_TMPFS,
+    STEP_PIVOT,
+];
+const MOUNTS_MAX: &str = "the limit fs.mount-max, on mounts, or user.max_mnt_namespaces, on their namespaces, is reached";
 
 /// What to do about it, where we know.
 fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static str> {
@@ -233,9 +243,14 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
             "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor); \
              isolation=restrict runs without any, with less"
         }
-        (None, libc::ENOSPC) if failure.index == STEP_CLONE || failure.index == STEP_NETWORK => {
+        (None, libc::ENOSPC)
+            if [STEP_CLONE, STEP_NETWORK, STEP_CGROUP_ENTER].contains(&failure.index) =>
+        {
             "a limit in /proc/sys/user/max_*_namespaces is reached"
         }
+        // The kernel makes a mount namespace for each tree that is attached nowhere yet.
+        (Some(T_BIND | T_COPY | T_DEV | S_SOURCE | S_VOLUME | S_BIND), libc::ENOSPC) => MOUNTS_MAX,
+        (None, libc::ENOSPC) if MOUNTS.contains(&failure.index) => MOUNTS_MAX,
         (None, libc::EINVAL) if failure.index == STEP_PIVOT => {
             "the host's root is an initramfs or no mount point, which pivot_root(2) does not take"
         }

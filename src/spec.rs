@@ -166,7 +166,8 @@ pub struct Spec {
     /// The largest file the program may write (`RLIMIT_FSIZE`).
     #[serde(with = "units::size")]
     pub file_size: Option<u64>,
-    /// Open descriptors of each process (`RLIMIT_NOFILE`). Default: 1024.
+    /// Open descriptors of each process (`RLIMIT_NOFILE`). Default: 1024, or half of this process's own soft limit if that
+    /// is less.
     pub open_files: Option<u64>,
     /// Stack of each process's main thread (`RLIMIT_STACK`). Default: 8 MiB.
     #[serde(with = "units::size")]

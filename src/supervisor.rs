@@ -5,7 +5,7 @@ use crate::cgroup::{Cgroup, Controllers, Kind};
 use crate::channel::{Channel, is_gone, pair, send};
 use crate::cores;
 use crate::error::{Error, ErrorKind};
-use crate::ids::Ids;
+use crate::ids::{self, Ids};
 use crate::launch::{self, sealed_memfd};
 use crate::orphan::Orphan;
 use crate::overlay::Probes;
@@ -254,9 +254,7 @@ impl Host {
         };
         match Host::start_with(key, ids.clone()) {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
-            Err(e)
-                if matches!(ids, Ids::Range { .. }) && e.kind() != ErrorKind::InvalidArgument =>
-            {
+            Err(e) if matches!(ids, Ids::Range { .. }) && e.step() == ids::MAPPING => {
                 let note = format!("sub-ids could not be used: {e}");
                 Host::start_with(key, Ids::Single { note })
             }

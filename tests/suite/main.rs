@@ -10,6 +10,7 @@ mod deterministic;
 mod drift;
 mod ends;
 mod errors;
+mod exhausted;
 mod export;
 mod faults;
 mod files;

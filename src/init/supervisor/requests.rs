@@ -145,7 +145,10 @@ impl Supervisor {
             epoll_remove(self.epoll, fds[0]);
             run.groups.close();
             self.remove(run.groups);
-            return Err((IN_STEP, STEP_SOCKETS, errno));
+            return Err(match errno {
+                EPIPE | ECONNRESET => (IN_STEP, STEP_INIT_DIED, 0),
+                _ => (IN_STEP, STEP_SOCKETS, errno),
+            });
         }
         self.runs[slot] = Some(run);
         Ok(())
