@@ -22,7 +22,7 @@ impl Listener {
 }
 
 /// The next call of the program `main` that waits, if one does.
-fn heard(listener: Fd, main: i32) -> Option<Violation> {
+fn heard(listener: Fd, main: i32) -> Option<(Violation, Notice)> {
     let mut ready = [PollFd {
         fd: listener,
         events: POLLIN,
@@ -54,8 +54,7 @@ fn heard(listener: Fd, main: i32) -> Option<Violation> {
             violation.pid = process;
         }
     }
-    let _ = kill(tid, SIGKILL);
-    Some(violation)
+    Some((violation, notice))
 }
 
 fn read_proc<'a>(tid: i32, file: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
@@ -119,7 +118,7 @@ impl Init {
                 let programs = self.programs.iter_mut().flatten();
                 let program = programs.into_iter().find(owner);
                 let main = program.as_ref().map_or(-1, |p| p.pid);
-                let Some(violation) = heard(fd, main) else {
+                let Some((violation, notice)) = heard(fd, main) else {
                     break;
                 };
                 if let Some(program) = program.filter(|p| p.violation.seen == 0) {
@@ -131,6 +130,11 @@ impl Init {
                         arg: 0,
                     };
                     self.tell(run, &message, &[], &[]);
+                }
+                // Last, as whoever waits for it must not go on; what has left its program's group, or outlives it, is not
+                // dead yet.
+                if is_waiting(fd, &notice) {
+                    let _ = kill(notice.tid as i32, SIGKILL);
                 }
             }
         }
