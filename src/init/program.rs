@@ -1,8 +1,8 @@
 //! Starting a program: from the clone to its exec.
 
+use crate::calls;
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
-use crate::calls;
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;
@@ -140,7 +140,12 @@ extern "C" fn run_child(child: usize) -> ! {
     const STATUS: usize = 127;
     let filter = child.filter.filter(|_| child.listener >= 0);
     if let Some((at, len)) = filter
-        && calls::own(&child.plan.bytes[at..at + len], EXIT_GROUP, [STATUS, 0, 0, 0, 0, 0]).is_some()
+        && calls::own(
+            &child.plan.bytes[at..at + len],
+            EXIT_GROUP,
+            [STATUS, 0, 0, 0, 0, 0],
+        )
+        .is_some()
     {
         trap();
     }

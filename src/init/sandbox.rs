@@ -32,7 +32,11 @@ pub const FIRST_ENTER: Fd = 8;
 pub const FIRST_VOLUME: Fd = 16;
 
 /// Those of `FIRST_ENTER` and [`serve::SERVER`] lie between.
-const _: () = assert!(FIRST_ENTER + CGROUPS_MAX as Fd <= serve::SERVER && CONTROL > serve::SERVER && CONTROL < FIRST_VOLUME);
+const _: () = assert!(
+    FIRST_ENTER + CGROUPS_MAX as Fd <= serve::SERVER
+        && CONTROL > serve::SERVER
+        && CONTROL < FIRST_VOLUME
+);
 
 /// A program's stack between clone and exec.
 static STACK: Global<[u8; 32 * 1024]> = Global::new([0; 32 * 1024]);

@@ -59,7 +59,10 @@ fn heard(listener: Fd, main: i32) -> Option<Violation> {
 }
 
 fn read_proc<'a>(tid: i32, file: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    let path = Text::<40>::new().add(b"/proc/").number(tid as u64).add(file);
+    let path = Text::<40>::new()
+        .add(b"/proc/")
+        .number(tid as u64)
+        .add(file);
     let fd = openat(AT_FDCWD, path.text(), O_RDONLY, 0).ok()?;
     let content = read_all(fd, buffer).ok();
     close(fd);
