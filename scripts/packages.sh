@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing. Where none is, it changes nothing and needs no privilege.
 #
-#     scripts/packages.sh build|test|fuzz|images
+#     scripts/packages.sh build|lint|test|fuzz|images|abi
 set -eu
 
 missing=
@@ -16,6 +16,9 @@ need cc gcc
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 need_venv "${PYTHON:-python3}"
 [ "$1" = build ] || need g++ g++
+if [ "$1" = lint ]; then
+    [ -x /usr/sbin/apparmor_parser ] || need apparmor_parser apparmor
+fi
 if [ "$1" = test ]; then
     need valgrind valgrind
     need newuidmap uidmap
@@ -32,6 +35,7 @@ if [ "$1" = test ]; then
     # Root's own Python may be out of the test user's reach; the system's never is.
     [ "$(id -u)" != 0 ] || need_venv /usr/bin/python3
 fi
+[ "$1" != abi ] || need abidiff abigail-tools
 if [ "$1" = images ]; then
     need busybox busybox-static
     for tool in fuse-overlayfs mmdebstrap podman skopeo umoci; do

@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     kept: Vec<u8>,
     total: u64,
     limit: u64,
+    /// Why it could not be read to its end.
+    broken: Option<nix::errno::Errno>,
 }
 
 /// What was captured.
@@ -119,6 +121,15 @@ impl Streams {
             .any(|s| s.total > s.limit)
     }
 
+    /// What is not whole, as its descriptor could not be read: closed by the host, say, behind our back.
+    pub fn broken(&self) -> Option<Error> {
+        let named = [("output", &self.stdout), ("error", &self.stderr)];
+        named.iter().find_map(|(name, stream)| {
+            let what = format!("reading the program's standard {name}");
+            Some(Error::system(what, stream.broken?).with_step("reading a captured stream"))
+        })
+    }
+
     pub fn open_fds(&self) -> Vec<RawFd> {
         [&self.stdout, &self.stderr]
             .iter()
@@ -135,6 +146,7 @@ impl Stream {
             kept: Vec::new(),
             total: 0,
             limit,
+            broken: None,
         }
     }
 
@@ -167,8 +179,8 @@ impl Stream {
                 }
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => return,
-                Err(_) => {
-                    self.fd = None;
+                Err(errno) => {
+                    (self.fd, self.broken) = (None, Some(errno));
                     return;
                 }
             }

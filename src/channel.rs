@@ -6,8 +6,8 @@ use crate::plan::bytes_of;
 use crate::wire::{FDS_MAX, Message};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    recvmsg, sendmsg, shutdown, socketpair,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -127,11 +127,18 @@ impl Channel {
             PollFd::new(self.as_fd(), PollFlags::POLLIN),
             PollFd::new(whole.as_fd(), PollFlags::empty()),
         ];
-        while matches!(
-            poll(&mut ends, PollTimeout::NONE),
-            Err(nix::errno::Errno::EINTR)
-        ) {}
-        self.receive(false)
+        loop {
+            match poll(&mut ends, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::system("waiting for the supervisor", e)),
+                Ok(_) => return self.receive(false),
+            }
+        }
+    }
+
+    /// Nothing more is said or heard. The descriptor stays, which others may wait on.
+    pub fn close(&self) {
+        let _ = shutdown(self.fd(), Shutdown::Both);
     }
 
     /// The next message if there is one; `Ok(None)` if not yet, an empty one at the end.

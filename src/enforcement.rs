@@ -1,7 +1,8 @@
 //! What stands behind each limit and each protection of a run, said with its outcome.
 
 use crate::error::{Error, ErrorKind};
-use crate::limits::{kernel_at_least, own_oom_score_adj};
+use crate::landlock;
+use crate::limits::{kernel_at_least, no_time_namespace, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
 use crate::spec::{Enforce, Network, Profile, Spec};
@@ -13,6 +14,12 @@ use std::collections::BTreeMap;
 pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
     if spec.enforce == Enforce::BestEffort {
         return Ok(());
+    }
+    if let (Some(_), Some(why)) = (spec.uptime, no_time_namespace()) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("uptime: it cannot be set: {why}. Pass enforce=best-effort to run without"),
+        ));
     }
     for (name, wanted) in tree_limits(spec) {
         if !wanted {
@@ -106,6 +113,20 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
         false => "CLONE_NEWNS, read-only root",
     };
     put("mount_namespace", Enforced, root);
+    if spec.deterministic {
+        let by = "ADDR_NO_RANDOMIZE (personality(2)), which the program can undo; PYTHONHASHSEED, PERL_HASH_SEED and \
+                  PERL_PERTURB_KEYS are 0 where env does not name them";
+        put("deterministic", Enforced, by);
+    }
+    match (spec.uptime, no_time_namespace()) {
+        (None, _) => {}
+        (Some(_), None) => put(
+            "uptime",
+            Enforced,
+            "a time namespace with offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME",
+        ),
+        (Some(_), Some(why)) => put("uptime", NotEnforced, why),
+    }
     match spec.network {
         Network::None => put(
             "network",
@@ -131,7 +152,8 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
             "one id only is mapped, so the kernel lets nobody drop the caller's groups",
         ),
     }
-    put("landlock", NotEnforced, "not used by this version");
+    let (status, by) = landlock::said(spec);
+    put("landlock", status, &by);
     all
 }
 
@@ -261,8 +283,11 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
 /// What lets others go first is held by the kernel, but counts only among the processes that share what the scheduler
 /// takes as one: a group with a CPU controller, else a session.
 fn yields(by: &str, host: &Host) -> (EnforcementStatus, String) {
-    let text = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
-    let sessions = text.is_ok_and(|text| text.trim() == "1");
+    let sessions = match std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled") {
+        Ok(text) => text.trim() == "1",
+        // A kernel without them; else they may be.
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    };
     if host.cgroup.has("cpu") {
         let among = "among the run's own processes, whose group has a CPU controller";
         return (Approximated, format!("{by}, which counts {among}"));

@@ -34,18 +34,21 @@ impl Ids {
     /// Of root, which host ids stand for the ids 0 and up of its sandboxes, of users and groups; `None` where files of one
     /// owner are all that a sandbox can tell apart.
     #[cfg(feature = "image")]
-    pub fn of_files() -> Option<(Extent, Extent)> {
-        match Ids::detect() {
+    pub fn of_files() -> Result<Option<(Extent, Extent)>, Error> {
+        Ok(match Ids::detect()? {
             Ids::Root { users, groups } => Some((users, groups)),
             _ => None,
-        }
+        })
     }
 
     /// What this process can map.
-    pub fn detect() -> Ids {
+    ///
+    /// # Errors
+    /// If that cannot be read: root without a map would give its programs the host's 0.
+    pub fn detect() -> Result<Ids, Error> {
         if nix::unistd::geteuid().is_root() {
-            let found = (unused("/proc/self/uid_map"), unused("/proc/self/gid_map"));
-            return match found {
+            let found = (unused("/proc/self/uid_map")?, unused("/proc/self/gid_map")?);
+            return Ok(match found {
                 (Some(users), Some(groups)) => {
                     let count = users.count.min(groups.count);
                     Ids::Root {
@@ -57,14 +60,14 @@ impl Ids {
                 _ => Ids::Single {
                     note: "root of a user namespace that maps no other id".into(),
                 },
-            };
+            });
         }
         let Some(_) = program("newuidmap").and(program("newgidmap")) else {
-            return Ids::Single {
+            return Ok(Ids::Single {
                 note: "newuidmap and newgidmap are not installed (package uidmap)".into(),
-            };
+            });
         };
-        match (sub_ids("/etc/subuid"), sub_ids("/etc/subgid")) {
+        Ok(match (sub_ids("/etc/subuid")?, sub_ids("/etc/subgid")?) {
             (Some(users), Some(groups)) => {
                 let count = users.count.min(groups.count).min(RANGE - 1);
                 Ids::Range {
@@ -75,7 +78,7 @@ impl Ids {
             _ => Ids::Single {
                 note: "this user has no range in /etc/subuid and /etc/subgid".into(),
             },
-        }
+        })
     }
 
     /// The wire's word for it, and how many ids there are above the supervisor's 0.
@@ -229,8 +232,12 @@ impl Ids {
 }
 
 /// An extent of ids, mapped here, that is neither root's nor in the way of others.
-fn unused(map: &str) -> Option<Extent> {
-    let text = fs::read_to_string(map).ok()?;
+fn unused(map: &str) -> Result<Option<Extent>, Error> {
+    let text = fs::read_to_string(map).map_err(|e| Error::system(format!("reading {map}"), e))?;
+    Ok(unused_of(&text))
+}
+
+fn unused_of(text: &str) -> Option<Extent> {
     let extents = text.lines().filter_map(|line| {
         let mut numbers = line.split_whitespace().map(|n| n.parse::<u64>().ok());
         let (inside, _, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
@@ -251,13 +258,17 @@ fn unused(map: &str) -> Option<Extent> {
 }
 
 /// This user's first range in `/etc/subuid` or `/etc/subgid` (subuid(5)).
-fn sub_ids(path: &str) -> Option<Extent> {
+fn sub_ids(path: &str) -> Result<Option<Extent>, Error> {
     let uid = nix::unistd::getuid();
     let name = nix::unistd::User::from_uid(uid)
         .ok()
         .flatten()
         .map(|user| user.name);
-    fs::read_to_string(path).ok()?.lines().find_map(|line| {
+    let text = match fs::read_to_string(path) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => return Ok(None),
+        text => text.map_err(|e| Error::system(format!("reading {path}"), e))?,
+    };
+    Ok(text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let who = fields.next()?;
         if Some(who) != name.as_deref() && who != uid.to_string() {
@@ -268,7 +279,7 @@ fn sub_ids(path: &str) -> Option<Extent> {
             fields.next()?.trim().parse().ok()?,
         );
         (count > 0).then_some(Extent { start, count })
-    })
+    }))
 }
 
 fn program(name: &str) -> Option<PathBuf> {

@@ -33,6 +33,7 @@ pub mod image;
 #[cfg(not(feature = "image"))]
 #[path = "image_off.rs"]
 mod image;
+mod landlock;
 mod launch;
 mod limits;
 mod mounts;
@@ -69,7 +70,7 @@ pub use spec::{
     DockerProfile, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, Stdio, Tmpfs,
     Volume,
 };
-pub use units::{parse_duration, parse_size};
+pub use units::{parse_duration, parse_signal, parse_size};
 pub use update::Update;
 pub use violation::Violation;
 

@@ -12,6 +12,10 @@ use std::time::Duration;
 pub(crate) const OUTPUT_DEFAULT: u64 = 64 << 20;
 pub(crate) const OUTPUT_FILE_DEFAULT: u64 = 64 << 20;
 const OPEN_FILES_DEFAULT: u64 = 1024;
+/// Signals that a program may have queued, and what it may keep in POSIX message queues, of which Linux gives a user
+/// 819,200 bytes.
+const SIGNALS_PENDING: u64 = 1024;
+const QUEUED_BYTES: u64 = 128 << 10;
 pub(crate) const STACK_DEFAULT: u64 = 8 << 20;
 /// Less and not even a shell starts.
 const MEMORY_MIN: u64 = 1 << 20;
@@ -23,6 +27,8 @@ const OOM_SCORE_ADJ_MAX: i32 = 1000;
 const STACK_MIN: u64 = 64 << 10;
 const OPEN_FILES_MIN: u64 = 4;
 const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// A hundred years; the kernel's own clocks end after 146.
+const UPTIME_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Adds the steps that set the limits of a run, which have been [checked](check) and may be changed if `updatable`.
 pub(crate) fn add(
@@ -96,9 +102,15 @@ pub(crate) fn add(
     );
     rlimit(
         libc::RLIMIT_NOFILE,
-        spec.open_files
-            .unwrap_or_else(|| at_most_hard(Resource::RLIMIT_NOFILE, OPEN_FILES_DEFAULT)),
+        spec.open_files.unwrap_or_else(open_files_default),
     );
+    // The kernel counts these for all of a user's processes together, this one among them.
+    for (resource, most) in [
+        (Resource::RLIMIT_SIGPENDING, SIGNALS_PENDING),
+        (Resource::RLIMIT_MSGQUEUE, QUEUED_BYTES),
+    ] {
+        rlimit(resource as u32, at_most_hard(resource, most));
+    }
     rlimit(
         libc::RLIMIT_STACK,
         spec.stack
@@ -154,7 +166,7 @@ pub(crate) fn clocks(spec: &Spec, cgroup: &Cgroup, layout: &Layout) -> Clocks {
     }
 }
 
-fn nanoseconds(time: Option<Duration>) -> u64 {
+pub(crate) fn nanoseconds(time: Option<Duration>) -> u64 {
     time.map_or(0, |t| t.as_nanos().min(u128::from(u64::MAX)) as u64)
 }
 
@@ -165,6 +177,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
         if time.is_some_and(|t| t < Duration::from_millis(1) || t > TIME_MAX) {
             return bad(format!("{name}: it is at least 1 ms and at most 365 days"));
         }
+    }
+    if spec.uptime.is_some_and(|t| t > UPTIME_MAX) {
+        return bad("uptime: it is at most 36500 days".into());
     }
     for (name, value, least) in [
         ("memory", spec.memory, MEMORY_MIN),
@@ -214,6 +229,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
         return bad(format!(
             "nice: it is at least 0 and at most {NICE_MAX}; to go below 0 takes privileges that no sandbox has"
         ));
+    }
+    if spec.stop_signal.is_some_and(|n| !(1..=64).contains(&n)) {
+        return bad("stop_signal: a signal is at least 1 and at most 64".into());
     }
     if let Some(score) = spec.oom_score_adj {
         let own = own_oom_score_adj();
@@ -281,9 +299,40 @@ pub(crate) fn own_oom_score_adj() -> i32 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// Why the clocks of a sandbox cannot be set, if so.
+pub(crate) fn no_time_namespace() -> Option<&'static str> {
+    use crate::once::Once;
+    static WHY: Once<Option<&str>> = Once::new();
+    *WHY.get_or_init(|| {
+        let Ok(offsets) = std::fs::read_to_string("/proc/self/timens_offsets") else {
+            return Some("this kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)");
+        };
+        // The kernel adds what it is told to the machine's own clocks, which one in such a namespace cannot see.
+        let numbers = offsets
+            .lines()
+            .flat_map(|line| line.split_whitespace().skip(1));
+        match numbers.clone().all(|number| number == "0") {
+            true => None,
+            false => Some("this process is in a time namespace of its own"),
+        }
+    })
+}
+
 /// A default of ours, or this process's own hard limit if that is lower: nobody but root could raise it.
 fn at_most_hard(resource: Resource, value: u64) -> u64 {
     getrlimit(resource).map_or(value, |(_, hard)| value.min(hard))
+}
+
+/// Linux counts the descriptors that all processes of a user have on their way through sockets, and gives none more than
+/// its own limit on open ones, and a message's worth (253). So a program that has the caller's id on the host must stay far
+/// below the caller's limit: else nobody of this user's, we among them, could pass a descriptor on while it keeps its own.
+fn open_files_default() -> u64 {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let most = match nix::unistd::geteuid().is_root() {
+        true => OPEN_FILES_DEFAULT, // its programs have other ids
+        false => OPEN_FILES_DEFAULT.min((soft / 2).max(OPEN_FILES_MIN)),
+    };
+    at_most_hard(Resource::RLIMIT_NOFILE, most)
 }
 
 /// Whether the running kernel is at least this version.

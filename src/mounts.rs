@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::ids::Ids;
+use crate::landlock;
 use crate::once::Once;
 use crate::overlay::Chosen;
 use crate::plan::{Steps, WORK, inside};
@@ -80,6 +81,7 @@ impl Root {
             None => root.template(spec)?,
         }
         root.setup(spec, chosen.is_some(), on_disk)?;
+        landlock::add(&mut root.setup, spec, chosen)?;
         Ok(root)
     }
 
@@ -207,7 +209,7 @@ impl Root {
                 continue;
             }
             match source {
-                Some(host) if !Path::new(host).is_dir() => {
+                Some(host) if !is_directory(host)? => {
                     t.add(T_FILE, 0, 0o644, 0, &[relative.as_bytes(), b"\0"]);
                     made.insert(relative.into());
                 }
@@ -264,7 +266,7 @@ impl Root {
             if writable(spec, &path) {
                 s.text(
                     S_DIR,
-                    if Path::new(host).is_dir() { 0 } else { 1 },
+                    if is_directory(host)? { 0 } else { 1 },
                     0o755,
                     0,
                     &[path.as_bytes()],
@@ -342,6 +344,13 @@ fn is_bound(entries: &[Entry], path: &str) -> bool {
     entries.iter().any(|e| e.name == first) || ETC.iter().any(|e| &e[1..] == path)
 }
 
+/// Whether it is; it has been seen before, so that not to know is an error.
+fn is_directory(host: &str) -> Result<bool, Error> {
+    std::fs::metadata(host)
+        .map(|seen| seen.is_dir())
+        .map_err(|e| Error::system(format!("volumes: `{host}`"), e))
+}
+
 fn check_source(host: &str) -> Result<&str, Error> {
     if host.contains('\0') || !host.starts_with('/') {
         return Err(Error::invalid(format!(
@@ -367,9 +376,10 @@ impl Entry {
     fn add(&self, t: &mut Steps) {
         match &self.link {
             Some(target) => t.text(T_LINK, 0, 0, 0, &[target, self.name.as_bytes()]),
+            // Whoever may write there could have put a link in its place since.
             None => t.text(
                 T_BIND,
-                0,
+                BIND_NO_LINK,
                 0,
                 0,
                 &[self.source.as_bytes(), self.name.as_bytes()],

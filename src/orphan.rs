@@ -264,7 +264,15 @@ extern "C" fn middleman(job: *mut c_void) -> c_int {
         pid if job.wait => report.status = reap(pid),
         pid => report.pid = pid,
     }
-    tell(job.report, &report, pidfd);
+    let errno = tell(job.report, &report, pidfd);
+    if errno != 0 {
+        // Without the descriptor, whose lack is the end of the program: nobody holds the other end of its socket.
+        let report = Report {
+            errno,
+            ..Report::default()
+        };
+        tell(job.report, &report, -1);
+    }
     // SAFETY: ends this process only, and runs nothing of the host's.
     unsafe { libc::_exit(0) }
 }
@@ -282,11 +290,10 @@ extern "C" fn program(job: *mut c_void) -> c_int {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &none, ptr::null_mut());
-        if job.namespaces != 0 {
-            keep_capabilities();
-        }
+        let kept = job.namespaces == 0 || keep_capabilities();
         // dup2 onto itself would leave close-on-exec set.
         let moved = match job.stdin {
+            _ if !kept => -1,
             0 => libc::fcntl(0, libc::F_SETFD, 0),
             other => libc::dup2(other, 0),
         };
@@ -327,8 +334,8 @@ fn default_action(signal: c_int) {
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
 }
 
-/// Sends a report, with a descriptor unless that is negative.
-fn tell(socket: RawFd, report: &Report, fd: RawFd) {
+/// Sends a report, with a descriptor unless that is negative: 0 or why it could not be sent.
+fn tell(socket: RawFd, report: &Report, fd: RawFd) -> c_int {
     let mut part = libc::iovec {
         iov_base: ptr::from_ref(report).cast_mut().cast(),
         iov_len: size_of::<Report>(),
@@ -349,23 +356,35 @@ fn tell(socket: RawFd, report: &Report, fd: RawFd) {
             (*head).cmsg_type = libc::SCM_RIGHTS;
             libc::CMSG_DATA(head).cast::<RawFd>().write_unaligned(fd);
         }
-        libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL);
+        loop {
+            if libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL) >= 0 {
+                return 0;
+            }
+            match *libc::__errno_location() {
+                libc::EINTR => {}
+                errno => return errno,
+            }
+        }
     }
 }
 
 /// Makes all capabilities ambient. The id maps are written only after the exec, so the exec happens as an unmapped id,
-/// which would lose them.
+/// which would lose them. False, with errno, if that fails.
 ///
 /// # Safety
 /// Only plain system calls; for the child between clone and exec.
-unsafe fn keep_capabilities() {
+unsafe fn keep_capabilities() -> bool {
     let head: [u32; 2] = [0x2008_0522, 0];
     let mut data = [0u32; 6];
     // SAFETY: version 3 headers and data, as capget(2) has them.
     unsafe {
-        libc::syscall(libc::SYS_capget, head.as_ptr(), data.as_mut_ptr());
+        if libc::syscall(libc::SYS_capget, head.as_ptr(), data.as_mut_ptr()) != 0 {
+            return false;
+        }
         (data[2], data[5]) = (data[1], data[4]); // inheritable := permitted
-        libc::syscall(libc::SYS_capset, head.as_ptr(), data.as_ptr());
+        if libc::syscall(libc::SYS_capset, head.as_ptr(), data.as_ptr()) != 0 {
+            return false;
+        }
         for capability in 0..64 {
             if libc::prctl(
                 libc::PR_CAP_AMBIENT,
@@ -375,8 +394,10 @@ unsafe fn keep_capabilities() {
                 0,
             ) != 0
             {
-                break;
+                // The first that this kernel does not know.
+                return *libc::__errno_location() == libc::EINVAL;
             }
         }
     }
+    true
 }

@@ -4,7 +4,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::overlay::{Chosen, Scratch};
-use crate::spec::{Network, Spec, Stdio};
+use crate::spec::{Network, Profile, Spec, Stdio};
 use crate::wire::*;
 use crate::{limits, mounts, remedy};
 use std::collections::BTreeMap;
@@ -17,6 +17,10 @@ pub(crate) const WORK: &str = "/work";
 /// Where a program without a slash is looked up if `env` has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 const OUTPUTS_MAX: usize = 4096;
+/// personality(2): addresses are the same in every run. An exec keeps it.
+const ADDR_NO_RANDOMIZE: u64 = libc::ADDR_NO_RANDOMIZE as u64;
+/// What interpreters seed their hashes by, where a seed is documented: python(1), perlrun(1).
+const HASH_SEEDS: [&str; 3] = ["PERL_HASH_SEED", "PERL_PERTURB_KEYS", "PYTHONHASHSEED"];
 
 /// What a sandbox with a writable root has of its own there, before any program runs.
 pub(crate) enum Made {
@@ -121,6 +125,10 @@ impl Plan {
         if let Some(score) = spec.oom_score_adj {
             flags |= HAS_OOM_SCORE_ADJ;
             head.oom_score_adj = score;
+        }
+        if let (Some(uptime), None) = (spec.uptime, limits::no_time_namespace()) {
+            flags |= HAS_UPTIME;
+            head.uptime = limits::nanoseconds(Some(uptime));
         }
         head.flags |= flags;
         head.volumes = spec.volumes.len() as u32;
@@ -244,6 +252,7 @@ fn head(user: u32, group: u32) -> Request {
         run: Section::default(),
         template_key: 0,
         clocks: Clocks::default(),
+        uptime: 0,
         cpu_read: 0,
         cpu_unit: 0,
         memory_read: 0,
@@ -313,6 +322,13 @@ fn add_run(
     }
     let cwd = spec.cwd.as_deref().unwrap_or(WORK);
     run.text(R_CWD, 0, 0, 0, &[inside(cwd, "cwd")?.as_bytes()]);
+    if spec.deterministic {
+        run.add(R_PERSONALITY, 0, ADDR_NO_RANDOMIZE, 0, &[]);
+    }
+    if matches!(spec.profile, Profile::Docker(_)) {
+        // Ours refuse keyrings; with one of the caller's a program would find the supervisor's, as all others do.
+        run.add(R_KEYRING, 0, 0, 0, &[]);
+    }
     let network = spec.network != Network::None;
     let filter = spec.profile.filter(network, !spec.hugetlb.is_empty());
     run.add(R_SECCOMP, 0, 0, 0, &[filter]);
@@ -381,6 +397,10 @@ fn exec(spec: &Spec) -> Result<Vec<u8>, Error> {
         }
         env.push([name, b"=" as &[u8], value].concat());
     }
+    let seeds = HASH_SEEDS
+        .iter()
+        .filter(|name| spec.deterministic && !spec.env.contains_key(&crate::Bytes::from(**name)));
+    env.extend(seeds.map(|name| format!("{name}=0").into_bytes()));
     let mut paths: Vec<Vec<u8>> = Vec::new();
     if program.contains(&b'/') {
         paths.push(program.to_vec());

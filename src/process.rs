@@ -51,6 +51,8 @@ pub struct Process {
     limits: Mutex<Spec>,
     /// Readable while there are notifications that nobody has taken; made with the first threshold.
     waiting: OnceLock<Waiting>,
+    /// The signal that asks the program to end.
+    stop_signal: i32,
 }
 
 struct State {
@@ -190,6 +192,34 @@ impl Process {
         self.channel.tell(SIGNAL, signal as u32)
     }
 
+    /// Asks the program to end, by the signal [`stop_signal`](Spec::stop_signal) of its specification, and ends it and
+    /// everything it started if it still runs after `timeout`, as `docker stop` does. The outcome is by how it ended: a
+    /// program that ends itself when it is asked may be `OK`, one that has to be killed is `KILLED`. A paused program goes
+    /// on. Waits until all of it has ended.
+    ///
+    /// # Errors
+    /// As [`poll`](Process::poll).
+    pub fn stop(&self, timeout: Duration) -> Result<Outcome, Error> {
+        self.ask_to_stop()?;
+        match self.wait_timeout(timeout)? {
+            Some(outcome) => Ok(outcome),
+            None => {
+                self.kill()?;
+                self.wait()
+            }
+        }
+    }
+
+    /// The first half of [`stop`](Process::stop): sends the signal, and lets a paused program go on.
+    ///
+    /// # Errors
+    /// The handle belongs to another process.
+    pub fn ask_to_stop(&self) -> Result<(), Error> {
+        // First, as it waits until a program that is just being started is there.
+        self.resume()?;
+        self.signal(self.stop_signal)
+    }
+
     /// Ends the program and everything it started; the verdict is `KILLED`. No error if it has ended.
     ///
     /// # Errors
@@ -262,6 +292,10 @@ impl Process {
             return;
         }
         state.streams.read();
+        if let Some(e) = state.streams.broken() {
+            let _ = self.kill();
+            return self.fail(state, &e);
+        }
         if state.overflow == Overflow::Kill && !state.told_overflow && state.streams.over() {
             state.told_overflow = true;
             let _ = self.channel.tell(KILL, REASON_OUTPUT);
@@ -278,6 +312,8 @@ impl Process {
             }
         }
         (state.lease, state.image) = (None, None);
+        // The supervisor keeps its end until we have heard the last word.
+        self.channel.close();
     }
 
     fn hear(&self, state: &mut State, received: Received) {
@@ -334,6 +370,9 @@ impl Process {
                 };
                 // All that could write is dead: what is in the pipes is all there will be.
                 state.streams.drain();
+                if let Some(e) = state.streams.broken() {
+                    return self.fail(state, &e);
+                }
                 let reads = split_reads(&received.bytes[size_of::<Exit>()..], exit.reads as usize);
                 let mut outcome = state.outcome();
                 state
@@ -392,6 +431,7 @@ impl Drop for Process {
 impl State {
     /// An outcome with everything in it that does not depend on how it ended.
     fn outcome(&mut self) -> Outcome {
+        self.not_collected();
         let [out, err] = [&mut self.streams.stdout, &mut self.streams.stderr].map(Stream::take);
         Outcome {
             verdict: Verdict::Ok,

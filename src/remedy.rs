@@ -60,6 +60,8 @@ fn op_name(code: u16) -> &'static str {
         S_ROOT => "entering the root",
         S_PROBE => "replacing a directory of the lower layer at",
         S_SERVE => "starting",
+        S_LANDLOCK => "making a Landlock ruleset",
+        S_ALLOW => "adding a Landlock rule for",
         L_GROUP => "making a cgroup in base directory",
         L_WRITE => "writing cgroup file",
         R_RLIMIT => "setting resource limit",
@@ -69,6 +71,8 @@ fn op_name(code: u16) -> &'static str {
         R_NICE => "setting the nice value",
         R_IDLE => "setting the scheduling policy SCHED_IDLE",
         R_AFFINITY => "setting the processors (sched_setaffinity)",
+        R_KEYRING => "making a session keyring",
+        R_PERSONALITY => "setting the personality (personality(2))",
         _ => "an unknown step",
     }
 }
@@ -88,7 +92,9 @@ fn object(op: Op, payload: &[u8]) -> String {
         }
         L_GROUP => format!("number {}", op.a),
         R_RLIMIT => format!("number {} to {}", op.flags, op.a),
-        R_SECCOMP | S_LOOPBACK | R_IDLE | R_AFFINITY => String::new(),
+        R_SECCOMP | S_LOOPBACK | S_LANDLOCK | R_IDLE | R_AFFINITY | R_KEYRING | R_PERSONALITY => {
+            String::new()
+        }
         R_NICE => format!("to {}", op.a),
         R_EXEC => program(payload),
         _ => strings.next().unwrap_or_default(),
@@ -136,9 +142,13 @@ fn step_name(step: u32) -> &'static str {
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
         STEP_LIVE => "the sandbox's init",
+        STEP_PLACES => "placing the sandbox's descriptors",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
+        STEP_LANDLOCK => "entering the Landlock domain",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
+        STEP_IPC => "making an IPC namespace",
+        STEP_UPTIME => "making a time namespace",
         _ => "an unknown step",
     }
 }
@@ -221,6 +231,9 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         }
         (None, libc::EMFILE) if failure.index == STEP_SLOTS => {
             "the limit on open descriptors is reached, about eight for each sandbox: raise the hard one (ulimit -Hn)"
+        }
+        (None, libc::ENOSPC) if failure.index == STEP_UPTIME => {
+            "the limit in /proc/sys/user/max_time_namespaces is reached"
         }
         (None, _) if failure.index == STEP_VERSION => {
             "the helper named by STOCKADE_INIT is another version's"

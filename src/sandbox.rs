@@ -102,8 +102,8 @@ impl Sandbox {
     /// Runs a program in it and waits for its end.
     ///
     /// The sandbox's own fields (`image`, `store`, `rootfs`, `overlay`, `read_only`, `upper_dir`, `volumes`, `tmpfs`,
-    /// `network`, `user`, `hostname`, `disk`, `inodes`, `cgroup_parent`, `enforce`) must equal those of [`spec`](Sandbox::spec). Limits are those of `spec` given here and
-    /// count for this run; memory and processes of overlapping runs are counted for each alone.
+    /// `network`, `user`, `hostname`, `uptime`, `disk`, `inodes`, `cgroup_parent`, `enforce`) must equal those of
+    /// [`spec`](Sandbox::spec). Limits are those of `spec` given here and count for this run; memory and processes of overlapping runs are counted for each alone.
     ///
     /// # Errors
     /// As [`Spec::run`]; [`ErrorKind::State`] after [`close`](Sandbox::close).
@@ -166,6 +166,7 @@ impl Sandbox {
             ("network", own.network == spec.network),
             ("user", own.user == spec.user),
             ("hostname", own.hostname == spec.hostname),
+            ("uptime", own.uptime == spec.uptime),
             ("disk", own.disk == spec.disk),
             ("inodes", own.inodes == spec.inodes),
             ("cgroup_parent", own.cgroup_parent == spec.cgroup_parent),

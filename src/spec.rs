@@ -92,6 +92,15 @@ pub struct Spec {
     /// Where one kills for a call, the whole run is ended as soon as any of its processes makes that, with the verdict
     /// `VIOLATION`. Default: [`Profile::Default`].
     pub profile: Profile,
+    /// Whether what the kernel and interpreters otherwise choose anew for each run is chosen the same: addresses are not
+    /// randomised (ADDR_NO_RANDOMIZE, personality(2)), and `PYTHONHASHSEED`, `PERL_HASH_SEED` and `PERL_PERTURB_KEYS` are 0
+    /// where `env` does not name them. Random numbers (getrandom(2), AT_RANDOM), the time of day and the order in which
+    /// processes run stay as they are. Default: no.
+    pub deterministic: bool,
+    /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts (time_namespaces(7)), and so its uptime. The time
+    /// of day, CLOCK_REALTIME, is always the host's. Default: the host's.
+    #[serde(with = "units::duration")]
+    pub uptime: Option<Duration>,
 
     // ---- limits
     /// CPU time of the whole process tree, user and system together.
@@ -144,6 +153,9 @@ pub struct Spec {
     /// Huge pages, in the form `size:limit`: `2m:64m` (`hugetlb.2MB.max`). `memory` does not count them.
     /// Without it a program gets none (ENOMEM).
     pub hugetlb: Vec<HugePages>,
+    /// The signal that [`stop`](crate::Process::stop) sends, 1 to 64 (signal(7)). Default: the image's `StopSignal`, else
+    /// SIGTERM.
+    pub stop_signal: Option<i32>,
     /// Captured bytes of each of standard output and standard error. Default: 64 MiB.
     #[serde(with = "units::size")]
     pub output: Option<u64>,
@@ -246,6 +258,10 @@ setters! {
     hostname: impl Into<String> => |s, v| s.hostname = Some(v.into());
     /// Sets [`profile`](Spec::profile).
     profile: Profile => |s, v| s.profile = v;
+    /// Sets [`deterministic`](Spec::deterministic).
+    deterministic: bool => |s, v| s.deterministic = v;
+    /// Sets [`uptime`](Spec::uptime).
+    uptime: Duration => |s, v| s.uptime = Some(v);
     /// Adds one to [`outputs`](Spec::outputs).
     collect: impl Into<String> => |s, v| s.outputs.push(v.into());
     /// Sets [`cpu_time`](Spec::cpu_time).
@@ -284,6 +300,8 @@ setters! {
     io_weight: u64 => |s, v| s.io_weight = Some(v);
     /// Adds one to [`hugetlb`](Spec::hugetlb).
     hugetlb: HugePages => |s, v| s.hugetlb.push(v);
+    /// Sets [`stop_signal`](Spec::stop_signal).
+    stop_signal: i32 => |s, v| s.stop_signal = Some(v);
     /// Sets [`output`](Spec::output).
     output: u64 => |s, v| s.output = Some(v);
     /// Sets [`output_overflow`](Spec::output_overflow).

@@ -246,7 +246,7 @@ impl Host {
     }
 
     fn start(key: &Key) -> Result<Host, Error> {
-        let ids = Ids::detect();
+        let ids = Ids::detect()?;
         match Host::start_with(key, ids.clone()) {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
             Err(e)
@@ -277,14 +277,18 @@ impl Host {
                 Some(_) => Ok(None),
                 None => Cgroup::find(child.pid, key.controllers).map(Some),
             })
-            .inspect_err(|_| {
+            .map_err(|e| {
+                let e = died(&child, e);
                 child.kill();
                 remove(&given);
+                e
             })?;
         let cgroup = cgroup.or(given).expect("one of them was made");
-        configure(&socket, &ids, &cgroup).inspect_err(|_| {
+        configure(&socket, &ids, &cgroup).map_err(|e| {
+            let e = died(&child, e);
             child.kill();
             cgroup.remove();
+            e
         })?;
         let keeps_groups = matches!(ids, Ids::Single { .. });
         let ids_text = match &ids {
@@ -309,6 +313,22 @@ impl Host {
             lost: AtomicBool::new(false),
             pid: std::process::id(),
         })
+    }
+}
+
+/// What has failed while a supervisor was started, or that it was its end.
+fn died(child: &Orphan, failed: Error) -> Error {
+    match child.end(0) {
+        Some(end) if failed.step().is_empty() => {
+            let errno = failed.errno();
+            Error::new(
+                failed.kind(),
+                format!("the supervisor {end} while it was started: {failed}"),
+            )
+            .with_errno(errno)
+            .with_step("starting the supervisor")
+        }
+        _ => failed,
     }
 }
 
@@ -339,16 +359,20 @@ fn configure(socket: &OwnedFd, ids: &Ids, cgroup: &Cgroup) -> Result<(), Error> 
     config.host_pidfd = u32::from(me.is_some());
     let mut fds: Vec<RawFd> = me.iter().map(|me| me.as_raw_fd()).collect();
     fds.extend(cgroup.dirs().iter().map(|dir| dir.as_raw_fd()));
-    send(socket.as_raw_fd(), bytes_of(&config), &[], &fds)
-        .map_err(|e| Error::system("configuring the supervisor", e))?;
+    match send(socket.as_raw_fd(), bytes_of(&config), &[], &fds) {
+        Err(e) if is_gone(&e) => {} // it has failed before, and said at what
+        sent => sent.map_err(|e| Error::system("configuring the supervisor", e))?,
+    }
     let mut buffer = [0; size_of::<Failure>()];
     let answer = loop {
         match nix::sys::socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(nix::errno::Errno::EINTR) => {}
+            // Of one that has ended with our configuration unread, whose last word comes next.
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
             other => break other,
         }
     };
-    match answer.ok().and_then(|n| read_of::<Failure>(&buffer[..n])) {
+    let answer = answer.map_err(|e| Error::system("hearing of the supervisor", e))?;
+    match read_of::<Failure>(&buffer[..answer]) {
         Some(Failure { kind: READY, .. }) => Ok(()),
         Some(failure) => Err(remedy::explain(&failure, None)),
         None => Err(Error::new(

@@ -36,6 +36,34 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
         .ok_or_else(|| bad(text, "the size does not fit in 64 bits"))
 }
 
+/// The number of a signal (signal(7)) from its name or number as Docker writes them: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+pub fn parse_signal(text: &str) -> Result<i32, Error> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |first: i32, by: &str| match by.parse::<i32>() {
+        Ok(by) => first.checked_add(by),
+        Err(_) => by.is_empty().then_some(first),
+    };
+    let number = if let Some(by) = name.strip_prefix("RTMIN") {
+        real_time(libc::SIGRTMIN(), by)
+    } else if let Some(by) = name.strip_prefix("RTMAX") {
+        real_time(libc::SIGRTMAX(), by)
+    } else if let Ok(number) = name.parse() {
+        Some(number)
+    } else {
+        let named = format!("SIG{name}").parse::<nix::sys::signal::Signal>();
+        named.ok().map(|signal| signal as i32)
+    };
+    number
+        .filter(|number| (1..=64).contains(number))
+        .ok_or_else(|| {
+            bad(
+                text,
+                "a signal is a name or a number from 1 to 64, as in \"SIGINT\"",
+            )
+        })
+}
+
 /// Parses a duration: a decimal number and one of the units `ns us ms s m h`.
 ///
 /// The unit is required (a bare number in a string is ambiguous and refused).

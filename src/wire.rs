@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0024;
+pub const VERSION: u32 = 0x5354_0028;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -179,6 +179,8 @@ pub struct Request {
     /// Identifies the template section.
     pub template_key: u64,
     pub clocks: Clocks,
+    /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME say at the start, nanoseconds, with [`HAS_UPTIME`].
+    pub uptime: u64,
     /// How to read the CPU clock: index of a read, plus 1; 0 for none.
     pub cpu_read: u32,
     /// Nanoseconds for one unit of it.
@@ -280,6 +282,8 @@ pub const HAS_OOM_SCORE_ADJ: u32 = 512;
 /// A descriptor of the directory for what is written comes behind those of the streams, locked; it is removed in the end.
 /// Its tree is the last of the volumes.
 pub const HAS_UPPER: u32 = 1024;
+/// A time namespace of its own, whose clocks begin with `uptime`.
+pub const HAS_UPTIME: u32 = 1 << 17;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -316,6 +320,8 @@ pub const BIND_WRITABLE: u16 = 1;
 /// A source that does not exist is passed over.
 pub const BIND_OPTIONAL: u16 = 2;
 pub const BIND_NOEXEC: u16 = 4;
+/// A source that is a symbolic link is refused.
+pub const BIND_NO_LINK: u16 = 8;
 
 // ---- setup: done by a sandbox's init
 /// procfs at `path`.
@@ -358,6 +364,13 @@ pub const S_SERVE: u16 = 35;
 pub const S_SERVE_FILTER: u16 = 36;
 /// A resource limit of its: number `flags`, `a` at most.
 pub const S_SERVE_LIMIT: u16 = 37;
+
+/// Begin a Landlock ruleset, in which programs are run: what it handles of files is `a`, of the network the low half of
+/// `b`, scopes the high one; `flags` are those of landlock_restrict_self(2).
+pub const S_LANDLOCK: u16 = 50;
+/// Let it allow what is below `path`: `a` if that is a directory, else `b`; with `flags` 1 it is one of the sandbox's own,
+/// in which no program was yet.
+pub const S_ALLOW: u16 = 51;
 
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
@@ -418,6 +431,10 @@ pub const R_NICE: u16 = 66;
 pub const R_IDLE: u16 = 67;
 /// Processors that it may use: payload is a mask for sched_setaffinity(2).
 pub const R_AFFINITY: u16 = 68;
+/// Personality `a`, personality(2).
+pub const R_PERSONALITY: u16 = 72;
+/// A session keyring of its own.
+pub const R_KEYRING: u16 = 73;
 
 /// Counts of the three tables of offsets (u64 each, ended by 0): arguments, environment, paths to try in order.
 #[repr(C)]
@@ -464,7 +481,11 @@ pub const STEP_INHERITED: u32 = 23;
 pub const STEP_SERVE: u32 = 24;
 pub const STEP_RESET: u32 = 25;
 pub const STEP_LIVE: u32 = 27;
+pub const STEP_PLACES: u32 = 32;
 pub const STEP_OOM_SCORE_ADJ: u32 = 26;
+pub const STEP_LANDLOCK: u32 = 28;
+pub const STEP_UPTIME: u32 = 30;
+pub const STEP_IPC: u32 = 31;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

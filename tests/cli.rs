@@ -368,6 +368,33 @@ fn an_interrupt_ends_everything() {
 }
 
 #[test]
+fn a_program_may_stop_by_itself() {
+    let stopped = |flags: &[&str], script: &str| {
+        let mut child = stockade(&[&["run"], flags, &["--", "/bin/sh", "-c", script]].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 6]).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).unwrap();
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        (child.wait().unwrap().code(), rest)
+    };
+    let polite = "trap 'echo bye; exit 7' TERM INT; echo ready; while :; do sleep 0.02; done";
+    let bye = |code| (Some(code), "bye\n".to_string());
+    assert_eq!(stopped(&["--stop-timeout", "20"], polite), bye(7));
+    let flags = ["--stop-timeout", "20", "--stop-signal", "INT"];
+    assert_eq!(stopped(&flags, polite), bye(7));
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
+    let killed = (Some(128 + 15), String::new());
+    assert_eq!(stopped(&["--stop-timeout", "100ms"], deaf), killed);
+    assert_eq!(stopped(&[], polite), killed);
+}
+
+#[test]
 fn a_reader_that_leaves_ends_the_run() {
     let mut child = stockade(&["run", "--", "/bin/sh", "-c", "while :; do echo yes; done"])
         .stdout(Stdio::piped())

@@ -75,11 +75,14 @@ class Options(Limits, total=False):
     user: str | int | None
     hostname: str | None
     profile: str | Mapping[str, Any] | None
+    deterministic: bool | None
+    uptime: Seconds | None
     python: bool
     cpu_idle: bool | None
     nice: int | None
     oom_score_adj: int | None
     oom_group: bool | None
+    stop_signal: int | None
     io_read_bps: Iterable[str] | None
     io_write_bps: Iterable[str] | None
     io_read_iops: Iterable[str] | None

@@ -151,6 +151,41 @@ class Process(Generic[AnyStr]):
         if self.poll() is None:
             self._native.kill()
 
+    def stop(self, timeout: float = 10) -> int:
+        """Ask the program to end, and end it and everything it started if it still runs then, as `docker stop` does.
+
+        The signal is the `stop_signal` of its specification. The outcome is by how it ended: KILLED only if it had to be
+        killed. A paused program goes on. Does nothing if it has ended.
+
+        Args:
+            timeout: seconds that it has.
+
+        Returns:
+            The `returncode`.
+
+        >>> import stockade
+        >>> script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+        >>> process = stockade.popen(["sh", "-c", script], stdout=stockade.PIPE)
+        >>> process.stdout.readline()
+        b'ready\\n'
+        >>> process.stop()
+        7
+        """
+        if self.poll() is None:
+            self._native.ask_to_stop()
+            with contextlib.suppress(TimeoutExpired):
+                return self.wait(timeout)
+            self.kill()
+        return self.wait()
+
+    async def astop(self, timeout: float = 10) -> int:
+        """`stop` for asyncio and trio. A cancellation leaves the program running, asked to end."""
+        if self.poll() is None:
+            self._native.ask_to_stop()
+            if not await _async.ended_within(self._native, timeout):
+                self.kill()
+        return (await self).returncode
+
     def stats(self) -> Stats | None:
         """What the program and everything it started use now; None if it has ended: `outcome` says what it used.
 

@@ -125,6 +125,24 @@ pub extern "C" fn stockade_process_signal(
     call(error, || required(process, "process")?.0.signal(signal))
 }
 
+/// Asks the program to end, by the stop signal of its specification, and ends it and everything it started if it still
+/// runs after that many nanoseconds (docker stop waits 10 seconds). The outcome, as of stockade_process_wait, is by how it
+/// ended: STOCKADE_VERDICT_KILLED only if it had to be killed. A paused program goes on.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_process_stop(
+    process: Option<&stockade_process>,
+    nanoseconds: u64,
+    outcome: Option<&mut MaybeUninit<*mut stockade_outcome>>,
+    error: Option<&mut MaybeUninit<*mut stockade_error>>,
+) -> c_int {
+    give((outcome, "outcome"), null_mut(), error, || {
+        let timeout = Duration::from_nanos(nanoseconds);
+        Ok(stockade_outcome::raw(
+            required(process, "process")?.0.stop(timeout)?,
+        ))
+    })
+}
+
 /// Ends the program and everything it started; the verdict is STOCKADE_VERDICT_KILLED. No error if it has
 /// ended.
 #[unsafe(no_mangle)]

@@ -1,6 +1,8 @@
 //! Where cgroup hierarchies are mounted and where in them this process is.
 
+use crate::error::Error;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What `/proc/self/mountinfo` and `/proc/self/cgroup` say (proc(5), cgroups(7)).
@@ -20,10 +22,19 @@ struct Mount {
 }
 
 impl Host {
-    pub fn read() -> Host {
-        // A mount point can have any bytes, and need not be ours to be listed.
-        let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-        Host::of(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
+    /// # Errors
+    /// If they cannot be read. A kernel without cgroups has none of the second.
+    pub fn read() -> Result<Host, Error> {
+        let text = |path: &str| match fs::read(path) {
+            // A mount point can have any bytes, and need not be ours to be listed.
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(e) => Err(Error::system(format!("reading {path}"), e)),
+        };
+        Ok(Host::of(
+            &text("/proc/self/mountinfo")?,
+            &text("/proc/self/cgroup")?,
+        ))
     }
 
     /// The directory of process `pid`'s v2 group.

@@ -153,7 +153,7 @@ impl Cgroup {
     /// If it cannot be used, or if this process has no descriptors left.
     pub fn in_parent(parent: &str, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
-        let prepared = v2::prepare_given(&host::Host::read(), Path::new(parent), &name, more)
+        let prepared = v2::prepare_given(&host::Host::read()?, Path::new(parent), &name, more)
             .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
         Cgroup::with(Kind::V2, name, prepared)
     }
@@ -165,7 +165,7 @@ impl Cgroup {
     /// If this process has no descriptors left.
     pub fn find(pid: i32, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
-        let host = host::Host::read();
+        let host = host::Host::read()?;
         type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
         let rungs: [Rung; 3] = [
             ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name, more)),

@@ -1,7 +1,7 @@
 //! Names of base groups, and clearing away those whose owner is dead.
 
-use nix::fcntl::{Flock, FlockArg};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,9 +24,10 @@ pub(super) fn sweep(parent: &Path) {
         return;
     };
     // One sweeper at a time; whoever finds it locked leaves the work to the other.
-    let Ok(_lock) = Flock::lock(dir, FlockArg::LockExclusiveNonblock) else {
+    // SAFETY: a plain call on an open descriptor, whose end unlocks it.
+    if unsafe { libc::flock(dir.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         return;
-    };
+    }
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -100,6 +101,7 @@ fn pid_namespace() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{Flock, FlockArg};
 
     #[test]
     fn only_the_dead_of_this_namespace() {

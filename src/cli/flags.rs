@@ -10,7 +10,7 @@ use std::time::Duration;
 use stockade::image::Commit;
 use stockade::{
     Bytes, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, parse_duration,
-    parse_size,
+    parse_signal, parse_size,
 };
 
 /// What `stockade run` was asked to do.
@@ -24,6 +24,8 @@ pub struct Run {
     pub json: bool,
     /// Whether to say only what failed.
     pub quiet: bool,
+    /// How long a program that was asked to stop may go on.
+    pub stop_timeout: Duration,
     /// Whether a root file system was given by a flag.
     rootfs: bool,
     /// When the image is pulled first.
@@ -175,6 +177,8 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
             }
         }
         "-h" | "--hostname" => spec.hostname = Some(text(parser)?),
+        "--deterministic" => spec.deterministic = true,
+        "--uptime" => spec.uptime = Some(duration(parser)?),
 
         "--cpu-time" => spec.cpu_time = Some(duration(parser)?),
         "--wall-time" | "--timeout" => spec.wall_time = Some(duration(parser)?),
@@ -187,6 +191,8 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
         "--cpuset-cpus" => spec.cpuset_cpus = Some(text(parser)?),
         "--nice" => spec.nice = Some(number(&text(parser)?)?),
         "--oom-score-adj" => spec.oom_score_adj = Some(number(&text(parser)?)?),
+        "--stop-signal" => spec.stop_signal = Some(parse_signal(&text(parser)?).map_err(plain)?),
+        "--stop-timeout" => run.stop_timeout = duration(parser)?,
         "--oom-group" => spec.oom_group = Some(word(parser, BOOLEANS)?),
         "--io-read-bps" | "--device-read-bps" => spec.io_read_bps.push(parsed(parser)?),
         "--io-write-bps" | "--device-write-bps" => spec.io_write_bps.push(parsed(parser)?),

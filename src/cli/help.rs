@@ -62,6 +62,8 @@ The sandbox:
   -h, --hostname NAME         (default stockade)
       --profile default|strict|FILE        system calls that the program may make; a FILE in Docker's JSON format, as
                               with Docker's --security-opt seccomp=FILE
+      --deterministic         addresses and the hash seeds of Python and Perl are the same in every run
+      --uptime TIME           what CLOCK_MONOTONIC and CLOCK_BOOTTIME say at the start (default: the host's)
 
 Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --cpu-time TIME         CPU time of the whole tree of processes
@@ -75,6 +77,8 @@ Limits (a SIZE is 4096, 64k, 256m, 1g; a TIME is 2, 0.5s, 500ms, 1m):
       --cpuset-cpus LIST      the processors it may use, such as 0-2,4; exclusive: as many as --cpus, of its own
       --nice N                nice value, 0 to 19
       --oom-score-adj N       how much sooner than others it is ended when the host is out of memory
+      --stop-timeout TIME     how long the program may go on after Ctrl-C or SIGTERM, which is passed on as
+      --stop-signal SIGNAL    (default: at once, and the image's, else SIGTERM)
       --oom-group true|false  end all of it when its memory is used up (default true), or one process
       --io-read-bps, --device-read-bps DEVICE:RATE      bytes in a second, such as /dev/sda:10m
       --io-write-bps, --device-write-bps DEVICE:RATE

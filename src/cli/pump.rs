@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 use stockade::{Error, Outcome, Overflow, Process};
 
 /// What is moved at a time: what a pipe holds.
@@ -28,6 +29,8 @@ pub struct Limits {
     pub output: u64,
     /// What to do when there are more.
     pub overflow: Overflow,
+    /// How long a program that was asked to stop may go on.
+    pub stop_timeout: Duration,
 }
 
 /// One of the program's output streams and where it goes.
@@ -54,7 +57,7 @@ pub fn pump(
         stream(process.take_stderr(), libc::STDERR_FILENO),
     ];
     let mut input = Input::new(process.take_stdin().filter(|_| interactive));
-    let mut killed = false;
+    let (mut killed, mut asked) = (false, None);
     let mut overflowed = false;
     let mut broken = None;
     loop {
@@ -73,7 +76,16 @@ pub fn pump(
                 broken,
             });
         }
-        let kill = signals.received().is_some()
+        // Asked to stop, it may go on for a while.
+        let stop = signals.received().is_some();
+        if stop && asked.is_none() {
+            asked = Some(Instant::now() + limits.stop_timeout);
+            if !limits.stop_timeout.is_zero() {
+                process.ask_to_stop()?;
+            }
+        }
+        let left = asked.map(|end: Instant| end.saturating_duration_since(Instant::now()));
+        let kill = left.is_some_and(|left| left.is_zero())
             || broken.is_some()
             || overflowed && limits.overflow == Overflow::Kill;
         if kill && !killed {
@@ -81,29 +93,35 @@ pub fn pump(
             killed = true;
         }
         input.forward();
-        if let Err(error) = wait(process, signals, &streams, &input, killed) {
+        let left = left.filter(|_| !killed);
+        let quiet = (killed || stop).then_some(left);
+        if let Err(error) = wait(process, signals, &streams, &input, quiet) {
             broken = broken.or(Some(error.into()));
         }
     }
 }
 
-/// Sleeps until there is something to do.
+/// Sleeps until there is something to do; after a signal for so long at most.
 fn wait(
     process: &Process,
     signals: &Signals,
     streams: &[Stream],
     input: &Input,
-    killed: bool,
+    heard: Option<Option<Duration>>,
 ) -> nix::Result<()> {
     let mut fds = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    if !killed {
+    if heard.is_none() {
         fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
     }
     for from in streams.iter().filter_map(|stream| stream.from.as_ref()) {
         fds.push(PollFd::new(from.as_fd(), PollFlags::POLLIN));
     }
     fds.extend(input.interest());
-    match poll(&mut fds, PollTimeout::NONE) {
+    let timeout = heard.flatten().map_or(PollTimeout::NONE, |left| {
+        let whole = left.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);
+        PollTimeout::try_from(whole as i32).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error),
     }

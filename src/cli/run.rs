@@ -57,6 +57,7 @@ fn live(run: &Run, signals: &Signals) -> Result<Ended, Error> {
         // The library counts what it captures; here nothing is.
         output: spec.output.take().unwrap_or(u64::MAX),
         overflow: spec.output_overflow,
+        stop_timeout: run.stop_timeout,
     };
     spec.stdin = stdin(run);
     for stream in [&mut spec.stdout, &mut spec.stderr] {
@@ -71,9 +72,9 @@ fn live(run: &Run, signals: &Signals) -> Result<Ended, Error> {
         pumped.outcome.limit = Some("output".into());
     }
     Ok(Ended {
+        signal: ended_by(run, signals, &pumped.outcome),
         outcome: pumped.outcome,
         sandbox,
-        signal: signals.received(),
         broken: pumped.broken,
     })
 }
@@ -90,6 +91,12 @@ fn may_be_output(verdict: Verdict) -> bool {
     )
 }
 
+/// The signal that ended it, if one did: a program that was asked to stop, and did so itself, has a status of its own.
+fn ended_by(run: &Run, signals: &Signals, outcome: &Outcome) -> Option<i32> {
+    let killed = run.stop_timeout.is_zero() || outcome.verdict == Verdict::Killed;
+    signals.received().filter(|_| killed)
+}
+
 /// Keeps the streams for the outcome.
 fn captured(run: &Run, signals: &Signals) -> Result<Ended, Error> {
     let mut spec = run.spec.clone();
@@ -103,12 +110,13 @@ fn captured(run: &Run, signals: &Signals) -> Result<Ended, Error> {
     let limits = Limits {
         output: u64::MAX,
         overflow: spec.output_overflow,
+        stop_timeout: run.stop_timeout,
     };
     let pumped = pump(&process, signals, run.interactive, &limits)?;
     Ok(Ended {
+        signal: ended_by(run, signals, &pumped.outcome),
         outcome: pumped.outcome,
         sandbox,
-        signal: signals.received(),
         broken: None,
     })
 }

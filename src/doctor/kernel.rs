@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::host::{Host, Trial, set_sysctl};
+use crate::landlock;
 
 /// The oldest kernel that the tests are run on. `close_range` is the youngest system call (5.9) that nothing stands in
 /// for.
@@ -68,28 +69,29 @@ pub(super) fn memfd(host: &Host, trial: &Trial) -> Check {
     }
 }
 
-/// Asks for the version of the Landlock ABI, which makes nothing.
+/// A second layer below the mounts; what the kernel lacks of it is named.
 pub(super) fn landlock() -> Check {
     let name = "Landlock";
-    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_uint = 1;
-    // SAFETY: with this flag the kernel takes no attribute and returns a number, not a descriptor.
-    let abi = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            std::ptr::null::<libc::c_void>(),
-            0usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
-        )
-    };
-    if abi > 0 {
-        return Check::ok(name, format!("ABI {abi} (not used yet)"));
-    }
-    let error = std::io::Error::last_os_error();
-    let fix = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => {
-            "add `landlock` to the `lsm=` list of the kernel's command line, in front, and boot again"
+    let newer = "boot a kernel of 6.12 or later";
+    match (landlock::abi(), landlock::version()) {
+        (Ok(abi), _) => {
+            let (has, lacks) = landlock::covers(abi);
+            let mut detail = format!("ABI {abi}: {}", has.join(", "));
+            if !lacks.is_empty() {
+                detail = format!("{detail}; not in this kernel: {}", lacks.join(", "));
+            }
+            match abi {
+                landlock::ABI_WHOLE.. => Check::ok(name, detail),
+                _ => Check::degraded(name, detail).fix(newer),
+            }
         }
-        _ => "boot a kernel of 5.13 or later built with CONFIG_SECURITY_LANDLOCK=y",
-    };
-    Check::degraded(name, format!("{error} (not used yet)")).fix(fix)
+        (Err(why), Ok(_)) => Check::degraded(name, why).fix(newer),
+        (Err(why), Err(errno)) => Check::degraded(name, why).fix(match errno {
+            libc::EOPNOTSUPP => {
+                "add `landlock` to the `lsm=` list of the kernel's command line, in front, and boot again"
+            }
+            libc::ENOSYS => "boot a kernel of 6.12 or later, built with CONFIG_SECURITY_LANDLOCK=y",
+            _ => "let the filter around this process allow landlock_create_ruleset(2) and its kin",
+        }),
+    }
 }

@@ -155,14 +155,15 @@ fn user(host: &Host, trial: &Trial) -> Check {
 
 /// The text of a profile that lets one program make user namespaces, and how to load it.
 fn apparmor_profile(program: &str) -> String {
+    let shipped = include_str!("../../contrib/data/share/stockade/apparmor/stockade-program");
+    let lines = shipped.lines().filter(|line| !line.starts_with('#'));
+    let profile: Vec<String> = lines
+        .map(|line| line.replace("/path/to/PROGRAM", program))
+        .collect();
     format!(
-        "sudo tee /etc/apparmor.d/stockade >/dev/null <<'END' && sudo apparmor_parser -r /etc/apparmor.d/stockade
-abi <abi/4.0>,
-include <tunables/global>
-profile stockade \"{program}\" flags=(unconfined) {{
-  userns,
-}}
-END"
+        "sudo tee /etc/apparmor.d/stockade-program >/dev/null <<'END' && \
+         sudo apparmor_parser -r /etc/apparmor.d/stockade-program\n{}\nEND",
+        profile.join("\n")
     )
 }
 

@@ -97,7 +97,7 @@ fn apparmor_of_ubuntu_gets_a_profile() {
         user.fix
             .as_ref()
             .unwrap()
-            .contains("profile stockade \"/usr/bin/judge\" flags=(unconfined)")
+            .contains("profile stockade-program \"/usr/bin/judge\" flags=(unconfined)")
     );
     assert!(user.fix.as_ref().unwrap().contains("apparmor_parser -r"));
 }

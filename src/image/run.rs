@@ -5,6 +5,7 @@ use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::overlay::Lowers;
 use crate::spec::{Overlay, Rootfs, Spec};
+use crate::units::parse_signal;
 use std::path::{Path, PathBuf};
 
 /// The image that `spec` names, which stays in its store as long as what is returned lives; `None` if it names none.
@@ -58,6 +59,10 @@ pub(crate) fn in_image(spec: &Spec, image: &Image) -> Result<Spec, Error> {
     all.env = environment(config, user.home)
         .chain(std::mem::take(&mut all.env))
         .collect();
+    // As in Docker, one that is none counts for nothing.
+    all.stop_signal = all
+        .stop_signal
+        .or_else(|| parse_signal(&config.stop_signal).ok());
     if all.cwd.is_none() && !config.working_dir.is_empty() {
         all.cwd = Some(match config.working_dir.starts_with('/') {
             true => config.working_dir.clone(),

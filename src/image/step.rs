@@ -4,6 +4,7 @@ use super::config::Config;
 use super::words::{Variables, split, whole};
 use crate::error::Error;
 use crate::spec::File;
+use crate::units::parse_signal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -215,13 +216,7 @@ impl Step {
                 }
             }
             Step::Stopsignal(signal) => {
-                let number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-                let name = signal.strip_prefix("SIG").unwrap_or(signal);
-                let name = name.starts_with("RT")
-                    || format!("SIG{name}")
-                        .parse::<nix::sys::signal::Signal>()
-                        .is_ok();
-                if !number && !name {
+                if parse_signal(signal).is_err() {
                     return Err(Error::invalid(format!(
                         "STOPSIGNAL: `{}` is no signal",
                         signal.escape_debug()

@@ -59,7 +59,7 @@ pub(super) fn unpack<R: Read>(
         hidden: BTreeSet::new(),
         done: Unpacked::default(),
         buffer: vec![0; 1 << 17],
-        owners: Ids::of_files(),
+        owners: Ids::of_files()?,
     };
     unpacker
         .directories

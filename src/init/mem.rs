@@ -17,10 +17,10 @@ pub fn read_of<T: Copy>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// A value of which there is one, used by the one thread that there is.
+/// A value of which there is one, used by one thread at a time.
 pub struct Global<T>(core::cell::UnsafeCell<T>);
 
-// SAFETY: the helper never starts a thread; the child of a vfork runs while its parent is suspended.
+// SAFETY: the one thread that the helper ever starts (`domain`), and the child of a vfork, run while who started them waits.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Global<T> {
@@ -30,7 +30,7 @@ impl<T> Global<T> {
     /// The value. Each caller hands it down and keeps nothing of it, so that no two references live at a time.
     #[allow(clippy::mut_from_ref)]
     pub fn take(&self) -> &mut T {
-        // SAFETY: one thread, and whoever takes it is done with it before anyone takes it again, as promised above.
+        // SAFETY: one thread at a time, and whoever takes it is done with it before anyone takes it again, as promised above.
         unsafe { &mut *self.0.get() }
     }
 }

@@ -1,6 +1,7 @@
 //! Starting a program: from the clone to its exec.
 
 use crate::calls;
+use crate::domain::Rules;
 use crate::mem::read_of;
 use crate::plan::{Plan, text};
 use crate::s;
@@ -16,11 +17,21 @@ pub struct Start {
     pub into_cgroup: Fd,
     /// Files of groups to enter by writing "0".
     pub enter: [Fd; CGROUPS_MAX],
-    /// Whether a process in its user namespace serves the root.
-    pub served: bool,
+    /// How many others of its user RLIMIT_NPROC counts, beside init: what serves the root, what starts programs.
+    pub others: u64,
+    /// The Landlock domain to enter.
+    pub rules: Rules,
 }
 
 impl Start {
+    pub const NONE: Start = Start {
+        stdio: [-1; 3],
+        into_cgroup: -1,
+        enter: [-1; CGROUPS_MAX],
+        others: 0,
+        rules: Rules::NONE,
+    };
+
     pub fn close(&mut self) {
         for fd in self
             .stdio
@@ -235,20 +246,30 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
     }
     // Only now, so that the namespace's root is the group that the program is in.
     unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
+    let entered = child.start.rules.enter();
+    entered.map_err(step(STEP_LANDLOCK))?;
     let mut filter = None;
     for (at, payload) in child.plan.steps(child.plan.head.run) {
         let fault = |errno| (IN_RUN, at.index, errno);
         match at.op.code {
             R_RLIMIT => {
                 const RLIMIT_NPROC: u16 = 6;
-                // The limit counts it too.
-                let more = u64::from(child.start.served && at.op.flags == RLIMIT_NPROC);
+                let more = match at.op.flags {
+                    RLIMIT_NPROC => child.start.others,
+                    _ => 0,
+                };
                 let (soft, hard) = (at.op.a.saturating_add(more), at.op.b.saturating_add(more));
                 set_rlimit(u32::from(at.op.flags), soft, hard).map_err(fault)?;
             }
             R_NICE => drop(set_nice(at.op.a as i32).map_err(fault)?),
             R_IDLE => drop(set_idle().map_err(fault)?),
             R_AFFINITY => drop(set_affinity(payload).map_err(fault)?),
+            R_KEYRING => match new_session_keyring() {
+                // Of a kernel, or a container around us, that has none.
+                Ok(_) | Err(ENOSYS | EPERM) => {}
+                Err(errno) => return Err(fault(errno)),
+            },
+            R_PERSONALITY => drop(personality(at.op.a).map_err(fault)?),
             R_CWD => {
                 text(payload).and_then(chdir).map_err(fault)?;
                 // The kernel gives a path that begins with "(unreachable)" for a directory outside our root.

@@ -1,5 +1,6 @@
 //! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
 
+use crate::domain::{self, Rules};
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
@@ -73,6 +74,8 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
+    /// What its programs are held to below the mounts.
+    rules: Rules,
     /// Whether something serves its root, and the socket to that.
     served: bool,
     server: Fd,
@@ -86,6 +89,8 @@ struct Init {
     tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
     listeners: [Listener; LISTENERS_MAX],
+    /// What programs have left in the IPC namespace is there still, as no other could be made.
+    stale_ipc: bool,
 }
 
 /// Becomes the init of the sandbox that `plan` describes. `run` is the number of its first program.
@@ -95,6 +100,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        rules: Rules::NONE,
         served: serve::is_wanted(plan),
         server: serve::SERVER,
         outer: -1,
@@ -104,6 +110,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
         listeners: [Listener::NONE; LISTENERS_MAX],
+        stale_ipc: false,
     };
     if let Err((section, index, errno)) = init.set_up(plan, map) {
         init.tell(
@@ -221,21 +228,39 @@ impl Init {
 
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
-        with.served = self.served;
+        // A program that is alone has a domain of its own; those of a live sandbox share one.
+        let shares = self.flags & ONE_SHOT == 0 && self.rules.are_there();
+        with.others = u64::from(self.served) + u64::from(shares);
+        if !shares {
+            with.rules = self.rules;
+        }
         if self.programs.iter().all(Option::is_none) {
             self.tally.begin();
         }
         let slot = self.programs.iter().position(|p| p.is_none());
-        let result = match slot {
-            None => Err(Failure {
+        let fresh = match self.stale_ipc {
+            true => unshare(CLONE_NEWIPC).map(|_| self.stale_ipc = false),
+            false => Ok(()),
+        };
+        let result = match (slot, fresh) {
+            (_, Err(errno)) => Err(Failure {
+                kind: FAILED,
+                section: IN_STEP,
+                index: STEP_IPC,
+                errno: errno as u32,
+            }),
+            (None, _) => Err(Failure {
                 kind: FAILED,
                 section: IN_STEP,
                 index: STEP_SLOTS,
                 errno: EBUSY as u32,
             }),
-            Some(slot) => self.make_files(plan).and_then(|()| {
+            (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
-                let spawned = spawn(plan, &with, STACK.take())?;
+                let spawned = match shares {
+                    true => domain::spawn(self.rules, plan, &with, STACK.take())?,
+                    false => spawn(plan, &with, STACK.take())?,
+                };
                 self.listen(run, spawned.listener);
                 Ok((
                     slot,
@@ -361,6 +386,11 @@ impl Init {
         }
         let all = self.programs.iter().all(Option::is_none);
         self.close_listeners(all);
+        // Queues, semaphores and memory outlive processes, and no limit of a later program counts them.
+        if all {
+            domain::end(); // whose thread is in the old one
+            self.stale_ipc = unshare(CLONE_NEWIPC).is_err();
+        }
     }
 
     fn note(&mut self, pid: i32, status: u32) {
@@ -438,15 +468,22 @@ impl Init {
 
     /// Descriptors: standard streams as the flags say, then the groups, then the plan if it is in a memfd.
     fn exec(&mut self, envelope: Envelope, message: &mut [u8], fds: &[Fd]) {
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let mut left = fds.iter().copied();
-        match Plan::new(message, fds.last().copied()) {
-            Ok(mut plan) => {
+        let plan = Plan::new(message, fds.last().copied());
+        // A plan with outputs always comes in a memfd, whose mapping can be kept.
+        let plan = plan.and_then(|plan| match fds.last() {
+            Some(fd) if plan.head.in_memfd != 0 => match Plan::mapped(plan.head, *fd) {
+                Ok(kept) => Ok((plan, Some(kept))),
+                Err(errno) => {
+                    plan.free();
+                    Err(errno)
+                }
+            },
+            _ => Ok((plan, None)),
+        });
+        match plan {
+            Ok((mut plan, kept)) => {
                 for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
                     if plan.head.flags & flag != 0 {
                         start.stdio[i] = left.next().unwrap_or(-1);
@@ -460,18 +497,11 @@ impl Init {
                     }
                 }
                 let slot = self.start(&mut plan, envelope.run, start);
-                // A plan with outputs always comes in a memfd, whose mapping can be kept.
-                let kept = match fds.last() {
-                    Some(fd) if plan.head.in_memfd != 0 && slot.is_some() => {
-                        Plan::mapped(plan.head, *fd).ok()
-                    }
-                    _ => None,
-                };
                 plan.free();
-                if let (Some(slot), Some(kept)) = (slot, kept)
-                    && let Some(program) = self.programs[slot].as_mut()
-                {
-                    program.plan = Some(kept);
+                match (slot.and_then(|slot| self.programs[slot].as_mut()), kept) {
+                    (Some(program), kept) => program.plan = kept,
+                    (None, Some(kept)) => kept.free(),
+                    (None, None) => {}
                 }
             }
             Err(errno) => {

@@ -39,7 +39,9 @@ struct Network {
 struct Sandbox {
     init: i32,
     pidfd: Fd,
-    control: Fd,
+    /// The socket to its init, and the other end of it. That stays open here too, so that the kernel never finds a dead
+    /// socket on the other side of what we send: then it would drop what init has said last.
+    control: [Fd; 2],
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
@@ -118,6 +120,7 @@ const CONTROL: u64 = 3;
 const SANDBOX: u64 = 4;
 const RUN: u64 = 5;
 const REMOVER: u64 = 6;
+const OVER: u64 = 7;
 
 struct Supervisor {
     /// The limit on descriptors.
@@ -181,9 +184,9 @@ pub fn main() -> ! {
             errno: errno as u32,
         },
     };
-    let _ = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
-    if ready.kind == FAILED {
-        exit(1);
+    let said = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
+    if ready.kind == FAILED || said.is_err() {
+        exit(1); // the host, which waits for that word, sees the end
     }
     supervisor.serve()
 }
@@ -229,7 +232,10 @@ impl Supervisor {
         if config.map != MAP_SINGLE {
             drop_groups().map_err(step(STEP_IDS))?;
         }
-        let _ = new_session_keyring(); // a kernel without keyrings needs none
+        match new_session_keyring() {
+            Err(ENOSYS | EPERM) => {} // a kernel, or an outer container, without keyrings
+            joined => drop(joined.map_err(step(STEP_SESSION))?),
+        }
         self.templates.start().map_err(step(STEP_NAMESPACE_FILES))?;
         self.epoll = epoll_create().map_err(step(STEP_EPOLL))?;
         epoll_add(self.epoll, self.socket, MAIN << 32).map_err(step(STEP_EPOLL))?;
@@ -252,6 +258,7 @@ impl Supervisor {
                     CONTROL => self.hear_init(which),
                     SANDBOX => self.hear_sandbox(which),
                     REMOVER => self.removed(which as Fd),
+                    OVER => self.hear_over(which as Fd),
                     _ => self.hear_run(which),
                 }
             }
@@ -314,7 +321,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
         match receive(self.socket, buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 match read_of::<Message>(buffer).map_or(0, |message| message.kind) {
                     REMOVE => self.remove_named(&buffer[size_of::<Message>()..n], fds[0]),

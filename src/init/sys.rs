@@ -96,6 +96,7 @@ pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
 pub const E2BIG: i32 = 7;
 pub const EAGAIN: i32 = 11;
+pub const ENOMEM: i32 = 12;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
@@ -109,6 +110,7 @@ pub const ENOSYS: i32 = 38;
 pub const ENOTEMPTY: i32 = 39;
 pub const ELOOP: i32 = 40;
 pub const EPROTO: i32 = 71;
+pub const ECONNRESET: i32 = 104;
 pub const ENOTCONN: i32 = 107;
 pub const ETIMEDOUT: i32 = 110;
 pub const ETOOMANYREFS: i32 = 109;
@@ -170,11 +172,13 @@ pub fn trap() -> ! {
 }
 
 mod files;
+mod landlock;
 mod mounts;
 mod processes;
 mod sockets;
 
 pub use files::*;
+pub use landlock::*;
 pub use mounts::*;
 use numbers::{nr, nr_new};
 pub use processes::*;

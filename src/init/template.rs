@@ -108,6 +108,7 @@ impl Templates {
         if plan.head.volumes == 0 {
             return Ok(0);
         }
+        let current = core::mem::take(&mut self.current); // wherever this leaves us, if it fails, is no root
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
         let mut result = Ok(0);
@@ -129,15 +130,12 @@ impl Templates {
                 }
             }
         }
-        let current = self.current;
-        if let Some(back) = self
-            .made
-            .iter()
-            .find(|t| t.namespace >= 0 && t.key == current)
-            && let Err(errno) = setns(back.namespace, CLONE_NEWNS)
-        {
-            self.current = 0;
-            result = Err((IN_STEP, STEP_HOST_MOUNTS, errno));
+        let mut made = self.made.iter();
+        if let Some(back) = made.find(|t| t.namespace >= 0 && t.key == current) {
+            match setns(back.namespace, CLONE_NEWNS) {
+                Ok(_) => self.current = current,
+                Err(errno) => result = Err((IN_STEP, STEP_HOST_MOUNTS, errno)),
+            }
         }
         if result.is_err() {
             trees[..count].iter().for_each(|fd| close(*fd));
@@ -374,7 +372,11 @@ fn open_file(path: Str) -> Result<Option<Fd>> {
 
 /// A detached tree of `path` with the mount attributes that `flags` ask for; `None` if it is optional and not there.
 fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
-    let tree = match open_tree_clone(AT_FDCWD, path, true) {
+    let opened = match flags & BIND_NO_LINK {
+        0 => open_tree_clone(AT_FDCWD, path, true),
+        _ => open_tree_of_no_link(path),
+    };
+    let tree = match opened {
         Err(ENOENT) if flags & BIND_OPTIONAL != 0 => return Ok(None),
         other => other?,
     };
@@ -383,6 +385,21 @@ fn open_bind(path: Str, flags: u16) -> Result<Option<Fd>> {
         Err(e) => {
             close(tree);
             Err(e)
+        }
+    }
+}
+
+fn open_tree_of_no_link(path: Str) -> Result<Fd> {
+    let tree = open_tree_at(AT_FDCWD, path, AT_RECURSIVE | AT_SYMLINK_NOFOLLOW)?;
+    match fstat(tree) {
+        Ok(stat) if stat.mode() & S_IFMT != S_IFLNK => Ok(tree),
+        Ok(_) => {
+            close(tree);
+            Err(ELOOP)
+        }
+        Err(errno) => {
+            close(tree);
+            Err(errno)
         }
     }
 }

@@ -33,6 +33,23 @@ impl State {
     }
 }
 
+impl State {
+    /// Every path has a result, whatever became of those that could not be asked for.
+    pub(super) fn not_collected(&mut self) {
+        for path in &self.paths {
+            self.outputs
+                .entry(path.clone())
+                .or_insert_with(|| OutputFile {
+                    error: Some(
+                        "the program did not start, or its sandbox ended before this was collected"
+                            .into(),
+                    ),
+                    ..OutputFile::default()
+                });
+        }
+    }
+}
+
 /// A regular file of the dead sandbox, as init has opened it.
 fn read_output(fd: OwnedFd, cap: u64) -> OutputFile {
     use std::io::Read;

@@ -130,6 +130,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         host,
         limits: Mutex::new(changeable(spec)),
         waiting: OnceLock::new(),
+        stop_signal: spec.stop_signal.unwrap_or(libc::SIGTERM),
     })
 }
 

@@ -117,6 +117,10 @@ impl Spec {
             }
             "hostname" => spec.hostname = given.map(Field::text).transpose()?,
             "cpu_time" => spec.cpu_time = given.map(Field::duration).transpose()?,
+            "deterministic" => {
+                spec.deterministic = given.map(Field::boolean).transpose()?.unwrap_or_default()
+            }
+            "uptime" => spec.uptime = given.map(Field::duration).transpose()?,
             "wall_time" | "timeout" => spec.wall_time = given.map(Field::duration).transpose()?,
             "memory" => spec.memory = given.map(Field::size).transpose()?,
             "swap" => spec.swap = given.map(Field::size).transpose()?,
@@ -128,6 +132,7 @@ impl Spec {
             "cpuset_cpus" => spec.cpuset_cpus = given.map(Field::text).transpose()?,
             "nice" => spec.nice = given.map(Field::integer).transpose()?,
             "oom_score_adj" => spec.oom_score_adj = given.map(Field::integer).transpose()?,
+            "stop_signal" => spec.stop_signal = given.map(Field::integer).transpose()?,
             "oom_group" => spec.oom_group = given.map(Field::boolean).transpose()?,
             "io_read_bps" => spec.io_read_bps = rates(given)?,
             "io_write_bps" => spec.io_write_bps = rates(given)?,

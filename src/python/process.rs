@@ -142,6 +142,11 @@ impl Process {
         guard(|| Ok(py.detach(|| self.inner().signal(signal))?))
     }
 
+    /// Asks the program to end.
+    fn ask_to_stop(&self, py: Python<'_>) -> PyResult<()> {
+        guard(|| Ok(py.detach(|| self.inner().ask_to_stop())?))
+    }
+
     /// Ends the program and everything it started.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         guard(|| Ok(py.detach(|| self.inner().kill())?))

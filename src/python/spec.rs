@@ -56,6 +56,10 @@ use std::os::unix::ffi::OsStrExt;
 ///         capabilities, and a little less), "strict" (what interpreters, compilers and what they make need), or a profile
 ///         in Docker's JSON format, as a dict or its text. Where one kills for a call, the whole run is ended as soon as
 ///         any of its processes makes that, with the verdict VIOLATION.
+///     deterministic: True has addresses not randomised, and PYTHONHASHSEED, PERL_HASH_SEED and PERL_PERTURB_KEYS 0 where
+///         env does not name them. Random numbers and the time of day stay as they are. Default: False.
+///     uptime: what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, seconds; the time of day is always the
+///         host's. Default: the host's.
 ///     python: True shows the calling Python's own directories inside, read-only at the same paths, so that
 ///         [sys.executable, ...] runs. They become volumes. Default: False.
 ///
@@ -76,13 +80,15 @@ use std::os::unix::ffi::OsStrExt;
 ///         caller's own value up to 1000. Default: the caller's.
 ///     oom_group: whether the kernel ends the whole run when its memory is used up, or only the process that it
 ///         chooses: then a program that survives and ends well is OK. Default: True.
+///     stop_signal: the signal that Process.stop sends, such as signal.SIGINT. Default: the image's StopSignal, else
+///         SIGTERM.
 ///     io_read_bps, io_write_bps: bytes from and to a block device in a second, ["/dev/sda:10m"]. Default: no limit.
 ///     io_read_iops, io_write_iops: operations, likewise.
 ///     io_weight: its share of the block devices while others want them too, 1 to 10,000. What has none has 100.
 ///     hugetlb: huge pages of one size each, ["2m:64m"]; memory does not count them. Default: no limit.
 ///     output: captured bytes of each of standard output and standard error. Default: 64 MiB.
 ///     file_size: the largest file the program may write. Default: none.
-///     open_files: open descriptors of each process. Default: 1024.
+///     open_files: open descriptors of each process. Default: 1024, or half of this process's own soft limit if that is less.
 ///     stack: stack of each process's main thread. Default: 8 MiB.
 ///     disk: bytes in /work, /tmp and /dev/shm together. Default: 64 MiB.
 ///     inodes: files and directories there. Default: 65,536.
@@ -108,7 +114,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 49] = [
+const FIELDS: [&str; 52] = [
     "env",
     "cwd",
     "input",
@@ -131,6 +137,8 @@ const FIELDS: [&str; 49] = [
     "user",
     "hostname",
     "profile",
+    "deterministic",
+    "uptime",
     "cpu_time",
     "wall_time",
     "memory",
@@ -143,6 +151,7 @@ const FIELDS: [&str; 49] = [
     "nice",
     "oom_score_adj",
     "oom_group",
+    "stop_signal",
     "io_read_bps",
     "io_write_bps",
     "io_read_iops",
@@ -167,9 +176,9 @@ impl Spec {
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
             files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
-            user=None, hostname=None, profile=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
+            user=None, hostname=None, profile=None, deterministic=None, uptime=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
-            oom_group=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
+            oom_group=None, stop_signal=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
             hugetlb=None, output=None, file_size=None, open_files=None, stack=None, disk=None, inodes=None, \
             output_overflow=None, enforce=None, cgroup_parent=None)"
     )]
@@ -351,6 +360,14 @@ impl Spec {
         self.0.cpu_time.map(|t| t.as_secs_f64())
     }
     #[getter]
+    fn deterministic(&self) -> bool {
+        self.0.deterministic
+    }
+    #[getter]
+    fn uptime(&self) -> Option<f64> {
+        self.0.uptime.map(|t| t.as_secs_f64())
+    }
+    #[getter]
     fn wall_time(&self) -> Option<f64> {
         self.0.wall_time.map(|t| t.as_secs_f64())
     }
@@ -389,6 +406,10 @@ impl Spec {
     #[getter]
     fn oom_score_adj(&self) -> Option<i32> {
         self.0.oom_score_adj
+    }
+    #[getter]
+    fn stop_signal(&self) -> Option<i32> {
+        self.0.stop_signal
     }
     #[getter]
     fn oom_group(&self) -> Option<bool> {

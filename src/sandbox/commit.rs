@@ -89,7 +89,7 @@ impl Sandbox {
         let fuse = self.overlay()?.driver == Driver::Fuse;
         let layer = Upper::new(upper.as_fd()).fuse(fuse);
         let changed = layer.is_changed()?;
-        if let Some((users, groups)) = Ids::of_files() {
+        if let Some((users, groups)) = Ids::of_files()? {
             let owner = |user, group| (inside(user, &users), inside(group, &groups));
             let layer = layer.owner(&owner);
             return then(changed.then_some(&layer));

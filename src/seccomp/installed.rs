@@ -1,7 +1,7 @@
 //! The default filter at work, in processes of their own: it cannot be taken off again.
 
 use super::{as_bytes, default_program};
-use libc::{EAFNOSUPPORT, EBADF, ENOMEM, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
+use libc::{EAFNOSUPPORT, EBADF, EINVAL, ENOMEM, ENOSYS, EPERM, c_long, sock_filter, sock_fprog};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -205,6 +205,18 @@ fn refused() -> Vec<(&'static str, c_long, [u64; 4], i32)> {
             libc::SYS_personality,
             [0x0004_0000, 0, 0, 0],
             EPERM,
+        ),
+        (
+            "fcntl(F_SETLEASE)",
+            libc::SYS_fcntl,
+            [ANY_FD, libc::F_SETLEASE as u64, 0, 0],
+            EINVAL,
+        ),
+        (
+            "fcntl(F_NOTIFY)",
+            libc::SYS_fcntl,
+            [ANY_FD, libc::F_NOTIFY as u64, 0, 0],
+            EINVAL,
         ),
         ("file_getattr", 468, [ANY_FD, 0, 0, 0], ENOSYS),
         ("a call of the future", 900, [0; 4], ENOSYS),

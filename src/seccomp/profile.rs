@@ -4,7 +4,7 @@
 //! that is what people have tested their programs against. Where this profile differs:
 //!
 //! * stricter: `socket` and `socketpair` know four families only; `ioctl` refuses what types into or rewires a
-//!   terminal; `prlimit64` leaves the sandbox's init alone; huge pages are
+//!   terminal; `prlimit64` leaves the sandbox's init alone; `fcntl` takes no leases and watches no directory; huge pages are
 //!   for sandboxes that have a limit on them; `process_vm_readv`, `process_vm_writev` and
 //!   `name_to_handle_at` are refused;
 //! * wider: `uprobe` goes with `uretprobe` (only the kernel's own trampolines can use either).
@@ -15,7 +15,7 @@
 //! The kernel reads the arguments checked here as 32-bit values, so only their low halves are compared:
 //! a comparison of all 64 bits could be passed by with a bit that the kernel then ignores.
 
-use libc::{EAFNOSUPPORT, ENOMEM, ENOSYS, EPERM};
+use libc::{EAFNOSUPPORT, EINVAL, ENOMEM, ENOSYS, EPERM};
 use std::collections::HashSet;
 
 /// What happens to a call.
@@ -138,6 +138,11 @@ pub(super) fn floor(name: &str, huge_pages: bool) -> Option<&'static Check> {
     (always || about_huge && !huge_pages).then_some(check)
 }
 
+/// Commands of fcntl(2), of linux/fcntl.h.
+const F_SETLEASE: u32 = 1024;
+const F_NOTIFY: u32 = 1026;
+const F_SETDELEG: u32 = 1040;
+
 const PROFILE: Profile = Profile {
     also: "",
     allowed: "\
@@ -145,7 +150,7 @@ const PROFILE: Profile = Profile {
         clock_adjtime clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range \
         creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 \
         epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 \
-        fadvise64 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync \
+        fadvise64 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown fchownat fdatasync \
         fgetxattr flistxattr flock fork fremovexattr fsetxattr fstat fstatfs fsync ftruncate futex \
         futex_requeue futex_wait futex_waitv futex_wake futimesat get_robust_list get_thread_area getcpu \
         getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp \
@@ -232,6 +237,15 @@ const PROFILE: Profile = Profile {
                 libc::TIOCSETD as u32,
             ]),
             errno: EPERM,
+        },
+        Check {
+            calls: &["fcntl"],
+            arg: 1,
+            // Leases and notifications are about files, whoever opens them: another sandbox that has the same, or the host,
+            // which waits for who holds a lease.
+            test: Test::Outside(&[F_SETLEASE, F_NOTIFY, F_SETDELEG]),
+            // What a kernel or a file system without them says.
+            errno: EINVAL,
         },
         Check {
             calls: &["prlimit64"],

@@ -2,7 +2,7 @@
 //! files and start each other, and no more.
 //!
 //! Of what the default profile lets through it has not: tracing and debugging, System V and POSIX message queues,
-//! semaphores and shared memory of System V, changes of identity, scheduling classes, kernel-side asynchronous I/O,
+//! semaphores and shared memory of System V, watches of files that others may use too (inotify), changes of identity, scheduling classes, kernel-side asynchronous I/O,
 //! mount tables, sockets other than AF_UNIX in a sandbox without a network, and what flushes the whole host's disks. Of
 //! `ioctl` and `prctl` it has those requests that such programs make.
 
@@ -13,11 +13,11 @@ const ALLOWED: &str = "\
     accept accept4 access alarm arch_prctl bind brk cachestat capget chdir chmod chown clock_getres clock_gettime \
     clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl \
     epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 \
-    fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fork \
+    fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fdatasync fgetxattr flistxattr flock fork \
     fremovexattr fsetxattr fstat fstatfs fsync ftruncate futex futex_requeue futex_wait futex_waitv futex_wake futimesat \
     get_robust_list getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid \
     getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt \
-    gettid gettimeofday getuid getxattr inotify_add_watch inotify_init inotify_init1 inotify_rm_watch kill lchown \
+    gettid gettimeofday getuid getxattr kill lchown \
     lgetxattr link linkat listen listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier mincore \
     mkdir mkdirat mknod mknodat mlock mlock2 mlockall mprotect mremap mseal msync munlock munlockall munmap nanosleep \
     newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 poll ppoll pread64 preadv preadv2 \
@@ -34,6 +34,8 @@ const ALLOWED: &str = "\
 /// Answered as by a kernel that has them not, so that programs do without.
 const ABSENT: &[&str] = &[
     "clone3",
+    "inotify_init",
+    "inotify_init1",
     "io_setup",
     "io_uring_setup",
     "landlock_create_ruleset",
@@ -118,7 +120,14 @@ pub(super) fn strict(network: bool, huge_pages: bool) -> Profile {
         PRCTL,
     ];
     let of_default = |call: &str| DEFAULT.checks.iter().find(|c| c.calls.contains(&call));
-    let kept = ["clone", "mmap", "memfd_create", "prlimit64", "personality"];
+    let kept = [
+        "clone",
+        "fcntl",
+        "mmap",
+        "memfd_create",
+        "prlimit64",
+        "personality",
+    ];
     let checks = own
         .into_iter()
         .chain(kept.iter().filter_map(|call| of_default(call).copied()));

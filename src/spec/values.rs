@@ -192,7 +192,7 @@ pub enum Network {
     None,
     /// A network of its own with loopback up.
     Loopback,
-    /// The host's network. Nothing is isolated there, abstract sockets included.
+    /// The host's network. Nothing is isolated there, before Linux 6.12 (Landlock) abstract sockets included.
     Host,
 }
 

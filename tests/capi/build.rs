@@ -101,6 +101,7 @@ impl Program {
         let mut command = cc("gcc");
         command.args(["-std=c99", "-D_GNU_SOURCE", "-pthread", "-o"]);
         command.arg(&path).arg(Path::new(ROOT).join(source));
+        command.arg(format!("-I{ROOT}/tests/capi")); // for sources that are made
         command.args(pkg_config(&["--cflags"]));
         match link {
             Link::Shared => {

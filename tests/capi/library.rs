@@ -129,6 +129,8 @@ fn is_installed_where_it_is_told_and_removed_from_there() {
         format!("opt/x/lib64/libstockade.so.{version}"),
         "opt/x/lib64/pkgconfig/stockade.pc".to_string(),
         "opt/x/libexec/stockade-init".to_string(),
+        "opt/x/share/stockade/apparmor/stockade".to_string(),
+        "opt/x/share/stockade/apparmor/stockade-program".to_string(),
     ];
     expected.sort();
     assert_eq!(installed, expected);

@@ -3,6 +3,7 @@
 mod build;
 mod header;
 mod library;
+mod nulls;
 mod programs;
 mod scenarios;
 #[path = "../suite/support/mod.rs"]

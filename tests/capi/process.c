@@ -162,6 +162,30 @@ static void signals(void)
     stockade_process_free(process);
 }
 
+static void stops(void)
+{
+    static const char *const scripts[] = {"trap 'exit 7' INT; echo; while :; do sleep 0.02; done",
+                                          "trap '' INT; echo; while :; do sleep 0.02; done"};
+    for (int deaf = 0; deaf < 2; deaf++) {
+        stockade_spec *spec = shell(scripts[deaf]);
+        stockade_process *process;
+        stockade_outcome *outcome = NULL;
+        char line[8];
+        int out;
+        CHECK(stockade_spec_set_stdout(spec, STOCKADE_STDIO_PIPE) == 0);
+        CHECK(stockade_spec_set_stop_signal(spec, SIGINT) == 0);
+        process = spawn(spec);
+        out = stockade_process_take_stdout(process);
+        CHECK(read(out, line, sizeof line) == 1);
+        close(out);
+        WORKS(stockade_process_stop(process, deaf ? SECOND / 10 : 20 * SECOND, &outcome, &failed));
+        CHECK(stockade_outcome_verdict(outcome) == (deaf ? STOCKADE_VERDICT_KILLED : STOCKADE_VERDICT_NONZERO_EXIT));
+        CHECK(deaf || stockade_outcome_returncode(outcome) == 7);
+        stockade_outcome_free(outcome);
+        stockade_process_free(process);
+    }
+}
+
 static void kills(void)
 {
     stockade_process *process = spawn(shell("trap '' TERM INT HUP; sleep 1000 & echo on; sleep 1000"));
@@ -342,6 +366,7 @@ int main(void)
     pipe_of_the_callers();
     wait_timeout();
     signals();
+    stops();
     kills();
     freeing_ends_it();
     nothing();

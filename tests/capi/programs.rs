@@ -18,7 +18,10 @@ fn timeout() -> Command {
 
 /// Every error and every leak is a failure. The helper is the installed one: valgrind cannot execute a memfd.
 fn valgrind(name: &str) {
-    let program = Program::new(&format!("tests/capi/{name}.c"), Link::Shared);
+    valgrind_of(&Program::new(&format!("tests/capi/{name}.c"), Link::Shared));
+}
+
+pub fn valgrind_of(program: &Program) {
     succeed(
         timeout()
             .arg("valgrind")

@@ -35,6 +35,8 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_user(spec, "5:6") == 0);
     CHECK(stockade_spec_set_hostname(spec, "box") == 0);
     CHECK(stockade_spec_set_profile(spec, "strict") == 0);
+    CHECK(stockade_spec_set_deterministic(spec, 1) == 0);
+    CHECK(stockade_spec_set_uptime(spec, 7 * SECOND) == 0);
     CHECK(stockade_spec_set_cpu_time(spec, 1500000000) == 0);
     CHECK(stockade_spec_set_wall_time(spec, 3 * SECOND) == 0);
     CHECK(stockade_spec_set_memory(spec, 256 << 20) == 0);
@@ -45,6 +47,7 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_set_cpu_idle(spec, 1) == 0);
     CHECK(stockade_spec_set_cpuset_cpus(spec, "0-2,4") == 0);
     CHECK(stockade_spec_set_nice(spec, 5) == 0);
+    CHECK(stockade_spec_set_stop_signal(spec, 2) == 0);
     CHECK(stockade_spec_set_oom_score_adj(spec, 500) == 0);
     CHECK(stockade_spec_set_oom_group(spec, 0) == 0);
     CHECK(stockade_spec_add_io_read_bps(spec, "/dev/sda", 1 << 20) == 0);
@@ -74,9 +77,11 @@ static const char *const full_json =
     " \"image\": \"python:3.12\", \"entrypoint\": [\"a\", \"b\"], \"store\": \"/srv/images\","
     " \"overlay\": \"fuse\", \"read_only\": true, \"upper_dir\": \"/var/tmp\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
     " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
+    " \"deterministic\": true, \"uptime\": 7,"
     " \"hostname\": \"box\", \"profile\": \"strict\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"
     " \"cpu_idle\": true, \"cpuset_cpus\": \"0-2,4\", \"nice\": 5, \"oom_score_adj\": 500, \"oom_group\": false,"
+    " \"stop_signal\": 2,"
     " \"io_read_bps\": [\"/dev/sda:1m\", \"8:16:2m\"], \"io_write_bps\": [\"/dev/sda:4m\"],"
     " \"io_read_iops\": [\"/dev/sda:100\"], \"io_write_iops\": [\"/dev/sda:200\"], \"io_weight\": 300,"
     " \"hugetlb\": [\"2m:64m\"],"

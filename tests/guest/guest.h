@@ -28,6 +28,10 @@ extern const struct command probe_commands[];
 extern const struct command net_commands[];
 extern const struct command sched_commands[];
 extern const struct command call_commands[];
+extern const struct command domain_commands[];
+extern const struct command same_commands[];
+extern const struct command lateral_commands[];
+extern const struct command flood_commands[];
 
 /* Runs the command argv[0]; exits with 2 if there is none of that name. */
 int dispatch(int argc, char **argv);

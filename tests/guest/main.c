@@ -11,8 +11,8 @@
 
 static const struct command *const tables[] = {
     basic_commands, cpu_commands,    memory_commands, task_commands, end_commands,
-    file_commands,  report_commands, probe_commands,  net_commands, sched_commands,
-    call_commands,
+    file_commands,  report_commands, probe_commands,  net_commands,  sched_commands,
+    call_commands,  domain_commands, same_commands,   lateral_commands, flood_commands,
 };
 
 int dispatch(int argc, char **argv)

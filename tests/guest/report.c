@@ -219,8 +219,38 @@ static int cmd_statfs(int argc, char **argv)
     return 0;
 }
 
+/* inventory PATH...: all of this at once, and the mounts, so that two sandboxes can be compared. */
+static int cmd_inventory(int argc, char **argv)
+{
+    static char *places[] = {"statfs", "/", "/work", "/tmp", "/dev/shm", "/proc", "/proc/sys", "/guest"};
+    char line[4096];
+    cmd_report(0, NULL);
+    cmd_ls_fds(0, NULL);
+    cmd_ps(0, NULL);
+    cmd_statfs(sizeof places / sizeof *places, places);
+    cmd_open(argc, argv);
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    if (!f)
+        die("/proc/self/mountinfo");
+    while (fgets(line, sizeof line, f)) {
+        char *at = line; /* past the numbers, which are others each time */
+        for (int i = 0; i < 3; i++)
+            at += strcspn(at, " ") + 1;
+        printf("mount %s", at);
+    }
+    fclose(f);
+    f = fopen("/work/made", "we");
+    if (f) {
+        fputs("made", f);
+        fclose(f);
+    }
+    printf("cwd=%s\n", getcwd(line, sizeof line));
+    return 0;
+}
+
 const struct command report_commands[] = {
     {"report", cmd_report, ""},
+    {"inventory", cmd_inventory, "PATH..."},
     {"ls-fds", cmd_ls_fds, ""},
     {"ps", cmd_ps, ""},
     {"open", cmd_open, "PATH..."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -185,6 +186,31 @@ def test_terminate_and_kill(sleeper: Sleeper) -> None:
     assert process.communicate(timeout=5) == (b"", b"")
     assert process.outcome is not None
     assert process.outcome.verdict is Verdict.KILLED
+
+
+def test_stop() -> None:
+    for trap, timeout, verdict in (("exit 7", 20.0, Verdict.NONZERO_EXIT), ("", 0.1, Verdict.KILLED)):
+        script = f"trap '{trap}' INT; echo ready; while :; do sleep 0.02; done"
+        process = stockade.popen(["sh", "-c", script], stdout=PIPE, stop_signal=signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert process.stop(timeout) == (7 if trap else -signal.SIGKILL)
+        assert process.stop() == process.returncode
+        assert process.outcome is not None
+        assert process.outcome.verdict is verdict
+
+
+async def _astop(trap: str, timeout: float) -> int:
+    script = f"trap '{trap}' TERM; echo ready; while :; do sleep 0.02; done"
+    process = stockade.popen(["sh", "-c", script], stdout=PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return await process.astop(timeout)
+
+
+def test_astop() -> None:
+    assert asyncio.run(_astop("exit 7", 20)) == 7
+    assert asyncio.run(_astop("", 0.1)) == -signal.SIGKILL
 
 
 def test_pause_and_resume() -> None:

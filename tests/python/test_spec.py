@@ -26,10 +26,11 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.io_read_bps == spec.io_write_bps == spec.io_read_iops == spec.io_write_iops == ()
     assert spec.cpu_idle is False
     assert spec.read_only is False
+    assert spec.deterministic is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
-        image entrypoint store overlay upper_dir cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group io_weight \
-        output file_size open_files stack \
+        image entrypoint store overlay upper_dir uptime cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group \
+        stop_signal io_weight output file_size open_files stack \
         disk inodes cgroup_parent"
     for name in others.split():
         assert getattr(spec, name) is None, name
@@ -64,6 +65,7 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("nice", 5, 5),
         ("oom_score_adj", -5, -5),
         ("oom_group", False, False),
+        ("stop_signal", 2, 2),
         ("io_read_bps", ["/dev/sda:1m", "8:16:5"], ("/dev/sda:1048576", "8:16:5")),
         ("io_write_bps", ["/dev/sda:1m"], ("/dev/sda:1048576",)),
         ("io_read_iops", ["/dev/sda:100"], ("/dev/sda:100",)),
@@ -96,6 +98,8 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("store", Path("/srv/images"), "/srv/images"),
         ("overlay", "fuse", "fuse"),
         ("read_only", True, True),
+        ("deterministic", True, True),
+        ("uptime", "1m", 60.0),
         ("upper_dir", Path("/var/tmp"), "/var/tmp"),
         ("output_overflow", "discard", "discard"),
         ("enforce", "best-effort", "best-effort"),

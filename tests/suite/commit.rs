@@ -2,7 +2,7 @@
 
 use crate::images::tools::{assert_same, lacking, run, umoci_unpack};
 use crate::images::{Place, Tree, merged, tree};
-use crate::support::{fields, guest_dir, is_root, note_skip, skip, wait_until};
+use crate::support::{fields, guest_dir, is_root, note_skip, skip, slowness, wait_until};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -63,7 +63,7 @@ impl Boxed {
             .image(image)
             .store(self.at("store").to_str().expect("UTF-8"))
             .user("0:0")
-            .wall_time(Duration::from_secs(30))
+            .wall_time(Duration::from_secs(30) * slowness())
     }
 
     /// Runs the guest in a live sandbox.

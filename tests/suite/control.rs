@@ -125,6 +125,72 @@ fn pausing_works_from_many_threads_and_races_with_the_end() {
     }
 }
 
+/// What is asked of a run in the moment of its end must not cost its outcome: before Linux 6.2 a message to a socket that
+/// the other side is just closing drops what that side has sent before.
+#[test]
+fn requests_in_the_last_moment_lose_no_outcome() {
+    let until = std::time::Instant::now() + Duration::from_secs(4);
+    while std::time::Instant::now() < until {
+        let process = start(&guest_spec(["exit", "0"]));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| while process.stats().expect("it can be asked").is_some() {});
+                // To nobody: the program goes on, and so do these.
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        process.signal(libc::SIGCONT).expect("it can be sent");
+                    }
+                });
+            }
+        });
+        let outcome = process.wait().unwrap();
+        assert_eq!(outcome.verdict, Verdict::Ok, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_program_is_asked_to_stop_and_killed_if_it_goes_on() {
+    let shell = |script: &str| {
+        let mut spec = Spec::new(["sh", "-c", script]).wall_time(promise() * 4);
+        spec.stdout = Some(Stdio::Pipe);
+        spec
+    };
+    let ready = |spec: &Spec| {
+        let process = start(spec);
+        let mut out = std::fs::File::from(process.take_stdout().expect("a pipe"));
+        std::io::Read::read_exact(&mut out, &mut [0; 6]).expect("it says so");
+        process
+    };
+    let polite = "trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.02; done";
+    let long = promise() * 3;
+    let outcome = ready(&shell(polite)).stop(long).unwrap();
+    assert_eq!(outcome.exit_code, Some(7), "{outcome:?}");
+    let outcome = ready(&shell(polite).stop_signal(libc::SIGINT))
+        .stop(long)
+        .unwrap();
+    assert_eq!(outcome.exit_code, Some(8), "{outcome:?}");
+    let paused = ready(&shell(polite));
+    paused.pause().unwrap();
+    assert_eq!(paused.stop(long).unwrap().exit_code, Some(7));
+    assert_eq!(paused.stop(long).unwrap().exit_code, Some(7), "again");
+    // One that is just being started.
+    let outcome = start(&guest_spec(["sleep", "20"])).stop(long).unwrap();
+    assert_eq!(outcome.signal, Some(libc::SIGTERM), "{outcome:?}");
+    assert_eq!(outcome.verdict, Verdict::Signaled, "{outcome:?}");
+
+    let deaf = ready(&shell(
+        "trap '' TERM; echo ready; while :; do sleep 0.02; done",
+    ));
+    let clock = start_clock();
+    let outcome = deaf.stop(Duration::from_millis(200)).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Killed, "{outcome:?}");
+    assert!(clock.elapsed() >= Duration::from_millis(200));
+    for signal in [0, 65] {
+        let refused = guest_spec(["true"]).stop_signal(signal).spawn();
+        assert!(refused.is_err(), "{signal}");
+    }
+}
+
 #[test]
 fn what_a_running_program_uses() {
     use std::io::{BufRead, BufReader};

@@ -6,7 +6,7 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, fork, overlay, stuck, threads, violation};
+use crate::{drift, faults, floods, fork, inject, overlay, stuck, threads, violation};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -27,6 +27,8 @@ fn role() {
     match role {
         "leaky" => small::leaky(),
         "stopped" => small::stopped(),
+        "false-device" => small::false_device(),
+        "no-openat2" => small::no_openat2(argument.parse().expect("an error number")),
         "few-descriptors" => small::few_descriptors(),
         "first-use" => threads::first_use(),
         "leftovers" => leftovers::leftovers(),
@@ -48,6 +50,10 @@ fn role() {
         "many-sandboxes" => stuck::many_sandboxes(),
         "no-descriptors" => stuck::no_descriptors(),
         "with-a-listener" => violation::with_a_listener(),
+        "injector" => inject::injector(argument),
+        "injected" => inject::injected(argument),
+        "flooded" => floods::flooded(argument),
+        "few-in-flight" => floods::few_in_flight(),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

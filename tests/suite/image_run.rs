@@ -164,3 +164,25 @@ fn many_sandboxes_share_one_image() {
         }
     }
 }
+
+#[test]
+fn the_stop_signal_is_the_image_s_unless_another_is_given() {
+    let stopped = |stop_signal: &str, own: Option<i32>| {
+        let boxed = Boxed::new(&format!(
+            r#"{{"Entrypoint": ["/bin/guest"], "StopSignal": "{stop_signal}"}}"#
+        ));
+        let mut spec = boxed.spec(["sleep", "20"]);
+        spec.stop_signal = own;
+        let process = spec.spawn().expect("it starts");
+        process.stop(Duration::from_secs(20)).unwrap().signal
+    };
+    assert_eq!(stopped("SIGUSR1", None), Some(libc::SIGUSR1));
+    assert_eq!(stopped("2", None), Some(libc::SIGINT));
+    assert_eq!(stopped("USR1", Some(libc::SIGHUP)), Some(libc::SIGHUP));
+    assert_eq!(stopped("", None), Some(libc::SIGTERM));
+    assert_eq!(
+        stopped("NONSENSE", None),
+        Some(libc::SIGTERM),
+        "as in Docker"
+    );
+}

@@ -341,9 +341,34 @@ fn devices_are_few_and_true() {
 }
 
 #[test]
+fn a_false_device_is_refused() {
+    if !is_root() {
+        skip!("only root can put one in the place of another");
+    }
+    let said = Host::start("false-device", "").finish();
+    assert!(said[0].contains("binding device `/dev/null`"), "{said:?}");
+}
+
+#[test]
+fn paths_hold_where_openat2_is_blocked() {
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        let said = Host::start("no-openat2", &errno.to_string()).finish();
+        assert_eq!(said, ["files", "a live sandbox", "roots"]);
+    }
+}
+
+#[test]
 fn mounts_are_nosuid_and_nodev_and_sized() {
     let outcome = guest_spec([
-        "statfs", "/", "/usr", "/work", "/tmp", "/dev/shm", "/guest", "/proc",
+        "statfs",
+        "/",
+        "/usr",
+        "/work",
+        "/tmp",
+        "/dev/shm",
+        "/guest",
+        "/proc",
+        "/proc/sys",
     ])
     .disk(16 << 20)
     .inodes(500)
@@ -396,6 +421,22 @@ fn the_working_directory_is_inside() {
         };
         assert!(refused, "{bad} is taken");
     }
+}
+
+#[test]
+fn what_is_given_as_input_cannot_be_changed() {
+    // Opened again it is a sealed copy.
+    let outcome = guest_spec(["reopen"])
+        .input(b"given, and longer than what is written")
+        .run()
+        .expect("runs");
+    let tried = fields(&outcome);
+    assert_eq!((&*tried["write"], &*tried["truncate"]), ("EPERM", "EPERM"));
+    // Of a pipe there is the pipe, with both its ends for the user whose it is.
+    let other_end = if is_root() { "EACCES" } else { "OK" };
+    assert_eq!(tried["output"], other_end);
+    let tried = fields(&run_guest(["reopen"]));
+    assert_ne!(tried["truncate"], "OK", "{tried:?}");
 }
 
 #[test]

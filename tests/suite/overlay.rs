@@ -57,6 +57,25 @@ fn drivers() -> Vec<Overlay> {
     works.map(|(overlay, _)| *overlay).collect()
 }
 
+/// Runs the guest in a root of each driver that works here.
+pub fn with_each_driver<T: AsRef<[u8]> + Copy>(args: impl AsRef<[T]>, check: impl Fn(&Outcome)) {
+    for overlay in drivers() {
+        let tree = Tree::new().done();
+        let spec = over(&tree, overlay, args.as_ref());
+        check(&spec.run().expect("the sandbox starts"));
+    }
+}
+
+/// A live sandbox with a root of each driver that works here, and how to have the guest run in it.
+pub fn live_in_each_driver(check: impl Fn(&stockade::Sandbox, &dyn Fn(&[&str]) -> Spec)) {
+    for overlay in drivers() {
+        let tree = Tree::new().done();
+        let guest = |args: &[&str]| over(&tree, overlay, args);
+        let sandbox = stockade::Sandbox::start(&guest(&["-"])).expect("starts");
+        check(&sandbox, &guest);
+    }
+}
+
 /// What the other tests are not run with is named here, once.
 #[test]
 fn every_driver_works_here() {

@@ -2,6 +2,7 @@
 
 use crate::support::{alive, guest_spec, promise, slowness};
 use crate::volumes::{open_dir, volume};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Spec, Verdict};
 
@@ -122,6 +123,10 @@ fn a_pipe_where_a_file_is_to_be_hangs_nobody() {
 
 #[test]
 fn a_hostile_program_misleads_no_later_file() {
+    later_files_hold();
+}
+
+pub fn later_files_hold() {
     // In a sandbox that lives on, the first program replaces a directory with a link to where it must not write.
     let dir = open_dir();
     let base = || guest_spec(["true"]).volume(volume(dir.path(), "/data", true));
@@ -139,4 +144,22 @@ fn a_hostile_program_misleads_no_later_file() {
     );
     // And again it can be used.
     assert_eq!(sandbox.run(&base()).expect("runs").verdict, Verdict::Ok);
+}
+
+#[test]
+fn no_set_id_bit_leaves_with_a_file() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let mut spec = guest_spec(["-"]).collect("dir/tool");
+    let script = "mkdir dir && cp /bin/true dir/tool && chmod 6755 dir/tool && ls -l dir";
+    spec.args = vec!["/bin/sh".into(), "-c".into(), script.into()];
+    let outcome = sandbox.run(&spec).expect("runs");
+    let listed = outcome.stdout.to_text();
+    assert!(listed.contains("rwsr-sr-x"), "{outcome:?}");
+    // Of a collected file there is the content, and of a tree the permission bits.
+    assert!(!outcome.outputs["dir/tool"].content.is_empty());
+    let copy = tempfile::tempdir().expect("a directory");
+    let copy = copy.path().join("copy");
+    sandbox.get_tree("dir", &copy).expect("copies");
+    let mode = std::fs::metadata(copy.join("tool")).expect("the file");
+    assert_eq!(mode.permissions().mode() & 0o7777, 0o755);
 }

@@ -468,6 +468,7 @@ const OTHERS: &[&str] = &[
     "args",
     "cgroup_parent",
     "cwd",
+    "deterministic",
     "enforce",
     "env",
     "files",
@@ -476,6 +477,7 @@ const OTHERS: &[&str] = &[
     "image",
     "input",
     "network",
+    "stop_signal",
     "output_overflow",
     "profile",
     "read_only",
@@ -491,6 +493,7 @@ const OTHERS: &[&str] = &[
     "store",
     "tmpfs",
     "upper_dir",
+    "uptime",
     "user",
     "volumes",
 ];

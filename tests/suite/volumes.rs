@@ -3,6 +3,7 @@
 use crate::support::{fields, guest_dir, guest_spec};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use stockade::{ErrorKind, Rootfs, Spec, Tmpfs, Verdict, Volume};
 
 /// A volume.
@@ -138,6 +139,10 @@ fn a_directory_can_be_the_root() {
 
 #[test]
 fn a_hostile_root_misleads_nobody() {
+    roots_hold();
+}
+
+pub fn roots_hold() {
     // The places where we mount are symbolic links out of the root.
     let outside = open_dir();
     for name in ["proc", "dev", "work", "tmp", "data", "etc"] {
@@ -158,6 +163,58 @@ fn a_hostile_root_misleads_nobody() {
             .count();
         assert_eq!(made, 0, "{name}: something was made outside");
     }
+}
+
+#[test]
+fn a_root_that_changes_meanwhile_misleads_nobody() {
+    // Somebody who may write in it puts a link in a directory's place, and back, all the time.
+    let outside = open_dir();
+    std::fs::write(outside.path().join("secret"), "secret").expect("a file");
+    let (root, spec) = root_with(|root| {
+        std::fs::create_dir(root.join("data")).expect("mkdir");
+        symlink(outside.path(), root.join("other")).expect("symlink");
+    });
+    let path = |name: &str| {
+        let path = root.path().join(name).into_os_string().into_encoded_bytes();
+        std::ffi::CString::new(path).expect("a path")
+    };
+    let (one, other) = (path("data"), path("other"));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let (here, exchange) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+                // SAFETY: two paths that end with NUL and live through the call.
+                unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), exchange) };
+            }
+        });
+        let mut ended = [0; 2];
+        for round in 0..80 {
+            // Another root each time: one that has been made is kept.
+            let point = format!("/point-{round}");
+            let mut spec = spec.clone().volume(volume(outside.path(), &point, false));
+            spec.args = ["/guest", "open", "/data/secret", "/other/secret"]
+                .iter()
+                .map(Into::into)
+                .collect();
+            match spec.run() {
+                Ok(outcome) => {
+                    let opened = outcome.stdout.to_text();
+                    if opened.contains("=OK") {
+                        done.store(true, Ordering::Relaxed);
+                    }
+                    assert!(!opened.contains("=OK"), "in round {round}: {opened}");
+                    ended[0] += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Setup, "{error}");
+                    ended[1] += 1;
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(ended[0] > 0, "it never runs: {ended:?}");
+    });
 }
 
 #[test]

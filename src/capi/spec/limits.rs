@@ -121,6 +121,18 @@ pub extern "C" fn stockade_spec_set_nice(spec: Option<&mut stockade_spec>, nice:
     })
 }
 
+/// Sets the signal that stockade_process_stop sends, 1 to 64. Default: the image's StopSignal, else SIGTERM.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_stop_signal(
+    spec: Option<&mut stockade_spec>,
+    signal: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.stop_signal = Some(signal);
+        Ok(())
+    })
+}
+
 /// Sets how much sooner than others the kernel ends the sandbox when the whole host is out of memory (oom_score_adj,
 /// proc(5)): the caller's own value up to 1000. Default: the caller's.
 #[unsafe(no_mangle)]

@@ -6,6 +6,7 @@ use crate::capi::ffi::c_text;
 use crate::error::Error;
 use crate::spec::{Network, Overlay, Rootfs, Tmpfs, Volume};
 use std::ffi::{c_char, c_int};
+use std::time::Duration;
 
 /// A network of its own with every interface down: even localhost does not answer. The fastest, and the default.
 pub const STOCKADE_NETWORK_NONE: c_int = 0;
@@ -248,6 +249,19 @@ pub unsafe extern "C" fn stockade_spec_set_user(
     set(spec, |s| {
         // SAFETY: C promises a NUL-terminated string.
         s.user = Some(unsafe { c_text(user, "user") }?.into());
+        Ok(())
+    })
+}
+
+/// Sets what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, and so its uptime, in nanoseconds
+/// (time_namespaces(7)). The time of day is always the host's. Default: the host's.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_uptime(
+    spec: Option<&mut stockade_spec>,
+    nanoseconds: u64,
+) -> c_int {
+    set(spec, |s| {
+        s.uptime = Some(Duration::from_nanos(nanoseconds));
         Ok(())
     })
 }

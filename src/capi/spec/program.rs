@@ -93,6 +93,20 @@ pub unsafe extern "C" fn stockade_spec_set_cwd(
     })
 }
 
+/// Has everything that the kernel and interpreters otherwise choose anew for each run chosen the same, unless
+/// deterministic is 0: addresses are not randomised, and PYTHONHASHSEED, PERL_HASH_SEED and PERL_PERTURB_KEYS are 0 where
+/// the environment does not name them. Random numbers and the time of day stay as they are. Default: 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_deterministic(
+    spec: Option<&mut stockade_spec>,
+    deterministic: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.deterministic = deterministic != 0;
+        Ok(())
+    })
+}
+
 /// Sets what the program reads from standard input; the bytes are copied. Default: nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_spec_set_input(

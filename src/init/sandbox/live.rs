@@ -138,6 +138,7 @@ impl Init {
             self.note(pid, status);
         }
         self.finish_ended(plan);
+        domain::end();
         let step = |errno| (IN_STEP, STEP_RESET, errno);
         self.server = server;
         let volumes = plan.steps(plan.head.setup);

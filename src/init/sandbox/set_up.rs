@@ -29,12 +29,16 @@ impl Init {
             let mut go = [0; size_of::<Message>()];
             match receive(CONTROL, &mut go, &mut fds, true) {
                 Ok((n, _)) if n > 0 => {}
-                _ => exit(1),
+                Ok(_) => exit(1),
+                Err(errno) => return Err((IN_STEP, STEP_ID_MAP, errno)),
             }
         }
         if plan.head.flags & HAS_OOM_SCORE_ADJ != 0 {
             // Before ids change and before we are not dumpable, after which the file is not ours any more.
             set_oom_score_adj(plan.head.oom_score_adj).map_err(step(STEP_OOM_SCORE_ADJ))?;
+        }
+        if plan.head.flags & HAS_UPTIME != 0 {
+            set_uptime(plan.head.uptime).map_err(step(STEP_UPTIME))?; // before, for the same reason
         }
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0).map_err(step(STEP_CAPABILITIES))?;
         set_ids(plan.head.user, plan.head.group).map_err(step(STEP_IDS))?;
@@ -62,8 +66,12 @@ impl Init {
                 // Init is hidden from the program, which with one mapped id owns init's files in procfs: it must not
                 // make init the first choice of the OOM killer. Before Linux 5.8 there is no such option.
                 let (at, flags) = (text(payload)?, MS_NOSUID | MS_NODEV | MS_NOEXEC);
-                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable"))
-                    .or_else(|_| mount(s!("proc"), at, s!("proc"), flags, s!("")))?;
+                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable")).or_else(
+                    |errno| match errno {
+                        EINVAL => mount(s!("proc"), at, s!("proc"), flags, s!("")),
+                        _ => Err(errno),
+                    },
+                )?;
             }
             S_TMPFS => {
                 let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);
@@ -149,6 +157,15 @@ impl Init {
                 unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
                 mkdirat(AT_FDCWD, path, 0o700)?;
             }
+            S_LANDLOCK => {
+                close(self.rules.ruleset);
+                let (network, scopes) = (op.b & 0xffff_ffff, op.b >> 32);
+                self.rules = Rules {
+                    ruleset: landlock_ruleset(op.a, network, scopes)?,
+                    flags: u32::from(op.flags),
+                };
+            }
+            S_ALLOW => self.allow(op, text(payload)?)?,
             S_SOURCE | S_SERVE | S_SERVE_FILTER | S_SERVE_LIMIT => {}
             _ => return Err(EPROTO),
         }
@@ -157,6 +174,29 @@ impl Init {
 }
 
 impl Init {
+    /// A rule about what is mounted at `path`.
+    fn allow(&self, op: Op, path: Str) -> Result<()> {
+        if op.flags & 1 != 0 {
+            let opened = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+            let added = landlock_allow(self.rules.ruleset, opened, op.a);
+            close(opened);
+            return added.map(|_| ());
+        }
+        let opened = files::open(path.bytes(), O_PATH)?;
+        let added = fstat(opened).and_then(|stat| {
+            let rights = match stat.mode() & S_IFMT {
+                S_IFDIR => op.a,
+                _ => op.b,
+            };
+            match rights {
+                0 => Ok(0), // which the kernel takes for a mistake
+                _ => landlock_allow(self.rules.ruleset, opened, rights),
+            }
+        });
+        close(opened);
+        added.map(|_| ())
+    }
+
     /// A new directory on the host's disk, shown at `path`.
     fn box_on_disk(&mut self, op: Op, path: Str) -> Result<()> {
         let place = op.flags as usize;
@@ -225,6 +265,37 @@ fn set_oom_score_adj(score: i32) -> Result<()> {
     let written = write_all(fd, text.bytes());
     close(fd);
     written
+}
+
+/// Goes to a time namespace whose clocks say `uptime` now.
+fn set_uptime(uptime: u64) -> Result<()> {
+    unshare(CLONE_NEWTIME)?;
+    let mut text = Text::<120>::new();
+    let mut shift = 0;
+    for clock in [CLOCK_BOOTTIME, CLOCK_MONOTONIC] {
+        shift = uptime as i64 - clock_time(clock) as i64;
+        let (seconds, nanoseconds) = (
+            shift.div_euclid(1_000_000_000),
+            shift.rem_euclid(1_000_000_000),
+        );
+        text = text
+            .number(clock as u64)
+            .add(if seconds < 0 { b" -" } else { b" " });
+        text = text.number(seconds.unsigned_abs()).add(b" ");
+        text = text.number(nanoseconds as u64).add(b"\n");
+    }
+    let offsets = openat(AT_FDCWD, s!("/proc/self/timens_offsets"), O_WRONLY, 0)?;
+    let written = write_all(offsets, text.bytes());
+    close(offsets);
+    written?;
+    // We go there ourselves: the kernel lets nobody start a program there who shares memory with it until its exec.
+    let path = s!("/proc/self/ns/time_for_children");
+    let namespace = openat(AT_FDCWD, path, O_RDONLY, 0)?;
+    let entered = setns(namespace, CLONE_NEWTIME);
+    close(namespace);
+    entered?;
+    shift_now(shift);
+    Ok(())
 }
 
 fn map_self(user: u32, group: u32) -> Result<()> {

@@ -2,23 +2,29 @@
 
 use super::*;
 
+const INIT_DIED: Failure = Failure {
+    kind: FAILED,
+    section: IN_STEP,
+    index: STEP_INIT_DIED,
+    errno: 0,
+};
+
 impl Supervisor {
     /// From an init: pass on what it says, adding what it cannot know.
     pub(super) fn hear_init(&mut self, which: usize) {
         while let Some(sandbox) = self.sandboxes[which].filter(|s| s.parked.is_none()) {
             let mut fds = [-1; FDS_MAX];
             let mut buffer = [0u64; PARKED_MAX / 8];
-            let (n, count) = match receive(sandbox.control, as_bytes(&mut buffer), &mut fds, false)
-            {
-                Ok((n, count)) if n > size_of::<Envelope>() => (n, count),
-                Err(EAGAIN) => return,
-                _ => {
-                    epoll_remove(self.epoll, sandbox.control);
-                    return; // its end is told by its pidfd
-                }
+            let control = sandbox.control[0];
+            let received = receive(control, as_bytes(&mut buffer), &mut fds, false);
+            let Ok((n, count)) = received else {
+                return; // its end is told by its pidfd
             };
             let bytes = as_bytes(&mut buffer);
-            let run = read_of::<Envelope>(bytes).map_or(0, |e| e.run as usize % SANDBOXES_MAX);
+            let Some(envelope) = read_of::<Envelope>(&bytes[..n]) else {
+                return;
+            };
+            let run = envelope.run as usize % SANDBOXES_MAX;
             if self.pass_on(which, run, &bytes[size_of::<Envelope>()..n], &fds[..count]) {
                 fds[..count].iter().for_each(|fd| close(*fd));
             } else {
@@ -100,7 +106,7 @@ impl Supervisor {
         ) {
             sandbox.parked = Some(parked);
             run.parked = true;
-            epoll_remove(self.epoll, sandbox.control);
+            epoll_remove(self.epoll, sandbox.control[0]);
             let data = RUN << 32 | parked.run as u64;
             let _ = epoll_change(self.epoll, run.channel, EPOLLIN | EPOLLOUT, data);
         }
@@ -131,7 +137,7 @@ impl Supervisor {
         };
         sandbox.parked = None;
         if sandbox.pidfd >= 0 {
-            let _ = epoll_add(self.epoll, sandbox.control, CONTROL << 32 | which as u64);
+            let _ = epoll_add(self.epoll, sandbox.control[0], CONTROL << 32 | which as u64);
         }
         self.hear_init(which);
         self.forget_dead(which);
@@ -184,12 +190,38 @@ impl Supervisor {
             if send(run.channel, message, body, &[], false) == Err(EAGAIN) {
                 return false;
             }
-            epoll_remove(self.epoll, run.channel);
+            self.leave_open(run.channel);
+            run.channel = -1;
         }
         self.runs[which] = None;
         run.close();
         self.remove(run.groups);
         true
+    }
+
+    /// The last is said over `channel`, which stays open until the host has heard it and closes its end. If it sent
+    /// something at the moment in which we close ours, the kernel would drop what it has not read yet
+    /// (`unix_dgram_sendmsg` in net/unix/af_unix.c, before Linux 6.2).
+    pub(super) fn leave_open(&self, channel: Fd) {
+        let data = OVER << 32 | channel as u64;
+        let watched = epoll_change(self.epoll, channel, EPOLLIN, data)
+            .or_else(|_| epoll_add(self.epoll, channel, data));
+        if watched.is_err() {
+            close(channel);
+        }
+    }
+
+    /// The host asks for something that is over, and sees the end of the socket for its answer; or it has heard that.
+    pub(super) fn hear_over(&self, channel: Fd) {
+        let mut fds = [-1; FDS_MAX];
+        match receive(channel, &mut [0; size_of::<Message>()], &mut fds, false) {
+            Err(EAGAIN) => {}
+            Ok((n, count)) if n > 0 => fds[..count].iter().for_each(|fd| close(*fd)),
+            _ => {
+                epoll_remove(self.epoll, channel);
+                close(channel);
+            }
+        }
     }
 
     pub(super) fn init_ended(&mut self, which: usize) {
@@ -203,6 +235,8 @@ impl Supervisor {
         close(sandbox.pidfd);
         if sandbox.channel >= 0 {
             epoll_remove(self.epoll, sandbox.channel);
+            // For who waits for its start; nobody else reads this.
+            let _ = send(sandbox.channel, bytes_of(&INIT_DIED), &[], &[], false);
             close(sandbox.channel);
         }
         sandbox.close_files();
@@ -222,7 +256,7 @@ impl Supervisor {
         let Some(sandbox) = self.sandboxes[which].filter(done) else {
             return;
         };
-        epoll_remove(self.epoll, sandbox.control);
+        epoll_remove(self.epoll, sandbox.control[0]);
         for run in 0..self.runs.high() {
             if self.runs[run].is_some_and(|r| r.sandbox == which) {
                 // Killed with it; the reason, if any, is the run's own.
@@ -232,7 +266,7 @@ impl Supervisor {
                 return;
             }
         }
-        close(sandbox.control);
+        sandbox.control.iter().for_each(|fd| close(*fd));
         self.sandboxes[which] = None;
         self.sandboxes.trim();
         self.runs.trim();
@@ -243,12 +277,6 @@ impl Supervisor {
         let Some(reason) = self.runs[run].map(|run| run.reason) else {
             return;
         };
-        let failure = Failure {
-            kind: FAILED,
-            section: IN_STEP,
-            index: STEP_INIT_DIED,
-            errno: EPROTO as u32,
-        };
         let exit = Exit {
             kind: EXIT,
             status: SIGKILL as u32,
@@ -256,7 +284,7 @@ impl Supervisor {
             ..Exit::default()
         };
         let message = match reason {
-            REASON_NONE => bytes_of(&failure),
+            REASON_NONE => bytes_of(&INIT_DIED),
             _ => bytes_of(&exit),
         };
         if !self.pass_on(sandbox, run, message, &[]) {

@@ -11,7 +11,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
         match receive(sandbox.channel, buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
                 if (RESET..=READ).contains(&kind) {
@@ -27,7 +27,7 @@ impl Supervisor {
                         errno: errno as u32,
                     };
                     let _ = send(fds[0], bytes_of(&failure), &[], &[], false);
-                    close(fds[0]);
+                    self.leave_open(fds[0]);
                 }
             }
             _ => {
@@ -80,7 +80,7 @@ impl Supervisor {
                 (RESET, _) => (bytes_of(&reset), &pass[..1]),
                 _ => (&*message, fds),
             };
-            let _ = send(sandbox.control, bytes_of(&envelope), body, pass, false);
+            let _ = send(sandbox.control[0], bytes_of(&envelope), body, pass, false);
         }
         close(socket);
         fds.iter().for_each(|fd| close(*fd));
@@ -99,12 +99,7 @@ impl Supervisor {
         let slot =
             (0..SANDBOXES_MAX).find(|i| self.runs[*i].is_none() && self.sandboxes[*i].is_none());
         let slot = slot.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let plan = Plan::new(message, fds.last().copied()).map_err(step(STEP_PLAN))?;
         let run = self.new_run(&plan, which, fds[0], &mut start);
         let in_memfd = plan.head.in_memfd != 0;
@@ -137,7 +132,13 @@ impl Supervisor {
         // Watched first: once init is told, there is no way back.
         let told = epoll_add(self.epoll, fds[0], RUN << 32 | slot as u64).and_then(|_| {
             let pass = &pass[..count];
-            send(sandbox.control, bytes_of(&envelope), message, pass, false)
+            send(
+                sandbox.control[0],
+                bytes_of(&envelope),
+                message,
+                pass,
+                false,
+            )
         });
         start.close();
         if let Err(errno) = told {
@@ -156,7 +157,7 @@ impl Supervisor {
         let mut fds = [-1; FDS_MAX];
         let mut buffer = [0; size_of::<Update>()];
         match receive(run.channel, &mut buffer, &mut fds, false) {
-            Err(EAGAIN) => {}
+            Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 => {
                 let mut passed = fds[..count].iter();
                 match read_of::<Message>(&buffer[..n]) {
@@ -302,7 +303,7 @@ impl Supervisor {
                 enter: 0,
             };
             let _ = send(
-                sandbox.control,
+                sandbox.control[0],
                 bytes_of(&envelope),
                 bytes_of(message),
                 &[],

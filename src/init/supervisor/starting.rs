@@ -38,7 +38,7 @@ impl Supervisor {
                 errno: errno as u32,
             };
             let _ = send(channel, bytes_of(&failure), &[], &[], false);
-            close(channel);
+            self.leave_open(channel);
         }
     }
 
@@ -60,7 +60,7 @@ impl Supervisor {
         let (mut sandbox, run) = result?;
         let data = slot as u64;
         let watched = epoll_add(self.epoll, sandbox.pidfd, INIT << 32 | data)
-            .and_then(|_| epoll_add(self.epoll, sandbox.control, CONTROL << 32 | data))
+            .and_then(|_| epoll_add(self.epoll, sandbox.control[0], CONTROL << 32 | data))
             .and_then(|_| {
                 epoll_add(
                     self.epoll,
@@ -73,7 +73,7 @@ impl Supervisor {
             let _ = reap(sandbox.pidfd);
             sandbox.reap_server();
             close(sandbox.pidfd);
-            close(sandbox.control);
+            sandbox.control.iter().for_each(|fd| close(*fd));
             self.release_network(sandbox.network);
             if let Some(mut run) = run {
                 run.groups.close();
@@ -106,12 +106,7 @@ impl Supervisor {
     ) -> core::result::Result<(Sandbox, Option<Run>), Fault> {
         let flags = plan.head.flags;
         let network = self.enter_network(flags).map_err(step(STEP_NETWORK))?;
-        let mut start = Start {
-            stdio: [-1; 3],
-            into_cgroup: -1,
-            enter: [-1; CGROUPS_MAX],
-            served: false,
-        };
+        let mut start = Start::NONE;
         let mut run = None;
         if flags & HAS_RUN != 0 {
             run = Some(self.new_run(plan, slot, channel, &mut start)?);
@@ -188,7 +183,7 @@ impl Supervisor {
         ))
     }
 
-    /// Clones init into new namespaces and writes its id maps: its pid, pidfd and our end of its socket.
+    /// Clones init into new namespaces and writes its id maps: its pid, pidfd and the ends of its socket, ours first.
     pub(super) fn clone_init(
         &mut self,
         plan: &mut Plan,
@@ -196,7 +191,7 @@ impl Supervisor {
         trees: &[Fd],
         start: &Start,
         server: Fd,
-    ) -> core::result::Result<(i32, Fd, Fd), Fault> {
+    ) -> core::result::Result<(i32, Fd, [Fd; 2]), Fault> {
         let mut namespaces =
             CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
         if plan.head.flags & NET_NEW != 0 {
@@ -220,21 +215,27 @@ impl Supervisor {
                 return Err((IN_STEP, STEP_CLONE, errno));
             }
         };
-        close(theirs);
         if self.config.map != MAP_SINGLE {
             let go = Message { kind: GO, arg: 0 };
             let mapped = self
                 .map_ids(init, &plan.head)
                 .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
             if let Err(errno) = mapped {
+                let died = has_ended(pidfd);
                 let _ = pidfd_kill(pidfd);
                 let _ = reap(pidfd);
                 close(pidfd);
+                // Init may have failed first, and said at what.
+                let said = last_word(ours);
                 close(ours);
-                return Err((IN_STEP, STEP_ID_MAP, errno));
+                close(theirs);
+                return Err(said.unwrap_or(match died {
+                    true => (IN_STEP, STEP_INIT_DIED, 0),
+                    false => (IN_STEP, STEP_ID_MAP, errno),
+                }));
             }
         }
-        Ok((init, pidfd, ours))
+        Ok((init, pidfd, [ours, theirs]))
     }
 
     pub(super) fn map_ids(&self, init: i32, head: &Request) -> Result<()> {
@@ -310,6 +311,26 @@ impl Supervisor {
     }
 }
 
+/// Whether a process has, by its pidfd. One that was killed may take a moment.
+fn has_ended(pidfd: Fd) -> bool {
+    let mut end = [PollFd {
+        fd: pidfd,
+        events: 1,
+        revents: 0,
+    }];
+    poll(&mut end, 50_000_000).is_ok_and(|n| n > 0)
+}
+
+/// Where an init that is dead says that it has failed, if it does.
+fn last_word(control: Fd) -> Option<Fault> {
+    let mut fds = [-1; FDS_MAX];
+    let mut buffer = [0u64; PARKED_MAX / 8];
+    let bytes = as_bytes(&mut buffer);
+    let (n, _) = receive(control, bytes, &mut fds, false).ok()?;
+    let failure: Failure = read_of(bytes.get(size_of::<Envelope>()..n)?)?;
+    (failure.kind == FAILED).then_some((failure.section, failure.index, failure.errno as i32))
+}
+
 fn streams(flags: u32, fds: &[Fd], start: &mut Start) {
     let mut next = fds.iter();
     for (i, flag) in [HAS_STDIN, HAS_STDOUT, HAS_STDERR].iter().enumerate() {
@@ -355,22 +376,34 @@ struct Inherited<'a> {
 
 /// In the new child: puts its descriptors where init expects them, closes all others, and goes on as init.
 fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Start) -> ! {
+    let fail = |errno: i32| -> ! {
+        let failure = Failure {
+            kind: FAILED,
+            section: IN_STEP,
+            index: STEP_PLACES,
+            errno: errno as u32,
+        };
+        let envelope = Envelope { run, enter: 0 };
+        let _ = send(
+            fds.control,
+            bytes_of(&envelope),
+            bytes_of(&failure),
+            &[],
+            false,
+        );
+        exit(1)
+    };
     let place = |fd: Fd, at: Fd| {
         if fd < 0 {
             return -1;
         }
         match dup_to(fd, at, true) {
             Ok(_) => at,
-            Err(_) => exit(1),
+            Err(errno) => fail(errno),
         }
     };
     place(fds.control, sandbox::CONTROL);
-    let mut placed = Start {
-        stdio: [-1; 3],
-        into_cgroup: -1,
-        enter: [-1; CGROUPS_MAX],
-        served: false,
-    };
+    let mut placed = Start::NONE;
     for (i, fd) in start.stdio.iter().enumerate() {
         placed.stdio[i] = place(*fd, sandbox::FIRST_STDIO + i as Fd);
     }
@@ -382,8 +415,8 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Sta
     for (i, fd) in fds.trees.iter().enumerate() {
         place(*fd, sandbox::FIRST_VOLUME + i as Fd);
     }
-    if close_range(sandbox::FIRST_VOLUME + fds.trees.len() as Fd, u32::MAX).is_err() {
-        exit(1);
+    if let Err(errno) = close_range(sandbox::FIRST_VOLUME + fds.trees.len() as Fd, u32::MAX) {
+        fail(errno);
     }
     sandbox::main(plan, map, run, placed)
 }

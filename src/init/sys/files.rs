@@ -99,7 +99,7 @@ pub struct Stat {
     head: [u64; 18],
 }
 
-const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+pub const AT_SYMLINK_NOFOLLOW: usize = 0x100;
 
 pub const S_IFMT: u32 = 0o170000;
 pub const S_IFREG: u32 = 0o100000;

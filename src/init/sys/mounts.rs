@@ -40,8 +40,12 @@ pub fn pivot_root(new: Str, old: Str) -> Result {
 
 /// A detached copy of what is mounted at `path`.
 pub fn open_tree_clone(dir: Fd, path: Str, recursive: bool) -> Result<Fd> {
-    let flags =
-        OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    open_tree_at(dir, path, if recursive { AT_RECURSIVE } else { 0 })
+}
+
+/// The same with flags.
+pub fn open_tree_at(dir: Fd, path: Str, flags: usize) -> Result<Fd> {
+    let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | flags;
     syscall!(nr_new::OPEN_TREE, dir, path.ptr(), flags).map(|fd| fd as Fd)
 }
 

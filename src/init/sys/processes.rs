@@ -1,12 +1,15 @@
 //! Processes: their start, their end, and what they may.
 
 use super::*;
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
+pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_NEWNS: u64 = 0x20000;
+pub const CLONE_CHILD_CLEARTID: u64 = 0x200000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
 pub const CLONE_NEWUTS: u64 = 0x4000000;
 pub const CLONE_NEWIPC: u64 = 0x8000000;
@@ -52,6 +55,62 @@ pub fn vfork_into(
     arg: usize,
 ) -> Result {
     args.flags |= CLONE_VM | CLONE_VFORK;
+    clone_onto(args, stack, child, arg)
+}
+
+/// Runs `thread(arg)` in a thread, which must not return. `lives` is zero again, and a futex is woken, once it has ended.
+pub fn start_thread(
+    stack: &mut [u8],
+    thread: extern "C" fn(usize) -> !,
+    arg: usize,
+    lives: &AtomicU32,
+) -> Result {
+    const CLONE_FS: u64 = 0x200;
+    const CLONE_SIGHAND: u64 = 0x800;
+    const CLONE_THREAD: u64 = 0x10000;
+    const CLONE_SYSVSEM: u64 = 0x40000;
+    let mut args = CloneArgs {
+        flags: CLONE_VM
+            | CLONE_FS
+            | CLONE_FILES
+            | CLONE_SIGHAND
+            | CLONE_THREAD
+            | CLONE_SYSVSEM
+            | CLONE_CHILD_CLEARTID,
+        child_tid: lives.as_ptr() as u64,
+        ..CloneArgs::default()
+    };
+    lives.store(1, Ordering::Relaxed);
+    clone_onto(&mut args, stack, thread, arg).inspect_err(|_| lives.store(0, Ordering::Relaxed))
+}
+
+/// Ends this thread alone.
+pub fn exit_thread() -> ! {
+    loop {
+        let _ = syscall!(nr::EXIT, 0);
+    }
+}
+
+/// Waits while `word` is `value`.
+pub fn futex_wait(word: &AtomicU32, value: u32) {
+    const FUTEX_WAIT: usize = 0;
+    while word.load(Ordering::Acquire) == value {
+        let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, 0);
+    }
+}
+
+pub fn futex_wake(word: &AtomicU32) {
+    const FUTEX_WAKE: usize = 1;
+    let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAKE, 1);
+}
+
+/// Clones a child onto a stack of its own.
+fn clone_onto(
+    args: &mut CloneArgs,
+    stack: &mut [u8],
+    child: extern "C" fn(usize) -> !,
+    arg: usize,
+) -> Result {
     args.stack = stack.as_mut_ptr() as u64 & !15;
     args.stack_size = (stack.len() as u64 - 16) & !15;
     let r: isize;
@@ -131,7 +190,12 @@ pub fn reap(pidfd: Fd) -> Result {
     const P_PIDFD: usize = 3;
     const WEXITED: usize = 4;
     const WALL: usize = 0x40000000;
-    syscall!(nr::WAITID, P_PIDFD, pidfd, 0, WEXITED | WALL, 0)
+    loop {
+        match syscall!(nr::WAITID, P_PIDFD, pidfd, 0, WEXITED | WALL, 0) {
+            Err(EINTR) => {}
+            reaped => return reaped,
+        }
+    }
 }
 
 /// Reaps any child: its pid and wait status, or `None` if none has ended (with `block`: waits for one).
@@ -331,11 +395,31 @@ pub fn children_usage() -> Usage {
     }
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
-pub fn now() -> u64 {
+pub const CLOCK_MONOTONIC: usize = 1;
+pub const CLOCK_BOOTTIME: usize = 7;
+
+/// A clock, nanoseconds.
+pub fn clock_time(clock: usize) -> u64 {
     let mut time = [0u64; 2];
-    let _ = syscall!(nr::CLOCK_GETTIME, 1, time.as_mut_ptr());
+    let _ = syscall!(nr::CLOCK_GETTIME, clock, time.as_mut_ptr());
     time[0] * 1_000_000_000 + time[1]
+}
+
+/// By how much our CLOCK_MONOTONIC is ahead of the supervisor's.
+static SHIFT: AtomicI64 = AtomicI64::new(0);
+
+/// From now on our CLOCK_MONOTONIC is so much ahead of what it was.
+pub fn shift_now(by: i64) {
+    SHIFT.store(by, Ordering::Relaxed);
+}
+
+/// CLOCK_MONOTONIC as the supervisor has it, nanoseconds.
+pub fn now() -> u64 {
+    clock_time(CLOCK_MONOTONIC).wrapping_sub(SHIFT.load(Ordering::Relaxed) as u64)
+}
+
+pub fn personality(persona: u64) -> Result {
+    syscall!(nr::PERSONALITY, persona)
 }
 
 pub const SIG_SETMASK: usize = 2;

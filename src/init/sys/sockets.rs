@@ -117,6 +117,7 @@ pub fn receive(
         at: buffer.as_mut_ptr(),
         len: buffer.len(),
     };
+    let mut reset = false;
     loop {
         let mut message = MsgHdr {
             name: 0,
@@ -132,6 +133,8 @@ pub fn receive(
         let flags = MSG_CMSG_CLOEXEC | if wait { 0 } else { MSG_DONTWAIT };
         match syscall!(nr::RECVMSG, fd, &raw mut message, flags) {
             Err(EINTR) => {}
+            // The other side has ended with something of ours unread. That is said once; what it had said itself comes next.
+            Err(ECONNRESET) if !reset => reset = true,
             Err(e) => return Err(e),
             Ok(n) => {
                 // The one control message says its own length; that of the whole is padded.

@@ -83,3 +83,73 @@ pub fn few_descriptors() {
         say("works");
     }
 }
+
+/// Has another device in the place of /dev/null, in a mount namespace of its own.
+pub fn false_device() {
+    // SAFETY: plain calls with paths that end with NUL; only this thread, and what it starts, is somewhere else then.
+    let done = unsafe {
+        let none = std::ptr::null();
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(
+                none,
+                c"/".as_ptr(),
+                none,
+                libc::MS_REC | libc::MS_PRIVATE,
+                none.cast(),
+            ) == 0
+            && libc::mount(
+                c"/dev/zero".as_ptr(),
+                c"/dev/null".as_ptr(),
+                none,
+                libc::MS_BIND,
+                none.cast(),
+            ) == 0
+    };
+    assert!(done, "{}", std::io::Error::last_os_error());
+    say(&guest_spec(["true"])
+        .run()
+        .expect_err("a false device")
+        .to_string());
+}
+
+/// Is in a container whose filter answers openat2 with that error.
+pub fn no_openat2(errno: u32) {
+    let op = |code: u32, k, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let ret = libc::BPF_RET | libc::BPF_K;
+    let mut filter = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        op(
+            libc::BPF_JMP | libc::BPF_JEQ,
+            libc::SYS_openat2 as u32,
+            0,
+            1,
+        ),
+        op(ret, libc::SECCOMP_RET_ERRNO | errno, 0, 0),
+        op(ret, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: a filter that lives through the call, for this thread and what it starts.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            ) == 0
+    };
+    assert!(installed, "{}", std::io::Error::last_os_error());
+    crate::files::paths_hold();
+    say("files");
+    crate::sandbox::later_files_hold();
+    say("a live sandbox");
+    crate::volumes::roots_hold();
+    say("roots");
+}

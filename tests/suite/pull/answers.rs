@@ -366,7 +366,7 @@ fn layers_come_three_at_a_time() {
     let repository = random_image(&place, 7, 40_000);
     let slow = |server: &Server, seen: &server::Seen| {
         if seen.blob().is_some() {
-            std::thread::sleep(Duration::from_millis(150));
+            std::thread::sleep(Duration::from_millis(150) * crate::support::slowness());
         }
         Some(server.honest(seen))
     };

@@ -1,0 +1,294 @@
+//! Every system call of a run, of the host's library, the supervisor and the sandbox's init, fails once with each error
+//! that it can fail with, and each of them is killed there once: the call returns soon, with a clear error or with what it
+//! would have said anyway, nothing is left, and the next run is as ever.
+
+#![cfg(target_arch = "x86_64")]
+
+mod calls;
+mod judge;
+mod scenarios;
+mod tracer;
+
+use crate::hosts::say;
+use crate::support::{
+    Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, mount_count,
+    open_descriptors, skip, slowness, wait_until,
+};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tracer::{Harm, Point, Role, Trace};
+
+pub use scenarios::injected;
+
+/// How long each scenario is tried, in seconds; `STOCKADE_SUITE_FAULTS` changes it. All there is, if that is `all`.
+const SECONDS: u64 = 3;
+
+fn try_scenario(name: &str, warm: bool) {
+    let seconds = match std::env::var("STOCKADE_SUITE_FAULTS").as_deref() {
+        Ok("all") => u64::MAX,
+        Ok(n) => n.parse().expect("seconds, or `all`"),
+        Err(_) => SECONDS,
+    };
+    let seed = std::env::var("STOCKADE_SUITE_SEED").map_or_else(
+        |_| std::process::id().into(),
+        |n| n.parse::<u64>().expect("a number"),
+    );
+    let argument = format!("{name} {warm} {seconds} {seed}");
+    let said = Host::start("injector", &argument).finish();
+    if let Some(why) = said.iter().find_map(|line| line.strip_prefix("lacks ")) {
+        skip!("{name}: {why}");
+    }
+    let last = said.last().map_or("", String::as_str);
+    assert!(last.ends_with(" 0 wrong"), "{argument}: {said:#?}");
+    crate::support::say_aloud(&format!("faults: {name} warm={warm}: {last}"));
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $name:literal, $warm:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            try_scenario($name, $warm);
+        })*
+    };
+}
+
+scenarios! {
+    a_first_run: "plain", false;
+    a_later_run: "plain", true;
+    a_run_with_loopback: "loopback", true;
+    a_run_with_volumes: "volumes", true;
+    a_live_sandbox: "live", true;
+    a_first_writable_root: "kernel", false;
+    a_writable_root: "kernel", true;
+    a_root_that_fuse_overlayfs_serves: "fuse", true;
+    a_root_that_is_copied: "copy", true;
+    a_root_on_a_disk: "disk", true;
+    a_run_in_an_image: "image", true;
+}
+
+/// What is looked at from outside, when nothing runs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    supervisors: usize,
+    below: usize,
+    host_descriptors: usize,
+    descriptors: usize,
+    mounts: usize,
+    files: usize,
+    cgroups: usize,
+}
+
+/// One host that was followed.
+struct Case {
+    trace: Trace,
+    first: Option<Value>,
+    second: Option<Value>,
+    looks: Vec<Look>,
+    left: Vec<String>,
+    /// Groups and directories of a host that was killed before its supervisor knew of them: they are empty, and the next
+    /// host removes them.
+    later: BTreeSet<String>,
+}
+
+/// Tries a scenario: `NAME WARM SECONDS SEED`.
+pub fn injector(argument: &str) {
+    let words: Vec<&str> = argument.split(' ').collect();
+    let (name, warm) = (words[0], words[1] == "true");
+    let seconds: u64 = words[2].parse().expect("seconds");
+    let mut random: u64 = words[3].parse::<u64>().expect("a seed") | 1;
+    let scratch = tempfile::tempdir().expect("a directory");
+    scenarios::prepare(scratch.path());
+    adopt_orphans();
+    let dir = scratch.path();
+    // In a process of its own, so that none of it is ours.
+    let only = std::env::var("STOCKADE_SUITE_POINT").ok();
+    let plain = Case::of(name, dir, warm, None);
+    let Some(first) = &plain.first else {
+        panic!("the host said nothing")
+    };
+    if first["kind"] == "Unsupported" {
+        return say(&format!("lacks {}", first["error"]));
+    }
+    let base = judge::Base::new(&plain);
+    if std::env::var("STOCKADE_SUITE_TRACE").is_ok() {
+        for (point, _) in &plain.trace.calls {
+            say(&point.to_string());
+        }
+        say(&format!("{first:#}"));
+        say(&format!("{:?}", plain.looks));
+    }
+    let mut harms = Vec::new();
+    for (point, second) in &plain.trace.calls {
+        let host = point.role == Role::Host;
+        let errors = calls::errors(point.call, *second, host);
+        harms.extend(errors.iter().map(|errno| (*point, Harm::Errno(*errno))));
+        if !errors.is_empty() || point.nth <= 2 {
+            harms.extend([(*point, Harm::Kill), (*point, Harm::KillAfter)]);
+        }
+    }
+    harms.retain(|harm| only.as_ref().is_none_or(|only| told(*harm).contains(only)));
+    let all = harms.len();
+    let start = Instant::now();
+    let (mut tried, mut hit, mut wrong) = (0, 0, 0);
+    let mut later = BTreeSet::new();
+    let limit = Duration::from_secs(seconds.min(1 << 30)) * slowness();
+    while !harms.is_empty() && start.elapsed() < limit {
+        let which = if seconds == u64::MAX {
+            0
+        } else {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize % harms.len()
+        };
+        let harm = harms.remove(which);
+        let case = Case::of(name, dir, warm, Some(harm));
+        later.extend(case.later.iter().cloned());
+        tried += 1;
+        if tried % 500 == 0 {
+            say(&format!("{tried} tried"));
+        }
+        hit += usize::from(case.trace.hit);
+        let faults = base.faults(&case, harm);
+        wrong += usize::from(!faults.is_empty());
+        for fault in faults {
+            say(&format!("{}: {fault}", told(harm)));
+        }
+    }
+    Case::of(name, dir, warm, None);
+    later.retain(|left| Path::new(left).exists());
+    if !later.is_empty() {
+        wrong += 1;
+        say(&format!("left by hosts that were killed: {later:?}"));
+    }
+    say(&format!("of {all} {tried} tried, {hit} hit, {wrong} wrong"));
+}
+
+fn told((point, harm): (Point, Harm)) -> String {
+    let what = match harm {
+        Harm::Errno(errno) => nix::errno::Errno::from_raw(errno).to_string(),
+        Harm::Kill => "KILL".into(),
+        Harm::KillAfter => "KILL AFTER".into(),
+    };
+    format!("{point} {what}")
+}
+
+impl Case {
+    fn of(name: &str, dir: &Path, warm: bool, harm: Option<(Point, Harm)>) -> Case {
+        let argument = format!(
+            "{name} {}{}",
+            dir.display(),
+            if warm { " warm" } else { "" }
+        );
+        let tmp = dir.join("tmp");
+        let mut host = Host::start_with("injected", &argument, |command| {
+            command
+                .env("TMPDIR", &tmp)
+                .env("XDG_RUNTIME_DIR", &tmp)
+                .stderr(std::process::Stdio::null());
+        });
+        let pid = host.child.id() as i32;
+        // A host that hangs is ended, which is then seen.
+        let (done, watched) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if watched.recv_timeout(Duration::from_secs(40) * slowness())
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                // SAFETY: a signal to our child, which is not reaped before this thread is joined or has ended on its own.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        });
+        let mut stdin = host.child.stdin.take().expect("a pipe");
+        let mut go = || drop(stdin.write_all(b"\n"));
+        let ready = host.line().expect("it starts");
+        let tid = ready.strip_prefix("ready ").expect("a thread").parse();
+        let tid = tid.expect("a number");
+        let trace = tracer::follow(tid, &supervisors(pid as u32), harm, &mut go);
+        let mut looks = Vec::new();
+        let mut said = |what: &str| {
+            let line = host.line()?;
+            let value = line.strip_prefix(what).expect("in order");
+            looks.push(Look::at(pid as u32, dir));
+            go();
+            Some(serde_json::from_str::<Value>(value).expect("JSON"))
+        };
+        let first = said("first ");
+        let second = first.as_ref().and_then(|_| said("second "));
+        while host.line().is_some() {}
+        drop(done);
+        watch.join().expect("no panic");
+        let mut left = Vec::new();
+        let gone = wait_until(Duration::from_secs(5) * slowness(), || {
+            bury_orphans();
+            descendants(std::process::id()).is_empty()
+        });
+        if !gone {
+            left.push(format!("{:?}", descendants(std::process::id())));
+            for pid in descendants(std::process::id()).keys() {
+                // SAFETY: a signal to what one of our children has left.
+                unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+            }
+        }
+        let entries = |place| {
+            let all = std::fs::read_dir(dir.join(place)).expect("it is there");
+            all.map(|entry| entry.expect("an entry").path().display().to_string())
+        };
+        left.extend(entries("tmp"));
+        let mut later = cgroups_of(pid as u32);
+        later.extend(entries("upper"));
+        Case {
+            trace,
+            first,
+            second,
+            looks,
+            left,
+            later,
+        }
+    }
+}
+
+/// The supervisors of a host, whose orphans are ours.
+fn supervisors(host: u32) -> Vec<u32> {
+    bury_orphans();
+    let mut all = children(std::process::id());
+    all.retain(|pid| *pid != host);
+    all
+}
+
+impl Look {
+    /// Once nothing runs any more.
+    fn at(host: u32, dir: &Path) -> Look {
+        let below = || supervisors(host).into_iter().flat_map(descendants).count();
+        let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
+        let files = || entries("tmp") + entries("upper");
+        wait_until(Duration::from_secs(10) * slowness(), || {
+            below() == 0 && files() == 0
+        });
+        // Its end is seen a moment before it is heard of.
+        std::thread::sleep(Duration::from_millis(10) * slowness());
+        let supervisors = supervisors(host);
+        let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
+        // A supervisor keeps a network for each sandbox that it has seen at one time.
+        fn but_networks(pid: u32) -> usize {
+            let all = std::fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten();
+            let links = all.flatten().map(|fd| std::fs::read_link(fd.path()));
+            let network = |link: &std::path::PathBuf| link.to_string_lossy().starts_with("net:");
+            links.flatten().filter(|link| !network(link)).count()
+        }
+        Look {
+            supervisors: supervisors.len(),
+            below: below(),
+            host_descriptors: open_descriptors(host),
+            descriptors: count(but_networks),
+            mounts: count(mount_count),
+            files: files(),
+            cgroups: cgroups_of(host).len(),
+        }
+    }
+}
