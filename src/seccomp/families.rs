@@ -177,6 +177,19 @@ fn no_request_types_into_a_terminal() {
 }
 
 #[test]
+fn limits_are_the_callers_own() {
+    for pid in (1..100).chain([u32::MAX]) {
+        for wide in widened(pid) {
+            refused("prlimit64", [wide, 7, 0, 0, 0, 0], &[EPERM]);
+        }
+    }
+    for (profile, program) in ours() {
+        let own = run(program, NATIVE.audit, number("prlimit64"), [0; 6]);
+        assert_eq!(own, libc::SECCOMP_RET_ALLOW, "{profile}");
+    }
+}
+
+#[test]
 fn no_number_of_another_abi_is_looked_at() {
     const I386: u32 = 0x4000_0003;
     const ARM: u32 = 0x4000_0028;

@@ -27,7 +27,7 @@ pub enum Profile {
 /// It is read for this machine and for a program without capabilities. Its rules mean what they mean to Docker, except
 /// that other ABIs of the machine (32-bit, x32) always kill, that calls newer than Stockade do not exist, and that
 /// nothing takes away what limits rest on: huge pages without `hugetlb`, `ioctl` requests that type into a terminal, and
-/// `prlimit` of the sandbox's init are refused as in the default profile. `SCMP_ACT_TRACE` and `SCMP_ACT_NOTIFY` are
+/// `prlimit` of another process are refused as in the default profile. `SCMP_ACT_TRACE` and `SCMP_ACT_NOTIFY` are
 /// refused, as are keys that are not known. `SCMP_ACT_KILL`, `KILL_THREAD` and `KILL_PROCESS` are one: the run ends.
 #[derive(Clone, Debug)]
 pub struct DockerProfile {

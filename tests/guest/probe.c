@@ -193,6 +193,16 @@ static long limit_pid1(unsigned long pid)
     return syscall(SYS_prlimit64, pid, 7, limit, NULL);
 }
 static long limits_of_pid1(void) { return limit_pid1(1); }
+/* Of whatever has a number here, beside this process: whichever are threads of init's. */
+static long limits_of_others(void)
+{
+    struct rlimit lowest = {3, 3};
+    for (int pid = 1; pid < 200; pid++)
+        if (pid != getpid() && pid != getppid() && prlimit(pid, RLIMIT_NOFILE, &lowest, NULL) == 0)
+            return 0;
+    errno = EPERM;
+    return -1;
+}
 static long limits_of_pid1_high(void) { return limit_pid1(1 | 1UL << 40); }
 static long niceness_of_pid1(void) { return setpriority(PRIO_PROCESS, 1, 19); }
 static long schedule_pid1(void)
@@ -245,7 +255,7 @@ static const struct { const char *name; long (*attempt)(void); } probes[] = {
     {"open-tree", open_tree_root}, {"move-mount", move_mount_cwd}, {"mount-setattr", mount_setattr_root},
     {"mknod", mknod_mem}, {"ptrace-pid1", ptrace_pid1}, {"ptrace-seize-pid1", ptrace_seize_pid1},
     {"limits-of-pid1", limits_of_pid1}, {"limits-of-pid1-high", limits_of_pid1_high},
-    {"niceness-of-pid1", niceness_of_pid1}, {"schedule-pid1", schedule_pid1},
+    {"limits-of-others", limits_of_others}, {"niceness-of-pid1", niceness_of_pid1}, {"schedule-pid1", schedule_pid1},
     {"processors-of-pid1", processors_of_pid1},
     {"vm-read-pid1", read_pid1}, {"environ-pid1", environ_pid1}, {"mem-pid1", mem_pid1}, {"maps-pid1", maps_pid1},
     {"exe-pid1", exe_pid1}, {"root-pid1", root_pid1}, {"cwd-pid1", cwd_pid1}, {"fds-pid1", fds_pid1},

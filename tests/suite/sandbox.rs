@@ -7,6 +7,18 @@ use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Spec, Verdict};
 
 #[test]
+fn no_program_changes_the_limits_of_others() {
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    for _ in 0..2 {
+        let spec = guest_spec(["probe", "limits-of-others", "limits-of-pid1"]);
+        let outcome = sandbox.run(&spec).expect("runs");
+        let text = outcome.stdout.to_text();
+        let refused = "limits-of-pid1=EPERM\nlimits-of-others=EPERM\n";
+        assert_eq!(text, refused, "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_sandbox_keeps_its_files_between_programs() {
     let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
     let write = sandbox
