@@ -114,6 +114,12 @@
 // The host's network. Nothing is isolated there, before Linux 6.12 (Landlock) abstract sockets included.
 #define STOCKADE_NETWORK_HOST 2
 
+// Namespaces of its own, and everything else below them: the default.
+#define STOCKADE_ISOLATION_NAMESPACES 0
+
+// For hosts that refuse user namespaces: Landlock, a system call filter and supervision only.
+#define STOCKADE_ISOLATION_RESTRICT 1
+
 // The first of the other overlay drivers that works on this host.
 #define STOCKADE_OVERLAY_AUTO 0
 
@@ -554,6 +560,13 @@ int stockade_spec_add_tmpfs(stockade_spec *spec, const char *path, uint64_t size
 
 // Sets the network: a STOCKADE_NETWORK_ number. Default: STOCKADE_NETWORK_NONE.
 int stockade_spec_set_network(stockade_spec *spec, int network);
+
+// Sets what keeps the program from the host: a STOCKADE_ISOLATION_ number. Default: STOCKADE_ISOLATION_NAMESPACES. With
+// STOCKADE_ISOLATION_RESTRICT the program is a process of the caller's among the others, sees the host's paths and process
+// ids, and works in a new directory of its own, which takes the place of /work, HOME and TMPDIR; fields that need
+// namespaces are refused, and the outcome's enforcement says what is missing. It needs Linux 6.12, and a caller who is not
+// root.
+int stockade_spec_set_isolation(stockade_spec *spec, int isolation);
 
 // Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
 // an unprivileged one if the caller is root.
