@@ -54,8 +54,8 @@ fn root_that_cannot_read_its_ids_runs_nothing() {
 
 #[test]
 fn a_supervisor_that_cannot_enter_a_root_is_not_in_the_hosts() {
-    try_points("volumes", true, "Supervisor chroot#|E");
-    try_points("volumes", true, "Supervisor setns#|E");
+    try_points("between", true, "Supervisor chroot#|E");
+    try_points("between", true, "Supervisor setns#|E");
 }
 
 #[test]
@@ -76,7 +76,8 @@ fn no_process_of_others_is_seen_though_a_mount_failed() {
 
 #[test]
 fn the_last_word_of_an_init_is_heard() {
-    try_points("plain", true, "Init prctl#1 E");
+    // It is unread only if init dies at the right moment: of so many points some are.
+    try_points("live", true, "Init prctl#|EPERM");
 }
 
 fn try_scenario(name: &str, warm: bool) {
