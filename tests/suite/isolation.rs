@@ -372,7 +372,11 @@ fn names_are_what_was_asked_for() {
     // Half of the caller's, of whose user it is.
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .expect("getrlimit");
-    let most = if is_root() { 1024 } else { (soft / 2).min(1024) };
+    let most = if is_root() {
+        1024
+    } else {
+        (soft / 2).min(1024)
+    };
     assert_eq!(inside["rlimit.nofile"], most.to_string());
     let inside = report(guest_spec(["report"]).hostname("judge-7"));
     assert_eq!(inside["hostname"], "judge-7");
