@@ -63,11 +63,12 @@ impl Init {
                 // Init is hidden from the program, which with one mapped id owns init's files in procfs: it must not
                 // make init the first choice of the OOM killer. Before Linux 5.8 there is no such option.
                 let (at, flags) = (text(payload)?, MS_NOSUID | MS_NODEV | MS_NOEXEC);
-                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable"))
-                    .or_else(|errno| match errno {
+                mount(s!("proc"), at, s!("proc"), flags, s!("hidepid=ptraceable")).or_else(
+                    |errno| match errno {
                         EINVAL => mount(s!("proc"), at, s!("proc"), flags, s!("")),
                         _ => Err(errno),
-                    })?;
+                    },
+                )?;
             }
             S_TMPFS => {
                 let options = Text::<96>::new().add(b"mode=0755,size=").number(op.a);

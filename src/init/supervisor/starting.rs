@@ -389,7 +389,13 @@ fn become_init(plan: &mut Plan, map: u32, run: u32, fds: &Inherited, start: &Sta
             errno: errno as u32,
         };
         let envelope = Envelope { run, enter: 0 };
-        let _ = send(fds.control, bytes_of(&envelope), bytes_of(&failure), &[], false);
+        let _ = send(
+            fds.control,
+            bytes_of(&envelope),
+            bytes_of(&failure),
+            &[],
+            false,
+        );
         exit(1)
     };
     let place = |fd: Fd, at: Fd| {

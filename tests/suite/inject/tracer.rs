@@ -274,11 +274,7 @@ impl Tracer {
         if let (Some(flags), Some(tracee)) = (flags, self.tracees.get_mut(&pid)) {
             tracee.flags = flags;
         }
-        let counts = match (self.mark, role) {
-            (0 | 3, _) | (2, Role::Host) => false,
-            _ => true,
-        };
-        if !counts {
+        if matches!((self.mark, role), (0 | 3, _) | (2, Role::Host)) {
             return;
         }
         let nth = self.counts.entry((role, call)).or_default();
