@@ -87,8 +87,8 @@ def at_every_await(make: Make, sleeper: Sleeper | None = None) -> None:
     assert descriptors() <= before
 
 
-def command(sleeper: Sleeper) -> list[str]:
-    return ["sh", "-c", f": {sleeper.mark}; echo x; sleep 0.02", sleeper.mark]
+def command(sleeper: Sleeper, seconds: float = 0.02) -> list[str]:
+    return ["sh", "-c", f"echo x; sleep {seconds}", sleeper.mark]
 
 
 def test_arun(sleeper: Sleeper) -> None:
@@ -117,8 +117,8 @@ def test_awaiting_a_process(sleeper: Sleeper) -> None:
 
 def test_statistics(sleeper: Sleeper) -> None:
     async def make() -> None:
-        with stockade.popen(command(sleeper)) as process:
-            async for _ in process.stats_every(0.005):
+        with stockade.popen(command(sleeper, 0.2)) as process:
+            async for _ in process.stats_every(0.05):
                 pass
 
     at_every_await(make, sleeper)
@@ -126,7 +126,7 @@ def test_statistics(sleeper: Sleeper) -> None:
 
 def test_notifications(sleeper: Sleeper) -> None:
     async def make() -> None:
-        with stockade.popen(command(sleeper)) as process:
+        with stockade.popen(command(sleeper, 0.2)) as process:
             process.notify_cpu_time("1ms")
             async for _ in process.notifications():
                 pass

@@ -24,7 +24,8 @@ use tracer::{Harm, Point, Role, Trace};
 
 pub use scenarios::injected;
 
-/// How long each scenario is tried, in seconds; `STOCKADE_SUITE_FAULTS` changes it. All there is, if that is `all`.
+/// How long each scenario is tried, in seconds; `STOCKADE_SUITE_FAULTS` changes it. All there is, if that is `all`. Which
+/// points come first is the same each time; `STOCKADE_SUITE_SEED` changes that.
 const SECONDS: u64 = 2;
 
 /// Tries all of the points whose names have every part of `parts` in them.
@@ -54,8 +55,8 @@ fn root_that_cannot_read_its_ids_runs_nothing() {
 
 #[test]
 fn a_supervisor_that_cannot_enter_a_root_is_not_in_the_hosts() {
-    try_points("volumes", true, "Supervisor chroot#|E");
-    try_points("volumes", true, "Supervisor setns#|E");
+    try_points("between", true, "Supervisor chroot#|E");
+    try_points("between", true, "Supervisor setns#|E");
 }
 
 #[test]
@@ -76,7 +77,8 @@ fn no_process_of_others_is_seen_though_a_mount_failed() {
 
 #[test]
 fn the_last_word_of_an_init_is_heard() {
-    try_points("plain", true, "Init prctl#1 E");
+    // It is unread only if init dies at the right moment: of so many points some are.
+    try_points("live", true, "Init prctl#|EPERM");
 }
 
 fn try_scenario(name: &str, warm: bool) {
@@ -85,10 +87,8 @@ fn try_scenario(name: &str, warm: bool) {
         Ok(n) => n.parse().expect("seconds, or `all`"),
         Err(_) => SECONDS,
     };
-    let seed = std::env::var("STOCKADE_SUITE_SEED").map_or_else(
-        |_| std::process::id().into(),
-        |n| n.parse::<u64>().expect("a number"),
-    );
+    let seed =
+        std::env::var("STOCKADE_SUITE_SEED").map_or(1, |n| n.parse::<u64>().expect("a number"));
     let argument = format!("{name} {warm} {seconds} {seed}");
     let said = Host::start("injector", &argument).finish();
     if let Some(why) = said.iter().find_map(|line| line.strip_prefix("lacks ")) {

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stockade::{Enforce, Error, Network, Outcome, Overlay, Rootfs, Sandbox, Spec, Tmpfs, Volume};
+use stockade::{
+    Enforce, Error, Network, Outcome, Overlay, Rootfs, Sandbox, Spec, Tmpfs, Verdict, Volume,
+};
 
 /// Longer than any of it takes, but no clock of its own is to hide that something hangs.
 const LONG: Duration = Duration::from_secs(20);
@@ -158,6 +160,27 @@ fn scenario(name: &str, dir: &Path) -> Result<Vec<Outcome>, Error> {
                     inodes: None,
                 });
             Ok(vec![spec.run()?])
+        }
+        "between" => {
+            // Two that share a root, of which only the first has a volume.
+            let run = |spec: Spec| spec.wall_time(LONG).run();
+            let with = Spec::new(["/bin/sh", "-c", "true"]).volume(Volume {
+                host: path("volume"),
+                inside: "/work/volume".into(),
+                writable: false,
+            });
+            let first = run(with);
+            let second = run(Spec::new(["/bin/cat", "/proc/self/mountinfo"]))?;
+            let mounts = second.stdout.to_text();
+            let root = mounts
+                .lines()
+                .find(|line| line.split(' ').nth(4) == Some("/"));
+            let own = root.is_some_and(|root| root.contains(" - tmpfs "));
+            assert!(
+                own || second.verdict != Verdict::Ok,
+                "it sees the host's root: {mounts}"
+            );
+            Ok(vec![first?])
         }
         "live" => {
             let sandbox = Sandbox::start(&limited(inventory()))?;

@@ -96,12 +96,13 @@ pub fn follow(
         | libc::PTRACE_O_TRACEEXEC;
     let seize = |tid| {
         let seized = ptrace(libc::PTRACE_SEIZE, tid, 0, options as usize);
-        assert_eq!(
-            seized,
-            0,
-            "PTRACE_SEIZE: {}",
-            std::io::Error::last_os_error()
-        );
+        let error = std::io::Error::last_os_error();
+        if seized != 0 && error.raw_os_error() == Some(libc::EPERM) {
+            // By Yama (kernel.yama.ptrace_scope) or an outer container. The host, which waits for us, ends with this.
+            crate::hosts::say("lacks ptrace(2), which is refused here");
+            std::process::exit(0);
+        }
+        assert_eq!(seized, 0, "PTRACE_SEIZE: {error}");
         assert_eq!(ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0), 0);
     };
     let mut tracer = Tracer {
@@ -273,8 +274,7 @@ impl Tracer {
         if let (Some(flags), Some(tracee)) = (flags, self.tracees.get_mut(&pid)) {
             tracee.flags = flags;
         }
-        let counts = !matches!((self.mark, role), (0 | 3, _) | (2, Role::Host));
-        if !counts {
+        if matches!((self.mark, role), (0 | 3, _) | (2, Role::Host)) {
             return;
         }
         let nth = self.counts.entry((role, call)).or_default();
