@@ -111,8 +111,14 @@
 // A network of its own with loopback up.
 #define STOCKADE_NETWORK_LOOPBACK 1
 
-// The host's network. Nothing is isolated there, abstract sockets included.
+// The host's network. Nothing is isolated there, before Linux 6.12 (Landlock) abstract sockets included.
 #define STOCKADE_NETWORK_HOST 2
+
+// Namespaces of its own, and everything else below them: the default.
+#define STOCKADE_ISOLATION_NAMESPACES 0
+
+// For hosts that refuse user namespaces: Landlock, a system call filter and supervision only.
+#define STOCKADE_ISOLATION_RESTRICT 1
 
 // The first of the other overlay drivers that works on this host.
 #define STOCKADE_OVERLAY_AUTO 0
@@ -563,6 +569,13 @@ int stockade_spec_add_tmpfs(stockade_spec *spec, const char *path, uint64_t size
 // Sets the network: a STOCKADE_NETWORK_ number. Default: STOCKADE_NETWORK_NONE.
 int stockade_spec_set_network(stockade_spec *spec, int network);
 
+// Sets what keeps the program from the host: a STOCKADE_ISOLATION_ number. Default: STOCKADE_ISOLATION_NAMESPACES. With
+// STOCKADE_ISOLATION_RESTRICT the program is a process of the caller's among the others, sees the host's paths and process
+// ids, and works in a new directory of its own, which takes the place of /work, HOME and TMPDIR; fields that need
+// namespaces are refused, and the outcome's enforcement says what is missing. It needs Linux 6.12, and a caller who is not
+// root.
+int stockade_spec_set_isolation(stockade_spec *spec, int isolation);
+
 // Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
 // an unprivileged one if the caller is root.
 int stockade_spec_set_user(stockade_spec *spec, const char *user);
@@ -663,7 +676,8 @@ int stockade_spec_set_output_overflow(stockade_spec *spec, int overflow);
 // Limits the largest file the program may write (RLIMIT_FSIZE): bytes. Default: none.
 int stockade_spec_set_file_size(stockade_spec *spec, uint64_t bytes);
 
-// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024.
+// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024, or half of this process's own soft limit if
+// that is less.
 int stockade_spec_set_open_files(stockade_spec *spec, uint64_t count);
 
 // Limits the stack of each process's main thread (RLIMIT_STACK): bytes. Default: 8 MiB.

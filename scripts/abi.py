@@ -34,7 +34,8 @@ def library(header: str, directory: Path) -> Path:
     assert len(numbers) > 50
     source = '#include "stockade.h"\n' + "".join(f"{function} {{ __builtin_trap(); }}\n" for function in functions)
     listed = ",\n".join(f"    N_{name} = {number}" for name, number in numbers)
-    source += f"enum stockade_numbers {{\n{listed}\n}};\nvoid stockade_numbers(enum stockade_numbers number) {{ (void)number; }}\n"
+    source += f"enum stockade_numbers {{\n{listed}\n}};\n"
+    source += "void stockade_numbers(enum stockade_numbers number) { (void)number; }\n"
     (directory / "stockade.h").write_text(header)
     (directory / "abi.c").write_text(source)
     built = directory / "libstockade.so.0"
@@ -44,6 +45,7 @@ def library(header: str, directory: Path) -> Path:
 
 
 def dump(header: str) -> str:
+    """What libabigail says of the library of `header`."""
     with tempfile.TemporaryDirectory() as directory:
         built = library(header, Path(directory))
         command = ["abidw", "--no-corpus-path", "--no-comp-dir-path", "--no-show-locs", built]
@@ -67,10 +69,13 @@ def compare(before: Path, header: str) -> tuple[bool, str]:
 
 
 def numbers_in(dumped: str) -> set[tuple[str, str]]:
+    """The numbers and their names in what `dump` has given."""
     return set(re.findall(r"<enumerator name='N_(\w+)' value='(-?\d+)'", dumped))
 
 
 def newest() -> Path:
+    """What the last version had."""
+
     def version(path: Path) -> list[int]:
         return [int(number) for number in path.stem.split(".")]
 
@@ -78,6 +83,7 @@ def newest() -> Path:
 
 
 def check() -> None:
+    """Fail if something has gone or is another."""
     same, said = compare(newest(), HEADER.read_text())
     if not same:
         raise SystemExit(f"{said}\nthis breaks programs built against {newest().stem}: see docs/abi.md")
@@ -85,6 +91,7 @@ def check() -> None:
 
 
 def prove() -> None:
+    """Show that what breaks programs is seen, and that additions pass."""
     header = HEADER.read_text()
     last = "\n#ifdef __cplusplus\n}"
 
@@ -95,8 +102,14 @@ def prove() -> None:
 
     cases = {
         "a function is removed": (False, change(r"int stockade_spec_set_pids\([^;]*;", "")),
-        "a parameter has another type": (False, change(r"set_pids\(stockade_spec \*spec, uint64_t", "set_pids(stockade_spec *spec, uint32_t")),
-        "there is one parameter more": (False, change(r"set_pids\(stockade_spec \*spec,", "set_pids(stockade_spec *spec, int more,")),
+        "a parameter has another type": (
+            False,
+            change(r"set_pids\(stockade_spec \*spec, uint64_t", "set_pids(stockade_spec *spec, uint32_t"),
+        ),
+        "there is one parameter more": (
+            False,
+            change(r"set_pids\(stockade_spec \*spec,", "set_pids(stockade_spec *spec, int more,"),
+        ),
         "a result has another type": (False, change(r"int stockade_process_fd", "int64_t stockade_process_fd")),
         "a number is another": (False, change(r"#define STOCKADE_ERROR_STATE 4", "#define STOCKADE_ERROR_STATE 44")),
         "a number is gone": (False, change(r"#define STOCKADE_ERROR_STATE 4", "")),
@@ -115,6 +128,7 @@ def prove() -> None:
 
 
 def write() -> None:
+    """Keep what this version has."""
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), flags=re.M)
     assert version
     KEPT.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ use crate::landlock;
 use crate::limits::{kernel_at_least, no_time_namespace, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
+use crate::restrict;
 use crate::spec::{Enforce, Network, Profile, Spec};
 use crate::supervisor::Host;
 use EnforcementStatus::{Approximated, Enforced, NotEnforced};
@@ -18,7 +19,9 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
     if let (Some(_), Some(why)) = (spec.uptime, no_time_namespace()) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("uptime: it cannot be set: {why}. Pass enforce=best-effort to run without"),
+            format!(
+                "uptime: nothing on this host can enforce it: {why}. Pass enforce=best-effort to run without"
+            ),
         ));
     }
     for (name, wanted) in tree_limits(spec) {
@@ -61,6 +64,12 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     put("stack", Enforced, "RLIMIT_STACK");
     if spec.file_size.is_some() {
         put("file_size", Enforced, "RLIMIT_FSIZE");
+    }
+    if restrict::is_asked(spec) {
+        for (name, status, by) in restrict::said(spec, host) {
+            put(name, status, &by);
+        }
+        return all;
     }
     let overlay = overlay::by(spec, host);
     match (&overlay, &spec.upper_dir) {
@@ -228,6 +237,11 @@ fn tree_limit(name: &str, spec: &Spec, host: &Host) -> Enforcement {
         .why_not()
         .unwrap_or("no cgroup controller for it can be used");
     let (status, by) = match name {
+        // Neither are its processes to be told by a procfs of theirs, nor counted by a user namespace.
+        "cpu_time" | "memory" | "pids" if restrict::is_asked(spec) => (
+            NotEnforced,
+            format!("isolation=restrict has nothing but a cgroup to hold it: {why_not}"),
+        ),
         "cpu_time" => (
             Approximated,
             format!("CPU time of the tree's processes, sampled by the supervisor: {why_not}"),

@@ -47,6 +47,14 @@ pub enum ErrorKind {
     Registry = 10,
 }
 
+/// Whether it says that there was not enough of something just then.
+pub(crate) fn is_resource(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN
+    )
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
@@ -65,9 +73,9 @@ impl Error {
     pub(crate) fn system(what: impl fmt::Display, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         let errno = source.raw_os_error().unwrap_or(0);
-        let kind = match errno {
-            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN => ErrorKind::Resource,
-            _ => ErrorKind::Setup,
+        let kind = match is_resource(errno) {
+            true => ErrorKind::Resource,
+            false => ErrorKind::Setup,
         };
         Error(Box::new(Inner {
             kind,

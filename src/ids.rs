@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::launch;
-use crate::wire::{MAP_RANGE, MAP_ROOT, MAP_SINGLE};
+use crate::wire::{MAP_NONE, MAP_RANGE, MAP_ROOT, MAP_SINGLE};
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,10 +11,14 @@ const RANGE: u64 = 65_536;
 /// Where root's sandboxes have their host ids: beyond what useradd, systemd and container tools hand out.
 const ROOT_START: u64 = 2_000_000_000;
 pub(crate) const USER_DEFAULT: u32 = 1000;
+/// The step of an error that only sub-ids can have.
+pub(crate) const MAPPING: &str = "mapping sub-ids";
 
 /// How ids are mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ids {
+    /// No user namespace.
+    Own,
     /// One id: the caller's own.
     Single { note: String },
     /// The caller's own and a range of sub-ids, of users and groups.
@@ -85,6 +89,7 @@ impl Ids {
     pub fn mode(&self) -> (u32, u32) {
         match self {
             Ids::Single { .. } => (MAP_SINGLE, 0),
+            Ids::Own => (MAP_NONE, 0),
             Ids::Range { users, .. } => (MAP_RANGE, users.count as u32),
             Ids::Root { users, .. } => (MAP_ROOT, users.count as u32),
         }
@@ -100,13 +105,18 @@ impl Ids {
             let path = format!("/proc/{pid}/{file}");
             fs::write(&path, text).map_err(|e| {
                 let hint = match e.raw_os_error() {
-                    Some(libc::EPERM) => "; this kernel or its security module refuses id maps in a new user namespace",
+                    Some(libc::EPERM) => {
+                        "; this kernel or its security module refuses id maps in a new user namespace: on Ubuntu that is AppArmor, \
+                         for which Stockade brings a profile (share/stockade/apparmor); isolation=restrict runs without them, \
+                         with less"
+                    },
                     _ => "",
                 };
                 Error::system(format!("writing {file} of the supervisor{hint}"), e)
             })
         };
         match self {
+            Ids::Own => Ok(()),
             Ids::Single { .. } => {
                 put("setgroups", "deny".into())?;
                 put("uid_map", format!("0 {user} 1"))?;
@@ -126,7 +136,8 @@ impl Ids {
                 for (name, own, range) in [("newuidmap", user, users), ("newgidmap", group, groups)]
                 {
                     let path = program(name)
-                        .ok_or_else(|| Error::new(ErrorKind::Setup, format!("{name} is gone")))?;
+                        .ok_or_else(|| Error::new(ErrorKind::Setup, format!("{name} is gone")))
+                        .map_err(|e| e.with_step(MAPPING))?;
                     let args = [
                         pid.to_string(),
                         "0".into(),
@@ -136,7 +147,10 @@ impl Ids {
                         range.start.to_string(),
                         range.count.to_string(),
                     ];
-                    let status = launch::run_hidden(&path, &args)?;
+                    let status = launch::run_hidden(&path, &args).map_err(|e| match e.kind() {
+                        ErrorKind::Resource => e,
+                        _ => e.with_step(MAPPING),
+                    })?;
                     if status != 0 {
                         return Err(Error::new(
                             ErrorKind::Setup,
@@ -146,7 +160,8 @@ impl Ids {
                                 range.count,
                                 range.start
                             ),
-                        ));
+                        )
+                        .with_step(MAPPING));
                     }
                 }
                 Ok(())
@@ -180,7 +195,7 @@ impl Ids {
             None => None,
         };
         let (users, groups) = match self {
-            Ids::Single { .. } => (None, None),
+            Ids::Single { .. } | Ids::Own => (None, None),
             Ids::Range { users, groups } | Ids::Root { users, groups } => {
                 (Some(users), Some(groups))
             }
@@ -218,7 +233,7 @@ impl Ids {
             group.parse().map_err(|_| bad())?,
         );
         let highest = match self {
-            Ids::Single { .. } => u32::MAX - 1, // any one id can stand for the caller's
+            Ids::Single { .. } | Ids::Own => u32::MAX - 1, // any one id can stand for the caller's
             Ids::Range { users, .. } => users.count as u32,
             Ids::Root { users, .. } => users.count as u32 - 1,
         };
@@ -260,10 +275,12 @@ fn unused_of(text: &str) -> Option<Extent> {
 /// This user's first range in `/etc/subuid` or `/etc/subgid` (subuid(5)).
 fn sub_ids(path: &str) -> Result<Option<Extent>, Error> {
     let uid = nix::unistd::getuid();
-    let name = nix::unistd::User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map(|user| user.name);
+    let name = match nix::unistd::User::from_uid(uid) {
+        Err(e) if crate::error::is_resource(e as i32) => {
+            return Err(Error::system("looking up this user", e));
+        }
+        found => found.ok().flatten().map(|user| user.name),
+    };
     let text = match fs::read_to_string(path) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => return Ok(None),
         text => text.map_err(|e| Error::system(format!("reading {path}"), e))?,

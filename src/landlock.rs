@@ -1,7 +1,7 @@
 //! Landlock: a second layer below the mounts. What it lets a program do is what the mounts let it do, said a second time
 //! to another part of the kernel, so that one mistake is not enough.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::once::Once;
 use crate::outcome::EnforcementStatus::{self, Enforced, NotEnforced};
 use crate::overlay::Chosen;
@@ -148,14 +148,8 @@ pub(crate) fn add(setup: &mut Steps, spec: &Spec, chosen: Option<&Chosen>) -> Re
     let Ok(abi) = abi() else {
         return Ok(());
     };
+    begin(setup, abi, spec.network);
     let files = handled_files(abi);
-    let flags = if abi >= 7 {
-        LOG_SAME_EXEC_OFF | LOG_SUBDOMAINS_OFF
-    } else {
-        0
-    };
-    let others = handled_network(abi, spec.network) | scopes(abi) << 32;
-    setup.add(S_LANDLOCK, flags, files, others, &[]);
     let mut add = |flags, path: &str, rights: u64| {
         let (rights, of_files) = (rights & files, rights & files & OF_FILES);
         setup.text(S_ALLOW, flags, rights, of_files, &[path.as_bytes()]);
@@ -184,6 +178,50 @@ pub(crate) fn add(setup: &mut Steps, spec: &Spec, chosen: Option<&Chosen>) -> Re
         );
     }
     Ok(())
+}
+
+/// Rules for programs that see the host's paths.
+pub(crate) struct Rules<'a> {
+    setup: &'a mut Steps,
+    files: u64,
+}
+
+impl<'a> Rules<'a> {
+    pub fn begin(setup: &'a mut Steps, network: Network) -> Result<Rules<'a>, Error> {
+        let abi =
+            abi().map_err(|why| Error::new(ErrorKind::Unsupported, format!("Landlock: {why}")))?;
+        begin(setup, abi, network);
+        let files = handled_files(abi);
+        Ok(Rules { setup, files })
+    }
+
+    fn add(&mut self, path: &str, rights: u64) {
+        let (rights, of_files) = (rights & self.files, rights & self.files & OF_FILES);
+        self.setup
+            .text(S_ALLOW, 0, rights, of_files, &[path.as_bytes()]);
+    }
+
+    pub fn read(&mut self, path: &str) {
+        self.add(path, READ);
+    }
+
+    pub fn write(&mut self, path: &str) {
+        self.add(path, WRITE);
+    }
+
+    pub fn device(&mut self, path: &str) {
+        self.add(path, READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV);
+    }
+}
+
+fn begin(setup: &mut Steps, abi: u32, network: Network) {
+    let flags = if abi >= 7 {
+        LOG_SAME_EXEC_OFF | LOG_SUBDOMAINS_OFF
+    } else {
+        0
+    };
+    let others = handled_network(abi, network) | scopes(abi) << 32;
+    setup.add(S_LANDLOCK, flags, handled_files(abi), others, &[]);
 }
 
 /// What is said of it with an outcome.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::orphan::{self, Orphan, Program};
+use crate::spec::Isolation;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::CString;
 use std::fs::File;
@@ -12,11 +13,14 @@ use std::path::Path;
 
 static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stockade-init"));
 
-/// Starts the supervisor in a user, pid and mount namespace of its own, with `socket` as its standard input.
-pub(crate) fn supervisor(socket: RawFd) -> Result<Orphan, Error> {
+/// Starts the supervisor in a user, pid and mount namespace of its own, or in none, with `socket` as its standard input.
+pub(crate) fn supervisor(socket: RawFd, isolation: Isolation) -> Result<Orphan, Error> {
     let file = helper()?;
     let program = Program {
-        namespaces: libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+        namespaces: match isolation {
+            Isolation::Namespaces => libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+            Isolation::Restrict => 0,
+        },
         dir: file.as_raw_fd(),
         path: c"",
         argv: &[c"stockade".into()],
@@ -25,21 +29,30 @@ pub(crate) fn supervisor(socket: RawFd) -> Result<Orphan, Error> {
     orphan::start(&program).map_err(|e| {
         let advice = match e.raw_os_error() {
             Some(libc::EPERM) => {
-                "user namespaces are refused here: on Ubuntu by AppArmor (kernel.apparmor_restrict_unprivileged_userns), elsewhere by \
-                 kernel.unprivileged_userns_clone or an outer container's seccomp profile; `stockade doctor` prints the fix"
+                "user namespaces are refused here: on Ubuntu by AppArmor (kernel.apparmor_restrict_unprivileged_userns), for which \
+                 Stockade brings a profile (share/stockade/apparmor), elsewhere by kernel.unprivileged_userns_clone or an outer \
+                 container's seccomp profile; `stockade doctor` prints the fix, and isolation=restrict runs without them, with less"
             }
-            Some(libc::ENOSPC) => "the limit user.max_user_namespaces is reached: raise it with sysctl",
+            Some(libc::ENOSPC) => {
+                "the limit user.max_user_namespaces is reached: raise it with sysctl; isolation=restrict runs without user \
+                 namespaces, with less"
+            }
             Some(libc::EACCES) => "executing the helper is refused (noexec, vm.memfd_noexec or a security module): install it as a file and set STOCKADE_INIT",
             Some(libc::EAGAIN) => "the limit on processes (ulimit -u) is reached",
+            Some(libc::EMFILE) => "the limit on open descriptors (ulimit -n) is reached",
             _ => "`stockade doctor` says what this host lacks",
         };
         let errno = e.raw_os_error().unwrap_or(0);
         let kind = match errno {
             libc::EPERM | libc::ENOSPC | libc::ENOSYS | libc::EINVAL => ErrorKind::Unsupported,
-            libc::EAGAIN | libc::ENOMEM => ErrorKind::Resource,
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE => ErrorKind::Resource,
             _ => ErrorKind::Setup,
         };
-        Error::new(kind, format!("starting the supervisor in a user namespace: {e}; {advice}"))
+        let place = match isolation {
+            Isolation::Namespaces => " in a user namespace",
+            Isolation::Restrict => "",
+        };
+        Error::new(kind, format!("starting the supervisor{place}: {e}; {advice}"))
             .with_errno(errno)
             .with_step("starting the supervisor")
     })

@@ -47,6 +47,7 @@ mod process;
 mod python;
 mod rates;
 mod remedy;
+mod restrict;
 mod sandbox;
 mod seccomp;
 mod spec;
@@ -67,8 +68,8 @@ pub use process::{Notification, Process};
 pub use rates::{DeviceRate, HugePages};
 pub use sandbox::Sandbox;
 pub use spec::{
-    DockerProfile, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, Stdio, Tmpfs,
-    Volume,
+    DockerProfile, Enforce, File, Isolation, Network, Overflow, Overlay, Profile, Rootfs, Spec,
+    Stdio, Tmpfs, Volume,
 };
 pub use units::{parse_duration, parse_signal, parse_size};
 pub use update::Update;

@@ -4,6 +4,7 @@ use crate::cgroup::{self, Cgroup, Layout};
 use crate::cores;
 use crate::error::Error;
 use crate::plan::Steps;
+use crate::restrict;
 use crate::spec::{Spec, Stdio};
 use crate::wire::*;
 use nix::sys::resource::{Resource, getrlimit};
@@ -118,14 +119,15 @@ pub(crate) fn add(
     );
     // On a disk no file system holds the sum of all, which is counted; one file alone is held.
     let disk = spec.disk.unwrap_or(crate::mounts::DISK_DEFAULT);
-    let on_disk = spec.upper_dir.as_ref().map(|_| disk);
+    let counted = spec.upper_dir.is_some() || restrict::is_asked(spec);
+    let on_disk = counted.then_some(disk);
     if let Some(size) = spec.file_size.into_iter().chain(on_disk).min() {
         rlimit(libc::RLIMIT_FSIZE, size);
     }
     if let (Some(pids), None, true) = (
         spec.pids,
         cgroup.enforcement("pids", spec),
-        kernel_at_least(5, 14),
+        kernel_at_least(5, 14) && !restrict::is_asked(spec),
     ) {
         // Counted per user namespace, of which each sandbox has one; init is in it too.
         rlimit(libc::RLIMIT_NPROC, pids + 1);

@@ -295,7 +295,7 @@ impl Root {
 }
 
 /// The limits on the writable file system.
-fn disk_and_inodes(spec: &Spec) -> Result<(u64, u64), Error> {
+pub(crate) fn disk_and_inodes(spec: &Spec) -> Result<(u64, u64), Error> {
     let disk = spec.disk.unwrap_or(DISK_DEFAULT);
     let inodes = spec.inodes.unwrap_or(INODES_DEFAULT);
     for (name, value) in [("disk", disk), ("inodes", inodes)] {
@@ -344,11 +344,18 @@ fn is_bound(entries: &[Entry], path: &str) -> bool {
     entries.iter().any(|e| e.name == first) || ETC.iter().any(|e| &e[1..] == path)
 }
 
-/// Whether it is; it has been seen before, so that not to know is an error.
+/// Not to know is an error, and the caller's mistake where the path is.
 fn is_directory(host: &str) -> Result<bool, Error> {
-    std::fs::metadata(host)
-        .map(|seen| seen.is_dir())
-        .map_err(|e| Error::system(format!("volumes: `{host}`"), e))
+    let seen = std::fs::metadata(host).map_err(|e| {
+        let e = Error::system(format!("volumes: `{host}`"), e);
+        match e.errno() {
+            libc::ENOENT | libc::EACCES | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => {
+                e.into_invalid()
+            }
+            _ => e,
+        }
+    })?;
+    Ok(seen.is_dir())
 }
 
 fn check_source(host: &str) -> Result<&str, Error> {
@@ -358,10 +365,7 @@ fn check_source(host: &str) -> Result<&str, Error> {
             host.escape_default()
         )));
     }
-    match std::fs::metadata(host) {
-        Ok(_) => Ok(host),
-        Err(e) => Err(Error::system(format!("volumes: `{host}`"), e).into_invalid()),
-    }
+    is_directory(host).map(|_| host)
 }
 
 /// A top-level entry of a root file system.

@@ -188,18 +188,26 @@ fn probe(host: &Host, driver: Driver, dir: Option<&str>) -> Result<Result<(), St
         _ => match try_driver(host, driver, dir)? {
             // The supervisor is gone: whoever sends it the real plan will see that, and start another.
             None => return Ok(Ok(())),
-            Some(result) => result,
+            // What was short just now says nothing of the driver.
+            Some(Err(e)) if is_passing(&e) => return Err(e),
+            Some(result) => result.map_err(|e| e.to_string()),
         },
     };
     host.overlay.set(driver, dir, result.clone());
     Ok(result)
 }
 
+fn is_passing(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Resource | ErrorKind::Supervisor)
+        || e.errno() == libc::ENOSPC
+        || e.step() == crate::remedy::INIT_DIED
+}
+
 fn try_driver(
     host: &Host,
     driver: Driver,
     dir: Option<&str>,
-) -> Result<Option<Result<(), String>>, Error> {
+) -> Result<Option<Result<(), Error>>, Error> {
     let scratch = dir.map(|dir| Scratch::new(dir, &host.ids)).transpose()?;
     let place = scratch.as_ref().map(|scratch| scratch.path.as_str());
     let root = match Root::probe(driver, place) {
@@ -208,7 +216,7 @@ fn try_driver(
             if let Some(scratch) = scratch {
                 scratch.discard();
             }
-            return Ok(Some(Err(e.to_string())));
+            return Ok(Some(Err(e)));
         }
     };
     let plan = Plan::probe(&root, host.host_network, scratch);
@@ -216,10 +224,10 @@ fn try_driver(
 }
 
 /// What comes of the plan of a probe; `None` if the supervisor has ended.
-fn ask(host: &Host, mut plan: Plan) -> Option<Result<(), String>> {
+fn ask(host: &Host, mut plan: Plan) -> Option<Result<(), Error>> {
     let (channel, theirs) = match Channel::new() {
         Ok(pair) => pair,
-        Err(e) => return Some(Err(e.to_string())),
+        Err(e) => return Some(Err(e)),
     };
     let sent = supervisor::send_start(host, &plan, &theirs);
     if let (Err(_), Some(scratch)) = (&sent, plan.upper.take()) {
@@ -230,9 +238,12 @@ fn ask(host: &Host, mut plan: Plan) -> Option<Result<(), String>> {
     let received = channel.receive(true).ok()??;
     match read_of::<Failure>(&received.bytes) {
         Some(Failure { kind: READY, .. }) => Some(Ok(())),
-        Some(answer) => Some(Err(plan.explain(&answer).to_string())),
+        Some(answer) => Some(Err(plan.explain(&answer))),
         None if host.is_gone() => None,
-        None => Some(Err("the sandbox that was to try it has ended".into())),
+        None => Some(Err(Error::new(
+            ErrorKind::Supervisor,
+            "the sandbox that was to try it has ended",
+        ))),
     }
 }
 

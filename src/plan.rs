@@ -6,7 +6,7 @@ use crate::ids::Ids;
 use crate::overlay::{Chosen, Scratch};
 use crate::spec::{Network, Profile, Spec, Stdio};
 use crate::wire::*;
-use crate::{limits, mounts, remedy};
+use crate::{limits, mounts, remedy, restrict, seccomp};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -113,14 +113,8 @@ impl Plan {
         let mut head = head(user, group);
         if let Some(updatable) = run {
             flags |= HAS_RUN | ONE_SHOT;
-            add_run(
-                spec,
-                cgroup,
-                &mut head,
-                &mut limits,
-                &mut program,
-                updatable,
-            )?;
+            let sections = (&mut head, &mut limits, &mut program);
+            add_run(spec, cgroup, sections, updatable, None)?;
         }
         if let Some(score) = spec.oom_score_adj {
             flags |= HAS_OOM_SCORE_ADJ;
@@ -141,6 +135,49 @@ impl Plan {
         Ok(assemble(head, sections, upper))
     }
 
+    /// The plan of a program without namespaces, whose limits may be changed if `updatable`.
+    pub fn restricted(
+        spec: &Spec,
+        ids: &Ids,
+        cgroup: &Cgroup,
+        updatable: bool,
+    ) -> Result<Plan, Error> {
+        let dir = restrict::directory(spec, ids)?;
+        let made = Plan::restricted_in(spec, cgroup, updatable, &dir.path);
+        match made {
+            Ok((head, [setup, limits, program])) => {
+                let sections = [&[], setup.bytes(), limits.bytes(), program.bytes()];
+                Ok(assemble(head, sections, Some(dir)))
+            }
+            Err(e) => {
+                dir.discard();
+                Err(e)
+            }
+        }
+    }
+
+    fn restricted_in(
+        spec: &Spec,
+        cgroup: &Cgroup,
+        updatable: bool,
+        dir: &str,
+    ) -> Result<(Request, [Steps; 3]), Error> {
+        let mut setup = Steps::default();
+        restrict::add(&mut setup, spec, dir)?;
+        let (mut limits, mut program) = (Steps::default(), Steps::default());
+        let mut head = head(0, 0);
+        let made = (&mut head, &mut limits, &mut program);
+        add_run(spec, cgroup, made, updatable, Some(dir))?;
+        if let Some(score) = spec.oom_score_adj {
+            head.flags |= HAS_OOM_SCORE_ADJ;
+            head.oom_score_adj = score;
+        }
+        // The network namespace is the host's; what is to have no network is kept from sockets.
+        head.flags |= HAS_RUN | ONE_SHOT | NET_HOST | RESTRICT;
+        head.flags &= !SAMPLE;
+        Ok((head, [setup, limits, program]))
+    }
+
     /// The plan of a sandbox that is only to come up, with id 1000 inside.
     pub fn probe(root: &mounts::Root, host_network: bool, upper: Option<Scratch>) -> Plan {
         let user = crate::ids::USER_DEFAULT;
@@ -157,14 +194,8 @@ impl Plan {
         let (mut limits, mut program) = (Steps::default(), Steps::default());
         let mut head = head(0, 0);
         head.flags = HAS_RUN;
-        add_run(
-            spec,
-            cgroup,
-            &mut head,
-            &mut limits,
-            &mut program,
-            updatable,
-        )?;
+        let made = (&mut head, &mut limits, &mut program);
+        add_run(spec, cgroup, made, updatable, None)?;
         let sections = [&[], &[], limits.bytes(), program.bytes()];
         Ok(assemble(head, sections, None))
     }
@@ -295,14 +326,21 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
+/// Adds a program. `dir`: what it has in place of `/work`, without namespaces.
 fn add_run(
     spec: &Spec,
     cgroup: &Cgroup,
-    head: &mut Request,
-    limits: &mut Steps,
-    run: &mut Steps,
+    (head, limits, run): (&mut Request, &mut Steps, &mut Steps),
     updatable: bool,
+    dir: Option<&str>,
 ) -> Result<(), Error> {
+    let inside = |path: &str, field| {
+        let path = inside(path, field)?;
+        match dir {
+            Some(dir) => restrict::place(path, field, spec, dir),
+            None => Ok(path),
+        }
+    };
     limits::add(spec, cgroup, head, limits, run, updatable)?;
     for (path, file) in &spec.files {
         let path = inside(path, "files")?;
@@ -330,7 +368,10 @@ fn add_run(
         run.add(R_KEYRING, 0, 0, 0, &[]);
     }
     let network = spec.network != Network::None;
-    let filter = spec.profile.filter(network, !spec.hugetlb.is_empty());
+    let filter = match dir {
+        Some(_) => seccomp::as_bytes(seccomp::restrict_program(network)),
+        None => spec.profile.filter(network, !spec.hugetlb.is_empty()),
+    };
     run.add(R_SECCOMP, 0, 0, 0, &[filter]);
     if spec.outputs.len() > OUTPUTS_MAX {
         return Err(Error::invalid(format!(
@@ -341,7 +382,7 @@ fn add_run(
     for path in &spec.outputs {
         run.text(R_OUTPUT, 0, 0, 0, &[inside(path, "outputs")?.as_bytes()]);
     }
-    run.add(R_EXEC, 0, 0, 0, &[&exec(spec)?]);
+    run.add(R_EXEC, 0, 0, 0, &[&exec(spec, dir)?]);
     if spec.stderr == Some(Stdio::Stdout) {
         head.flags |= STDERR_TO_STDOUT;
     }
@@ -373,7 +414,7 @@ pub(crate) fn inside(path: &str, field: &str) -> Result<String, Error> {
 }
 
 /// The payload of R_EXEC: tables of offsets, then the strings.
-fn exec(spec: &Spec) -> Result<Vec<u8>, Error> {
+fn exec(spec: &Spec, dir: Option<&str>) -> Result<Vec<u8>, Error> {
     let program = spec
         .args
         .first()
@@ -401,6 +442,11 @@ fn exec(spec: &Spec) -> Result<Vec<u8>, Error> {
         .iter()
         .filter(|name| spec.deterministic && !spec.env.contains_key(&crate::Bytes::from(**name)));
     env.extend(seeds.map(|name| format!("{name}=0").into_bytes()));
+    for (name, dir) in ["HOME", "TMPDIR"].iter().zip([dir; 2]) {
+        if let Some(dir) = dir.filter(|_| !spec.env.contains_key(&crate::Bytes::from(*name))) {
+            env.push(format!("{name}={dir}").into_bytes());
+        }
+    }
     let mut paths: Vec<Vec<u8>> = Vec::new();
     if program.contains(&b'/') {
         paths.push(program.to_vec());

@@ -21,10 +21,23 @@ pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
         format!(" {object}")
     };
     let advice = advice(failure, step.map(|(op, _)| op.code), errno)
+        .or_else(|| app_armor(failure, errno))
         .map_or(String::new(), |text| format!("; {text}"));
     Error::new(kind(failure), format!("{name}{object}{cause}{advice}"))
         .with_errno(errno)
         .with_step(name)
+}
+
+/// Ubuntu lets anybody make a user namespace and then denies what is done in it, so that any step may fail.
+fn app_armor(failure: &Failure, errno: i32) -> Option<&'static str> {
+    const SWITCH: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    let denied = matches!(errno, libc::EPERM | libc::EACCES)
+        && matches!(failure.section, IN_TEMPLATE | IN_SETUP | IN_STEP)
+        && !nix::unistd::geteuid().is_root();
+    (denied && std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1")).then_some(
+        "AppArmor gives user namespaces no rights here: install the profile that Stockade brings (share/stockade/apparmor; \
+         `stockade doctor` prints one), or run with isolation=restrict, without them and with less",
+    )
 }
 
 fn kind(failure: &Failure) -> ErrorKind {
@@ -60,6 +73,7 @@ fn op_name(code: u16) -> &'static str {
         S_ROOT => "entering the root",
         S_PROBE => "replacing a directory of the lower layer at",
         S_SERVE => "starting",
+        S_COUNT => "opening",
         S_LANDLOCK => "making a Landlock ruleset",
         S_ALLOW => "adding a Landlock rule for",
         L_GROUP => "making a cgroup in base directory",
@@ -137,7 +151,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_CGROUP_ENTER => "entering the run's cgroup",
         STEP_STDIO => "setting up standard streams",
         STEP_CWD_ESCAPE => "checking that the working directory lies inside",
-        STEP_INIT_DIED => "the sandbox's init died",
+        STEP_INIT_DIED => INIT_DIED,
         STEP_EPOLL => "watching the sandbox",
         STEP_SESSION => "making a session",
         STEP_INHERITED => "closing inherited descriptors",
@@ -145,6 +159,7 @@ fn step_name(step: u32) -> &'static str {
         STEP_PLACES => "placing the sandbox's descriptors",
         STEP_RESET => "clearing the old root away",
         STEP_SERVE => "starting fuse-overlayfs",
+        STEP_DESCENT => "watching descendants (PR_SET_CHILD_SUBREAPER, /proc/thread-self/children)",
         STEP_LANDLOCK => "entering the Landlock domain",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
         STEP_IPC => "making an IPC namespace",
@@ -152,6 +167,16 @@ fn step_name(step: u32) -> &'static str {
         _ => "an unknown step",
     }
 }
+
+/// The step of an error that says that.
+pub(crate) const INIT_DIED: &str = "the sandbox's init died";
+const MOUNTS: [u32; 4] = [
+    STEP_HOST_MOUNTS,
+    STEP_UNSHARE_MOUNTS,
+    STEP_ROOT_TMPFS,
+    STEP_PIVOT,
+];
+const MOUNTS_MAX: &str = "the limit fs.mount-max, on mounts, or user.max_mnt_namespaces, on their namespaces, is reached";
 
 /// What to do about it, where we know.
 fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static str> {
@@ -215,11 +240,17 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
             "the cgroup hierarchy changed since the supervisor started, or the kernel refuses this value"
         }
         (None, libc::EPERM) if failure.index == STEP_CLONE => {
-            "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor)"
+            "nested user namespaces are refused: see `stockade doctor` (user.max_user_namespaces, AppArmor); \
+             isolation=restrict runs without any, with less"
         }
-        (None, libc::ENOSPC) if failure.index == STEP_CLONE || failure.index == STEP_NETWORK => {
+        (None, libc::ENOSPC)
+            if [STEP_CLONE, STEP_NETWORK, STEP_CGROUP_ENTER].contains(&failure.index) =>
+        {
             "a limit in /proc/sys/user/max_*_namespaces is reached"
         }
+        // The kernel makes a mount namespace for each tree that is attached nowhere yet.
+        (Some(T_BIND | T_COPY | T_DEV | S_SOURCE | S_VOLUME | S_BIND), libc::ENOSPC) => MOUNTS_MAX,
+        (None, libc::ENOSPC) if MOUNTS.contains(&failure.index) => MOUNTS_MAX,
         (None, libc::EINVAL) if failure.index == STEP_PIVOT => {
             "the host's root is an initramfs or no mount point, which pivot_root(2) does not take"
         }

@@ -9,6 +9,7 @@ use crate::outcome::Outcome;
 use crate::overlay;
 use crate::plan::{Plan, read_of};
 use crate::process::{self, Live, Process};
+use crate::restrict;
 use crate::spec::Spec;
 use crate::supervisor::{self, Host, Key};
 use crate::wire::*;
@@ -49,6 +50,9 @@ impl Sandbox {
     /// # Errors
     /// As [`Spec::run`].
     pub fn start(spec: &Spec) -> Result<Self, Error> {
+        if restrict::is_asked(spec) {
+            return Err(restrict::not_live());
+        }
         let given = spec;
         let in_image = image::of(spec)?
             .map(|image| Ok::<_, Error>((image::in_image(spec, &image)?, image)))

@@ -12,7 +12,9 @@ mod profile;
 mod values;
 
 pub use profile::{DockerProfile, Profile};
-pub use values::{Enforce, File, Network, Overflow, Overlay, Rootfs, Stdio, Tmpfs, Volume};
+pub use values::{
+    Enforce, File, Isolation, Network, Overflow, Overlay, Rootfs, Stdio, Tmpfs, Volume,
+};
 
 /// The specification of a sandbox and of the program to run in it: a plain value, `Clone`, and JSON both ways.
 ///
@@ -83,6 +85,8 @@ pub struct Spec {
     pub tmpfs: Vec<Tmpfs>,
     /// The network. Default: [`Network::None`].
     pub network: Network,
+    /// What keeps the program from the host. Default: [`Isolation::Namespaces`].
+    pub isolation: Isolation,
     /// `uid[:gid]` inside the sandbox. Default: `1000:1000`. Whatever it is, on the host it is the caller's own
     /// id, or an unprivileged one if the caller is root.
     pub user: Option<String>,
@@ -162,7 +166,8 @@ pub struct Spec {
     /// The largest file the program may write (`RLIMIT_FSIZE`).
     #[serde(with = "units::size")]
     pub file_size: Option<u64>,
-    /// Open descriptors of each process (`RLIMIT_NOFILE`). Default: 1024.
+    /// Open descriptors of each process (`RLIMIT_NOFILE`). Default: 1024, or half of this process's own soft limit if that
+    /// is less.
     pub open_files: Option<u64>,
     /// Stack of each process's main thread (`RLIMIT_STACK`). Default: 8 MiB.
     #[serde(with = "units::size")]
@@ -252,6 +257,8 @@ setters! {
     tmpfs: Tmpfs => |s, v| s.tmpfs.push(v);
     /// Sets [`network`](Spec::network).
     network: Network => |s, v| s.network = v;
+    /// Sets [`isolation`](Spec::isolation).
+    isolation: Isolation => |s, v| s.isolation = v;
     /// Sets [`user`](Spec::user).
     user: impl Into<String> => |s, v| s.user = Some(v.into());
     /// Sets [`hostname`](Spec::hostname).

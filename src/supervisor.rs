@@ -5,13 +5,13 @@ use crate::cgroup::{Cgroup, Controllers, Kind};
 use crate::channel::{Channel, is_gone, pair, send};
 use crate::cores;
 use crate::error::{Error, ErrorKind};
-use crate::ids::Ids;
+use crate::ids::{self, Ids};
 use crate::launch::{self, sealed_memfd};
 use crate::orphan::Orphan;
 use crate::overlay::Probes;
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
-use crate::spec::{Network, Spec};
+use crate::spec::{Isolation, Network, Spec};
 use crate::wire::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
@@ -45,6 +45,7 @@ pub(crate) struct Key {
     /// A supervisor that has once left the host's network for a leased one may not come back: it holds no privilege
     /// there. Sandboxes on the host's network have a supervisor that never leaves it.
     host_network: bool,
+    isolation: Isolation,
 }
 
 impl Key {
@@ -53,6 +54,7 @@ impl Key {
             cgroup_parent: spec.cgroup_parent.clone(),
             controllers: Controllers::of(spec),
             host_network: spec.network == Network::Host,
+            isolation: spec.isolation,
         }
     }
 }
@@ -246,12 +248,13 @@ impl Host {
     }
 
     fn start(key: &Key) -> Result<Host, Error> {
-        let ids = Ids::detect()?;
+        let ids = match key.isolation {
+            Isolation::Namespaces => Ids::detect()?,
+            Isolation::Restrict => Ids::Own,
+        };
         match Host::start_with(key, ids.clone()) {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
-            Err(e)
-                if matches!(ids, Ids::Range { .. }) && e.kind() != ErrorKind::InvalidArgument =>
-            {
+            Err(e) if matches!(ids, Ids::Range { .. }) && e.step() == ids::MAPPING => {
                 let note = format!("sub-ids could not be used: {e}");
                 Host::start_with(key, Ids::Single { note })
             }
@@ -267,7 +270,7 @@ impl Host {
             .map(|parent| Cgroup::in_parent(parent, key.controllers))
             .transpose()?;
         let started = pair().and_then(|(ours, theirs)| {
-            let child = launch::supervisor(theirs.as_raw_fd())?;
+            let child = launch::supervisor(theirs.as_raw_fd(), key.isolation)?;
             Ok((ours, child))
         });
         let (socket, child) = started.inspect_err(|_| remove(&given))?;
@@ -290,8 +293,9 @@ impl Host {
             cgroup.remove();
             e
         })?;
-        let keeps_groups = matches!(ids, Ids::Single { .. });
+        let keeps_groups = matches!(ids, Ids::Single { .. } | Ids::Own);
         let ids_text = match &ids {
+            Ids::Own => "isolation=restrict: the caller's own ids".into(),
             Ids::Single { note } => format!("CLONE_NEWUSER, the caller's id only: {note}"),
             Ids::Range { users, .. } => {
                 format!("CLONE_NEWUSER, the caller's id and {} sub-ids", users.count)

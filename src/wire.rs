@@ -124,6 +124,8 @@ pub const MAP_SINGLE: u32 = 0;
 pub const MAP_RANGE: u32 = 1;
 /// The caller is root: like [`MAP_RANGE`], but 0 is never mapped into a sandbox.
 pub const MAP_ROOT: u32 = 2;
+/// There are no namespaces: the supervisor, inits and programs are processes of the caller's like any other ([`RESTRICT`]).
+pub const MAP_NONE: u32 = 3;
 
 pub const CGROUP_NONE: u32 = 0;
 pub const CGROUP_V2: u32 = 1;
@@ -284,6 +286,9 @@ pub const HAS_OOM_SCORE_ADJ: u32 = 512;
 pub const HAS_UPPER: u32 = 1024;
 /// A time namespace of its own, whose clocks begin with `uptime`.
 pub const HAS_UPTIME: u32 = 1 << 17;
+/// No namespaces: of the set-up only Landlock and the count of what is written, and processes are told from the host's by
+/// descent.
+pub const RESTRICT: u32 = 1 << 18;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 
@@ -371,6 +376,9 @@ pub const S_LANDLOCK: u16 = 50;
 /// Let it allow what is below `path`: `a` if that is a directory, else `b`; with `flags` 1 it is one of the sandbox's own,
 /// in which no program was yet.
 pub const S_ALLOW: u16 = 51;
+
+/// Count what is in directory `path`, a host's: `a` bytes, `b` inodes.
+pub const S_COUNT: u16 = 52;
 
 /// Drivers of [`S_OVERLAY`].
 pub const OVERLAY_KERNEL: u16 = 1;
@@ -486,6 +494,7 @@ pub const STEP_OOM_SCORE_ADJ: u32 = 26;
 pub const STEP_LANDLOCK: u32 = 28;
 pub const STEP_UPTIME: u32 = 30;
 pub const STEP_IPC: u32 = 31;
+pub const STEP_DESCENT: u32 = 29;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

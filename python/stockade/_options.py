@@ -72,6 +72,7 @@ class Options(Limits, total=False):
     volumes: Iterable[str] | None
     tmpfs: Iterable[str] | None
     network: Literal["none", "loopback", "host"] | None
+    isolation: Literal["namespaces", "restrict"] | None
     user: str | int | None
     hostname: str | None
     profile: str | Mapping[str, Any] | None

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stockade::image::Commit;
 use stockade::{
-    Bytes, Enforce, File, Network, Overflow, Overlay, Profile, Rootfs, Spec, parse_duration,
-    parse_signal, parse_size,
+    Bytes, Enforce, File, Isolation, Network, Overflow, Overlay, Profile, Rootfs, Spec,
+    parse_duration, parse_signal, parse_size,
 };
 
 /// What `stockade run` was asked to do.
@@ -169,6 +169,7 @@ pub fn one(run: &mut Run, name: &str, parser: &mut lexopt::Parser) -> Result<(),
         "-v" | "--volume" => spec.volumes.push(parsed(parser)?),
         "--tmpfs" => spec.tmpfs.push(parsed(parser)?),
         "--network" | "--net" => spec.network = word(parser, NETWORKS)?,
+        "--isolation" => spec.isolation = word(parser, ISOLATIONS)?,
         "-u" | "--user" => spec.user = Some(text(parser)?),
         "--profile" => spec.profile = profile(&text(parser)?)?,
         "--security-opt" => {
@@ -224,6 +225,10 @@ const NETWORKS: &[(&str, Network)] = &[
     ("none", Network::None),
     ("loopback", Network::Loopback),
     ("host", Network::Host),
+];
+const ISOLATIONS: &[(&str, Isolation)] = &[
+    ("namespaces", Isolation::Namespaces),
+    ("restrict", Isolation::Restrict),
 ];
 const OVERLAYS: &[(&str, Overlay)] = &[
     ("auto", Overlay::Auto),
@@ -466,6 +471,10 @@ mod tests {
             (&["--memroy", "1m", "p"][..], "--memroy: unknown flag"),
             (&["-m", "1x", "p"], "-m: `1x`"),
             (&["-m"], "-m: a value is missing"),
+            (
+                &["--isolation", "none", "p"],
+                "--isolation: `none` is none of namespaces, restrict",
+            ),
             (
                 &["--network", "bridge", "p"],
                 "--network: `bridge` is none of none, loopback, host",

@@ -58,6 +58,7 @@ The sandbox:
   -v, --volume HOST:INSIDE[:ro|rw]         show a directory or file of the host (default ro)
       --tmpfs PATH[:size=64m,nr_inodes=1k] one more writable file system in memory
       --network none|loopback|host         (default none)
+      --isolation namespaces|restrict      restrict: for hosts that refuse user namespaces; Landlock and a filter only
   -u, --user UID[:GID]        ids inside (default 1000:1000)
   -h, --hostname NAME         (default stockade)
       --profile default|strict|FILE        system calls that the program may make; a FILE in Docker's JSON format, as

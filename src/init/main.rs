@@ -9,6 +9,7 @@
 mod attributes;
 mod calls;
 mod copy;
+mod descent;
 mod domain;
 mod files;
 mod groups;

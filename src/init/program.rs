@@ -244,8 +244,12 @@ fn prepare(child: &mut Child) -> core::result::Result<Option<(u32, usize, usize)
     for fd in child.start.enter.iter().filter(|fd| **fd >= 0) {
         write_all(*fd, b"0").map_err(step(STEP_CGROUP_ENTER))?;
     }
-    // Only now, so that the namespace's root is the group that the program is in.
-    unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
+    if child.plan.head.flags & RESTRICT == 0 {
+        // Only now, so that the namespace's root is the group that the program is in.
+        unshare(CLONE_NEWCGROUP).map_err(step(STEP_CGROUP_ENTER))?;
+    } else {
+        end_with_parent().map_err(step(STEP_DESCENT))?;
+    }
     let entered = child.start.rules.enter();
     entered.map_err(step(STEP_LANDLOCK))?;
     let mut filter = None;

@@ -44,6 +44,8 @@ pub struct Run {
     swap_read: usize,
     swap_with_memory: bool,
     samples: bool,
+    /// Its processes are among the host's, whose procfs tells nothing of it.
+    restricted: bool,
     started_at: u64,
     /// Wall clock deadline; `u64::MAX` for none.
     deadline: u64,
@@ -114,6 +116,7 @@ impl Run {
             swap_read: head.swap_read as usize,
             swap_with_memory: head.swap_with_memory != 0,
             samples: head.flags & SAMPLE != 0,
+            restricted: head.flags & RESTRICT != 0,
             started_at: 0,
             deadline: u64::MAX,
             next_look: u64::MAX,
@@ -142,7 +145,7 @@ impl Run {
     /// `shown` are the two, if init has shown them.
     pub fn open_procfs(&mut self, init: i32, disk: &Text<64>, shown: [Fd; 2]) {
         // By what may be asked for while it runs, not by the limits of now.
-        let needed = self.samples || self.cpu_read == 0;
+        let needed = !self.restricted && (self.samples || self.cpu_read == 0);
         if !needed || self.proc >= 0 {
             return;
         }

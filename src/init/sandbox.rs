@@ -1,5 +1,6 @@
 //! A sandbox's init: PID 1 of its pid namespace. Sets the sandbox up, starts programs, reaps everything.
 
+use crate::descent::Children;
 use crate::domain::{self, Rules};
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
@@ -20,6 +21,8 @@ use violations::{LISTENERS_MAX, Listener};
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
+/// How often a word is said again, every millisecond, that the kernel has no memory for.
+const SAID_AGAIN: u32 = 100;
 /// How many are reaped before the supervisor is heard again.
 const REAPED_AT_ONCE: usize = 256;
 /// Where init's own end of the socket to the supervisor is. Those below 4 are `/dev/null`, and the program's streams while
@@ -74,6 +77,8 @@ struct Init {
     disk: Fd,
     /// The trees of the host's directories that wait to be attached.
     volumes: [Fd; VOLUMES_MAX],
+    /// Without a pid namespace: what descends from us.
+    children: Children,
     /// What its programs are held to below the mounts.
     rules: Rules,
     /// Whether something serves its root, and the socket to that.
@@ -100,6 +105,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         signals: -1,
         disk: -1,
         volumes: core::array::from_fn(|i| FIRST_VOLUME + i as Fd),
+        children: Children::NONE,
         rules: Rules::NONE,
         served: serve::is_wanted(plan),
         server: serve::SERVER,
@@ -112,7 +118,11 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         listeners: [Listener::NONE; LISTENERS_MAX],
         stale_ipc: false,
     };
-    if let Err((section, index, errno)) = init.set_up(plan, map) {
+    let made = match plan.head.flags & RESTRICT {
+        0 => init.set_up(plan, map),
+        _ => init.set_up_restricted(plan),
+    };
+    if let Err((section, index, errno)) = made {
         init.tell(
             run,
             &Failure {
@@ -169,7 +179,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         }
         if init.programs.iter().any(Option::is_some) && init.tally.look() {
             // There is no other way to hold it: the host's disk is not the sandbox's to fill.
-            let _ = kill(-1, SIGKILL);
+            init.signal_everything(SIGKILL);
         }
         if more || ready[1].revents != 0 {
             let mut info = [0; 128 * 8];
@@ -194,8 +204,43 @@ impl Init {
         #[derive(Clone, Copy)]
         struct Both<T>(Envelope, T);
         let both = Both(Envelope { run, enter: 0 }, *message);
-        if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
-            exit(1); // the supervisor is gone
+        for _ in 0..SAID_AGAIN {
+            match send(CONTROL, bytes_of(&both), body, fds, true) {
+                Ok(()) => return,
+                Err(ENOMEM | ENOBUFS) => sleep(1_000_000), // the kernel has no room for it now
+                Err(_) => break,
+            }
+        }
+        self.leave(1) // the supervisor is gone
+    }
+
+    /// Ends, and everything in the sandbox before: with a pid namespace by that alone.
+    fn leave(&self, status: i32) -> ! {
+        if self.children.are_watched() {
+            self.children.end(|_| true, |_, _| {});
+        }
+        exit(status)
+    }
+
+    /// To every process of the sandbox but init; without a pid namespace to its children, which is all if they die of it.
+    fn signal_everything(&self, signal: i32) {
+        if self.children.are_watched() {
+            self.children.signal(signal, |_| true);
+        } else if self.flags & RESTRICT == 0 {
+            // One is enough: it holds the lock that fork needs, so no child can be born between.
+            let _ = kill(-1, signal);
+        }
+    }
+
+    /// Kills and reaps everything but init.
+    fn end_everything(&mut self) {
+        self.signal_everything(SIGKILL);
+        if self.children.are_watched() {
+            let children = self.children;
+            children.end(|_| true, |pid, status| self.note(pid, status));
+        }
+        while let Ok(Some((pid, status))) = wait_any(true) {
+            self.note(pid, status);
         }
     }
 
@@ -359,11 +404,7 @@ impl Init {
         // Before they are killed: who waits to be heard of has made its call before the end.
         self.hear_calls();
         if self.programs.iter().flatten().all(|p| p.status.is_some()) {
-            // One kill(-1) is enough: it holds the lock that fork needs, so no child can be born between.
-            let _ = kill(-1, SIGKILL);
-            while let Ok(Some((pid, status))) = wait_any(true) {
-                self.note(pid, status);
-            }
+            self.end_everything();
         }
         self.finish_ended(plan);
         true
@@ -413,7 +454,7 @@ impl Init {
             return;
         };
         if n == 0 {
-            exit(0);
+            self.leave(0);
         }
         let Some(envelope) = read_of::<Envelope>(buffer) else {
             return;
@@ -451,7 +492,7 @@ impl Init {
             .flatten()
             .all(|p| p.run == run || p.status.is_some());
         if alone {
-            let _ = kill(-1, signal);
+            self.signal_everything(signal);
         } else if let Some(pid) = self.pid(run) {
             let _ = kill(-pid, signal);
             let _ = kill(pid, signal);

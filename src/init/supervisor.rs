@@ -1,5 +1,6 @@
 //! The supervisor: one per host process. Starts sandboxes, runs their clocks, tells the host, clears away.
 
+use crate::descent::Children;
 use crate::groups::{Bases, Groups, Reads};
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, text};
@@ -42,6 +43,8 @@ struct Sandbox {
     /// The socket to its init, and the other end of it. That stays open here too, so that the kernel never finds a dead
     /// socket on the other side of what we send: then it would drop what init has said last.
     control: [Fd; 2],
+    /// Without namespaces, in which the end of init is not that of its programs: it ends them itself.
+    restricted: bool,
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
@@ -78,6 +81,9 @@ struct Parked {
 impl Sandbox {
     /// Kills its init, and so everything in it. What serves its root first: a process that waits for that could not die.
     fn kill(&self) {
+        if self.restricted {
+            return shut_down(self.control[0]);
+        }
         self.end_server();
         let _ = pidfd_kill(self.pidfd);
     }
@@ -130,6 +136,8 @@ struct Supervisor {
     config: Config,
     bases: Bases,
     templates: Templates,
+    /// Without namespaces: our children, among which those are that a dead init has left.
+    children: Children,
     /// The network namespace that we are in: an index, or -1 for the host's.
     network: isize,
     networks: [Network; NETWORKS_MAX],
@@ -159,6 +167,7 @@ pub fn main() -> ! {
             by_writing: false,
         },
         templates: Templates::new(),
+        children: Children::NONE,
         network: -1,
         networks: [Network {
             fd: -1,
@@ -184,7 +193,14 @@ pub fn main() -> ! {
             errno: errno as u32,
         },
     };
-    let said = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
+    let mut said = Err(ENOMEM);
+    for _ in 0..100 {
+        said = send(supervisor.socket, bytes_of(&ready), &[], &[], true);
+        match said {
+            Err(ENOMEM | ENOBUFS) => sleep(1_000_000), // the kernel has no room for it now
+            _ => break,
+        }
+    }
     if ready.kind == FAILED || said.is_err() {
         exit(1); // the host, which waits for that word, sees the end
     }
@@ -229,8 +245,10 @@ impl Supervisor {
         self.bases.dirs[..count - hosts].copy_from_slice(&fds[hosts..count]);
         // We stay dumpable: else /proc/PID/uid_map of our children would be root's, and closed to us. Sandboxes cannot
         // see us, being in pid namespaces of their own.
-        if config.map != MAP_SINGLE {
-            drop_groups().map_err(step(STEP_IDS))?;
+        match config.map {
+            MAP_SINGLE => {}
+            MAP_NONE => self.children = Children::watch().map_err(step(STEP_DESCENT))?,
+            _ => drop(drop_groups().map_err(step(STEP_IDS))?),
         }
         match new_session_keyring() {
             Err(ENOSYS | EPERM) => {} // a kernel, or an outer container, without keyrings
@@ -361,6 +379,9 @@ impl Supervisor {
         for which in 0..self.sandboxes.high().max(self.runs.high()) {
             if let Some(mut sandbox) = self.sandboxes[which] {
                 let _ = reap(sandbox.pidfd);
+                if sandbox.restricted {
+                    self.end_orphans();
+                }
                 sandbox.reap_server();
                 if let Some(upper) = sandbox.upper {
                     upper.remove();
@@ -381,6 +402,13 @@ impl Supervisor {
         // Those that remove what earlier sandboxes have left.
         while let Ok(Some(_)) = wait_any(true) {}
         exit(0)
+    }
+
+    /// Without namespaces: ends what an init that was killed has left, each in a session of its own. Inits and what removes
+    /// directories are in ours.
+    fn end_orphans(&self) {
+        let own = getsid(0);
+        self.children.end(|pid| getsid(pid) != own, |_, _| {});
     }
 
     /// The base directories are the host's, and made for us alone.

@@ -4,6 +4,7 @@ use super::*;
 use crate::cores;
 use crate::enforcement;
 use crate::overlay;
+use crate::restrict;
 use crate::supervisor::Key;
 
 impl Spec {
@@ -50,6 +51,10 @@ pub(crate) struct Live<'a> {
 
 /// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
 pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Process, Error> {
+    let restricted = restrict::is_asked(spec);
+    if restricted {
+        restrict::check(spec)?;
+    }
     // In a live sandbox it is the sandbox's, which holds it.
     let image = match live {
         None => image::of(spec)?,
@@ -76,14 +81,22 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         None => supervisor::start(&Key::of(spec), &fds, |host| {
             limits::check(spec)?;
             enforcement::check(spec, host)?;
-            let overlay = overlay::choose(spec, host)?;
-            let overlay = overlay.as_ref();
-            let mut plan = Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?;
+            let mut plan = match restricted {
+                true => Plan::restricted(spec, &host.ids, &host.cgroup, handle)?,
+                false => {
+                    let overlay = overlay::choose(spec, host)?;
+                    let overlay = overlay.as_ref();
+                    Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?
+                }
+            };
             plan.head.flags |= flags;
             Ok(plan)
         })?,
         Some(live) => {
             live.channel.check_owner()?;
+            if restricted {
+                return Err(restrict::not_live());
+            }
             limits::check(spec)?;
             enforcement::check(spec, live.host)?;
             let mut plan = Plan::program(spec, &live.host.cgroup, handle)?;

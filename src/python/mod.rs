@@ -14,7 +14,6 @@ mod spec;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::sync::OnceLock;
 
 #[pymodule]
 mod _stockade {
@@ -35,16 +34,15 @@ mod _stockade {
     #[pymodule_export]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// Refuses a second interpreter in the same process: the classes would be shared between both.
+    /// Refuses every interpreter of the process but the main one: the classes would be shared between them.
     #[pymodule_init]
     fn init(_py: Python<'_>) -> PyResult<()> {
-        static FIRST: OnceLock<i64> = OnceLock::new();
         // SAFETY: this thread is attached to an interpreter, of which both only read.
         let own = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
-        match *FIRST.get_or_init(|| own) == own {
-            true => Ok(()),
-            false => Err(PyImportError::new_err(
-                "stockade cannot be used in subinterpreters: another interpreter of this process has imported it",
+        match own {
+            0 => Ok(()),
+            _ => Err(PyImportError::new_err(
+                "stockade cannot be used in subinterpreters: import it in the main interpreter of a process",
             )),
         }
     }

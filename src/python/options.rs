@@ -111,6 +111,10 @@ impl Spec {
                 let network = given.map(|f| f.word("\"none\", \"loopback\" or \"host\""));
                 spec.network = network.transpose()?.unwrap_or_default();
             }
+            "isolation" => {
+                let isolation = given.map(|f| f.word("\"namespaces\" or \"restrict\""));
+                spec.isolation = isolation.transpose()?.unwrap_or_default();
+            }
             "user" => spec.user = given.map(user).transpose()?,
             "profile" => {
                 spec.profile = given.map(profile).transpose()?.unwrap_or_default();

@@ -50,6 +50,9 @@ use std::os::unix::ffi::OsStrExt;
 ///     volumes: host directories or files to show inside, "host:inside[:ro|rw]". Default: none; ro.
 ///     tmpfs: more memory file systems, "path[:size=64m,nr_inodes=1k]", beside /work, /tmp and /dev/shm.
 ///     network: "none" (default; not even localhost answers), "loopback" or "host".
+///     isolation: "namespaces" (default), or "restrict" for hosts that refuse user namespaces: Landlock, a system call
+///         filter and supervision only. The program sees the host's paths and works in a new directory of its own, which
+///         takes the place of /work; what is missing is in the outcome's enforcement.
 ///     user: "uid[:gid]" inside, or an int. Default: "1000:1000".
 ///     hostname: Default: "stockade".
 ///     profile: which system calls the program may make (seccomp): "default" (what Docker allows a container without
@@ -114,7 +117,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Spec(pub(super) spec::Spec);
 
 /// The attributes besides `args`, in the order of the documentation.
-const FIELDS: [&str; 52] = [
+const FIELDS: [&str; 53] = [
     "env",
     "cwd",
     "input",
@@ -134,6 +137,7 @@ const FIELDS: [&str; 52] = [
     "volumes",
     "tmpfs",
     "network",
+    "isolation",
     "user",
     "hostname",
     "profile",
@@ -175,7 +179,7 @@ impl Spec {
     #[pyo3(
         signature = (args=None, **options),
         text_signature = "(args=(), *, env=None, cwd=None, input=None, stdin=None, stdout=None, stderr=None, \
-            files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, \
+            files=None, outputs=None, output_file_size=None, image=None, entrypoint=None, store=None, rootfs=None, overlay=None, read_only=None, upper_dir=None, volumes=None, tmpfs=None, network=None, isolation=None, \
             user=None, hostname=None, profile=None, deterministic=None, uptime=None, python=False, cpu_time=None, wall_time=None, timeout=None, memory=None, \
             swap=None, pids=None, cpus=None, cpu_weight=None, cpu_idle=None, cpuset_cpus=None, nice=None, oom_score_adj=None, \
             oom_group=None, stop_signal=None, io_read_bps=None, io_write_bps=None, io_read_iops=None, io_write_iops=None, io_weight=None, \
@@ -340,6 +344,13 @@ impl Spec {
             spec::Network::None => "none",
             spec::Network::Loopback => "loopback",
             spec::Network::Host => "host",
+        }
+    }
+    #[getter]
+    fn isolation(&self) -> &'static str {
+        match self.0.isolation {
+            spec::Isolation::Namespaces => "namespaces",
+            spec::Isolation::Restrict => "restrict",
         }
     }
     #[getter]

@@ -13,6 +13,7 @@ mod fuzzing;
 #[cfg(any(test, fuzzing))]
 mod interpret;
 mod profile;
+mod restrict;
 mod server;
 mod strict;
 mod syscalls;
@@ -60,6 +61,13 @@ pub(crate) fn strict_program(network: bool, huge_pages: bool) -> &'static [sock_
     let which = usize::from(network) * 2 + usize::from(huge_pages);
     let profile = || strict::strict(network, huge_pages);
     PROGRAMS[which].get_or_init(|| bpf::program(&syscalls::NATIVE, &profile()))
+}
+
+/// That of programs without namespaces.
+pub(crate) fn restrict_program(network: bool) -> &'static [sock_filter] {
+    static PROGRAMS: [Once<Vec<sock_filter>>; 2] = [const { Once::new() }; 2];
+    let profile = || restrict::restrict(network);
+    PROGRAMS[usize::from(network)].get_or_init(|| bpf::program(&syscalls::NATIVE, &profile()))
 }
 
 /// The filters of a profile of the caller's own: without huge pages, and with.

@@ -196,6 +196,21 @@ pub enum Network {
     Host,
 }
 
+/// What keeps a program from the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Namespaces of its own, and everything else below them. Where the host refuses them nothing is run.
+    #[default]
+    Namespaces,
+    /// For hosts that refuse user namespaces: Landlock, a system call filter and supervision only. The program is a process
+    /// of the caller's among the others, sees the host's paths and process ids, and works in a new directory of its own,
+    /// which takes the place of `/work`, `HOME` and `TMPDIR`. Fields that need namespaces are refused, and
+    /// [`Outcome::enforcement`](crate::Outcome::enforcement) says what is missing. Needs Linux 6.12, and a caller who is
+    /// not root.
+    Restrict,
+}
+
 /// What to do when a captured stream passes the `output` limit. The head is kept and the rest counted either way,
 /// and the verdict is `OUTPUT_LIMIT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -64,6 +64,12 @@ macro_rules! programs {
 
 programs! { run spec process sandbox store commit pull errors threads first_use forks closed_fds reaper }
 
+/// 120 orders, of which valgrind would take minutes: AddressSanitizer looks at these (`make asan`).
+#[test]
+fn handles_are_freed_in_every_order() {
+    run("orders", Link::Shared);
+}
+
 #[test]
 fn runs_when_linked_statically() {
     run("run", Link::Static);

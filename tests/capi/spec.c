@@ -32,6 +32,7 @@ static stockade_spec *full(void)
     CHECK(stockade_spec_add_tmpfs(spec, "/t", 1 << 20, 100) == 0);
     CHECK(stockade_spec_add_tmpfs(spec, "/u", 0, 0) == 0);
     CHECK(stockade_spec_set_network(spec, STOCKADE_NETWORK_LOOPBACK) == 0);
+    CHECK(stockade_spec_set_isolation(spec, STOCKADE_ISOLATION_RESTRICT) == 0);
     CHECK(stockade_spec_set_user(spec, "5:6") == 0);
     CHECK(stockade_spec_set_hostname(spec, "box") == 0);
     CHECK(stockade_spec_set_profile(spec, "strict") == 0);
@@ -76,7 +77,7 @@ static const char *const full_json =
     " \"output_file_size\": \"1m\", \"rootfs\": [\"/srv/root\", \"/srv/more\"],"
     " \"image\": \"python:3.12\", \"entrypoint\": [\"a\", \"b\"], \"store\": \"/srv/images\","
     " \"overlay\": \"fuse\", \"read_only\": true, \"upper_dir\": \"/var/tmp\", \"volumes\": [\"/a:/b\", \"/c:/d:rw\"],"
-    " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"user\": \"5:6\","
+    " \"tmpfs\": [\"/t:size=1m,nr_inodes=100\", \"/u\"], \"network\": \"loopback\", \"isolation\": \"restrict\", \"user\": \"5:6\","
     " \"deterministic\": true, \"uptime\": 7,"
     " \"hostname\": \"box\", \"profile\": \"strict\", \"cpu_time\": \"1500ms\", \"wall_time\": 3, \"memory\": \"256m\", \"pids\": 32,"
     " \"swap\": \"1m\", \"cpus\": 1.5, \"cpu_weight\": 50,"

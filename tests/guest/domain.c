@@ -10,12 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static void say(const char *what, long result)
@@ -54,12 +60,83 @@ static int cmd_bind(int argc, char **argv)
     return 0;
 }
 
+static long socket_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    return connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address);
+}
+
 /* connect-to PATH: to who listens there. */
 static int cmd_connect_to(int argc, char **argv)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", arg(argc, argv, 1, NULL));
-    say("connect", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address));
+    say("connect", socket_to(arg(argc, argv, 1, NULL)));
+    return 0;
+}
+
+/* reach DIRECTORY PID: attempts at the caller's own files and at another of his processes, with the same user id. In the
+ * directory are `file`, `socket`, on which somebody listens, and `sub`. */
+static int cmd_reach(int argc, char **argv)
+{
+    const char *dir = arg(argc, argv, 1, NULL), *number = arg(argc, argv, 2, NULL);
+    int pid = atoi(number);
+    char own[64], path[128];
+    snprintf(own, sizeof own, "%s/mine", getcwd(path, sizeof path) ? getenv("HOME") : "");
+    only_inside();
+    say("create-own", open(own, O_CREAT | O_WRONLY, 0600));
+    if (chdir(dir))
+        die(dir);
+    say("read", open("file", O_RDONLY));
+    say("write", open("file", O_WRONLY));
+    say("truncate", truncate("file", 0));
+    say("create", open("new", O_CREAT | O_WRONLY, 0600));
+    say("list", open(".", O_RDONLY | O_DIRECTORY));
+    say("unlink", unlink("file"));
+    say("mkdir", mkdir("dir", 0700));
+    say("rmdir", rmdir("sub"));
+    say("rename", rename("file", "moved"));
+    say("rename-out", rename(own, "moved"));
+    snprintf(path, sizeof path, "%s/taken", getenv("HOME"));
+    say("rename-in", rename("file", path));
+    say("link-in", link("file", path));
+    say("symlink", symlink("file", "link"));
+    say("fifo", mkfifo("fifo", 0600));
+    say("chmod", chmod("file", 0777));
+    say("fchmodat", syscall(SYS_fchmodat, AT_FDCWD, "file", 0777));
+    say("fchmodat2", syscall(452, AT_FDCWD, "file", 0777, 0));
+    say("fchmod-path", fchmod(open("file", O_PATH), 0777));
+    say("chown", chown("file", -1, getgid()));
+    say("lchown", lchown("file", -1, getgid()));
+    say("fchownat", fchownat(AT_FDCWD, "file", -1, getgid(), 0));
+    say("fchown-path", syscall(SYS_fchownat, open("file", O_PATH), "", -1, getgid(), AT_EMPTY_PATH));
+    say("utimensat", utimensat(AT_FDCWD, "file", NULL, 0));
+    say("futimens-path", utimensat(open("file", O_PATH), "", NULL, AT_EMPTY_PATH));
+    say("setxattr", setxattr("file", "user.guest", "x", 1, 0));
+    say("lsetxattr", lsetxattr("file", "user.guest", "x", 1, 0));
+    say("inotify", inotify_add_watch(inotify_init1(0), ".", 0xfff));
+    say("socket-unix", socket_to("socket"));
+    int pair[2];
+    say("socketpair-dgram", socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+    say("socket-inet", socket(AF_INET, SOCK_STREAM, 0));
+    say("socket-udp", socket(AF_INET6, SOCK_DGRAM, 0));
+    say("socket-netlink", socket(AF_NETLINK, SOCK_RAW, 0));
+    say("signal", kill(pid, 0));
+    say("signal-thread", syscall(SYS_tkill, pid, 0));
+    say("pidfd-signal", syscall(SYS_pidfd_send_signal, syscall(SYS_pidfd_open, pid, 0), SIGCONT, NULL, 0));
+    say("trace", ptrace(PTRACE_SEIZE, pid, 0, 0));
+    say("prlimit", syscall(SYS_prlimit64, pid, 7, NULL, &(uint64_t[2]){0}));
+    say("setpriority", setpriority(PRIO_PROCESS, pid, 19));
+    say("setpriority-user", setpriority(PRIO_USER, getuid(), 19));
+    say("setpriority-own-user", setpriority(PRIO_USER, 0, 19));
+    say("affinity", syscall(SYS_sched_setaffinity, pid, 8, &(unsigned long){1}));
+    say("ioprio", syscall(SYS_ioprio_set, 1, pid, 3 << 13));
+    say("shmget", shmget(0x57a8, 4096, IPC_CREAT | 0600));
+    say("mq", syscall(SYS_mq_open, "guest", O_CREAT | O_RDWR, 0600, NULL));
+    for (const char *const *file = (const char *[]){"environ", "mem", "maps", "cmdline", "status", "fd", "cwd/file",
+                                                    "root/etc/passwd", "exe", NULL}; *file; file++) {
+        snprintf(path, sizeof path, "/proc/%s/%s", number, *file);
+        say(path, open(path, O_RDONLY));
+    }
     return 0;
 }
 
@@ -163,6 +240,7 @@ const struct command domain_commands[] = {
     {"trace", cmd_trace, "PID"},
     {"bind", cmd_bind, "tcp|udp"},
     {"connect-to", cmd_connect_to, "PATH"},
+    {"reach", cmd_reach, "DIRECTORY PID"},
     {"as-ever", cmd_as_ever, "DIRECTORY..."},
     {NULL, NULL, NULL},
 };

@@ -48,7 +48,8 @@ static int cmd_report(int argc, char **argv)
     static const struct { const char *name; int what; } limits[] = {
         {"nofile", RLIMIT_NOFILE}, {"fsize", RLIMIT_FSIZE}, {"stack", RLIMIT_STACK},
         {"core", RLIMIT_CORE},     {"nproc", RLIMIT_NPROC}, {"memlock", RLIMIT_MEMLOCK},
-        {"nice", RLIMIT_NICE},     {"rtprio", RLIMIT_RTPRIO}};
+        {"nice", RLIMIT_NICE},     {"rtprio", RLIMIT_RTPRIO}, {"sigpending", RLIMIT_SIGPENDING},
+        {"msgqueue", RLIMIT_MSGQUEUE}};
     struct utsname uts;
     char path[64], target[PATH_MAX];
     (void)argc, (void)argv;

@@ -28,6 +28,7 @@ def test_every_option_has_its_attribute_and_default() -> None:
     assert spec.read_only is False
     assert spec.deterministic is False
     assert (spec.rootfs, spec.network, spec.output_overflow, spec.enforce) == ("host", "none", "kill", "strict")
+    assert spec.isolation == "namespaces"
     others = "cwd input stdin stdout stderr output_file_size user hostname cpu_time wall_time memory swap pids \
         image entrypoint store overlay upper_dir uptime cpus cpu_weight cpuset_cpus nice oom_score_adj oom_group \
         stop_signal io_weight output file_size open_files stack \
@@ -85,6 +86,7 @@ def test_options_signature_and_json_name_the_same() -> None:
         ("volumes", ["/a:/b", "/c:/d:rw"], ("/a:/b:ro", "/c:/d:rw")),
         ("tmpfs", ["/s:size=1m"], ("/s:size=1048576",)),
         ("network", "loopback", "loopback"),
+        ("isolation", "restrict", "restrict"),
         ("user", "1:2", "1:2"),
         ("user", 7, "7"),
         ("hostname", "box", "box"),
@@ -183,6 +185,7 @@ def test_timeout_is_wall_time() -> None:
         ("overlay", "zfs", '"auto", "kernel", "fuse" or "copy"'),
         ("network", "bridge", '"none", "loopback" or "host"'),
         ("network", False, "not bool"),
+        ("isolation", "none", '"namespaces" or "restrict"'),
         ("user", 1.0, "not float"),
         ("hostname", 5, "not int"),
         ("profile", 5, "not int"),

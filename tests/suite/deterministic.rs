@@ -108,7 +108,7 @@ fn clocks_begin_where_they_are_told_to() {
             let now: f64 = clocks[clock].parse().expect("a number");
             let since = now - uptime as f64;
             assert!(
-                (-0.02..1.0 * f64::from(slowness())).contains(&since),
+                (-0.02..5.0 * f64::from(slowness())).contains(&since),
                 "{clock}: {now}, told {uptime}"
             );
         }

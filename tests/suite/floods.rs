@@ -3,8 +3,9 @@
 
 use crate::hosts::say;
 use crate::support::{
-    Host, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants, guest_spec,
-    no_pids_limit, open_descriptors, promise, resident, run_succeeds, skip, slowness, wait_until,
+    Host, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants, fields,
+    guest_spec, no_pids_limit, open_descriptors, promise, resident, run_succeeds, skip, slowness,
+    wait_until,
 };
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -130,6 +131,14 @@ pub fn flooded(argument: &str) {
     assert!(left.iter().all(|path| !path.contains("-0/")), "{left:?}");
     run_succeeds();
     say("calm");
+}
+
+#[test]
+fn a_program_queues_little_of_what_its_user_may() {
+    let report = guest_spec(["report"]).run().expect("runs");
+    let limit = |name: &str| fields(&report)[name].parse::<u64>().expect("a number");
+    assert!(limit("rlimit.sigpending") <= 1024, "{report:?}");
+    assert!(limit("rlimit.msgqueue") <= 128 << 10, "{report:?}");
 }
 
 #[test]

@@ -6,7 +6,9 @@ mod leftovers;
 mod small;
 
 use crate::support::ROLE_VARIABLE;
-use crate::{drift, faults, floods, fork, inject, overlay, stuck, threads, violation};
+use crate::{
+    drift, exhausted, faults, floods, fork, inject, overlay, restrict, stuck, threads, violation,
+};
 use std::io::Write;
 
 /// Says a line to the test that started this role.
@@ -45,6 +47,8 @@ fn role() {
         "disk-victim" => overlay::disk_victim(argument),
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
+        "restrict-keeper-killed" => restrict::keeper_killed(argument),
+        "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
         "many-sandboxes" => stuck::many_sandboxes(),
@@ -54,6 +58,10 @@ fn role() {
         "injected" => inject::injected(argument),
         "flooded" => floods::flooded(argument),
         "few-in-flight" => floods::few_in_flight(),
+        "few-namespaces" => exhausted::few_namespaces(),
+        "counted-descriptors" => exhausted::counted_descriptors(),
+        "few-processes" => exhausted::few_processes(),
+        "full-disk" => exhausted::full_disk(argument),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
         _ => panic!("no role `{role}`"),
     }

@@ -476,6 +476,7 @@ const OTHERS: &[&str] = &[
     "hostname",
     "image",
     "input",
+    "isolation",
     "network",
     "stop_signal",
     "output_overflow",

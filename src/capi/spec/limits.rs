@@ -318,7 +318,8 @@ pub extern "C" fn stockade_spec_set_file_size(
     })
 }
 
-/// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024.
+/// Limits the open descriptors of each process (RLIMIT_NOFILE). Default: 1024, or half of this process's own soft limit if
+/// that is less.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_spec_set_open_files(
     spec: Option<&mut stockade_spec>,

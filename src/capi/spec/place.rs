@@ -4,7 +4,7 @@ use super::program::c_array;
 use super::{set, stockade_spec, unknown};
 use crate::capi::ffi::c_text;
 use crate::error::Error;
-use crate::spec::{Network, Overlay, Rootfs, Tmpfs, Volume};
+use crate::spec::{Isolation, Network, Overlay, Rootfs, Tmpfs, Volume};
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
@@ -12,8 +12,13 @@ use std::time::Duration;
 pub const STOCKADE_NETWORK_NONE: c_int = 0;
 /// A network of its own with loopback up.
 pub const STOCKADE_NETWORK_LOOPBACK: c_int = 1;
-/// The host's network. Nothing is isolated there, abstract sockets included.
+/// The host's network. Nothing is isolated there, before Linux 6.12 (Landlock) abstract sockets included.
 pub const STOCKADE_NETWORK_HOST: c_int = 2;
+
+/// Namespaces of its own, and everything else below them: the default.
+pub const STOCKADE_ISOLATION_NAMESPACES: c_int = 0;
+/// For hosts that refuse user namespaces: Landlock, a system call filter and supervision only.
+pub const STOCKADE_ISOLATION_RESTRICT: c_int = 1;
 
 /// The first of the other overlay drivers that works on this host.
 pub const STOCKADE_OVERLAY_AUTO: c_int = 0;
@@ -232,6 +237,32 @@ pub extern "C" fn stockade_spec_set_network(
                     "network",
                     network,
                     "STOCKADE_NETWORK_NONE, _LOOPBACK, _HOST",
+                ));
+            }
+        };
+        Ok(())
+    })
+}
+
+/// Sets what keeps the program from the host: a STOCKADE_ISOLATION_ number. Default: STOCKADE_ISOLATION_NAMESPACES. With
+/// STOCKADE_ISOLATION_RESTRICT the program is a process of the caller's among the others, sees the host's paths and process
+/// ids, and works in a new directory of its own, which takes the place of /work, HOME and TMPDIR; fields that need
+/// namespaces are refused, and the outcome's enforcement says what is missing. It needs Linux 6.12, and a caller who is not
+/// root.
+#[unsafe(no_mangle)]
+pub extern "C" fn stockade_spec_set_isolation(
+    spec: Option<&mut stockade_spec>,
+    isolation: c_int,
+) -> c_int {
+    set(spec, |s| {
+        s.isolation = match isolation {
+            STOCKADE_ISOLATION_NAMESPACES => Isolation::Namespaces,
+            STOCKADE_ISOLATION_RESTRICT => Isolation::Restrict,
+            _ => {
+                return Err(unknown(
+                    "isolation",
+                    isolation,
+                    "STOCKADE_ISOLATION_NAMESPACES, _RESTRICT",
                 ));
             }
         };

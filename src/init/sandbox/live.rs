@@ -133,10 +133,7 @@ impl Init {
 
     /// Ends everything that runs, and makes the root anew.
     fn reset(&mut self, plan: &Plan, server: Fd) -> core::result::Result<(), Fault> {
-        let _ = kill(-1, SIGKILL);
-        while let Ok(Some((pid, status))) = wait_any(true) {
-            self.note(pid, status);
-        }
+        self.end_everything();
         self.finish_ended(plan);
         domain::end();
         let step = |errno| (IN_STEP, STEP_RESET, errno);

@@ -51,6 +51,21 @@ impl Init {
         Ok(())
     }
 
+    /// Where there are no namespaces: it and its programs have the caller's ids, and no privilege to drop.
+    pub(super) fn set_up_restricted(&mut self, plan: &Plan) -> Done {
+        const PR_SET_DUMPABLE: usize = 4;
+        const PR_SET_NO_NEW_PRIVS: usize = 38;
+        self.children = Children::watch().map_err(step(STEP_DESCENT))?;
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map_err(step(STEP_CAPABILITIES))?;
+        if plan.head.flags & HAS_OOM_SCORE_ADJ != 0 {
+            set_oom_score_adj(plan.head.oom_score_adj).map_err(step(STEP_OOM_SCORE_ADJ))?;
+        }
+        prctl(PR_SET_DUMPABLE, 0, 0).map_err(step(STEP_IDS))?;
+        self.set_up_steps(plan)?;
+        self.signals = signalfd(1 << (SIGCHLD - 1)).map_err(step(STEP_SESSION))?;
+        Ok(())
+    }
+
     pub(super) fn set_up_steps(&mut self, plan: &Plan) -> Done {
         let mut volume = 0;
         for (at, payload) in plan.steps(plan.head.setup) {
@@ -156,6 +171,10 @@ impl Init {
                 let path = text(payload)?;
                 unlinkat(AT_FDCWD, path, AT_REMOVEDIR)?;
                 mkdirat(AT_FDCWD, path, 0o700)?;
+            }
+            S_COUNT => {
+                let dir = files::open(text(payload)?.bytes(), O_RDONLY | O_DIRECTORY)?;
+                self.tally = Tally::new(dir, op.a, op.b);
             }
             S_LANDLOCK => {
                 close(self.rules.ruleset);

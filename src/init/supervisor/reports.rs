@@ -230,6 +230,7 @@ impl Supervisor {
             return;
         };
         let _ = reap(sandbox.pidfd);
+        let restricted = sandbox.restricted;
         sandbox.reap_server();
         epoll_remove(self.epoll, sandbox.pidfd);
         close(sandbox.pidfd);
@@ -244,6 +245,9 @@ impl Supervisor {
         let network = sandbox.network.take();
         (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
         self.release_network(network);
+        if restricted {
+            self.end_orphans();
+        }
         if let Some(upper) = upper {
             self.remove_directory(upper);
         }

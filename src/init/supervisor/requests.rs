@@ -145,7 +145,10 @@ impl Supervisor {
             epoll_remove(self.epoll, fds[0]);
             run.groups.close();
             self.remove(run.groups);
-            return Err((IN_STEP, STEP_SOCKETS, errno));
+            return Err(match errno {
+                EPIPE | ECONNRESET => (IN_STEP, STEP_INIT_DIED, 0),
+                _ => (IN_STEP, STEP_SOCKETS, errno),
+            });
         }
         self.runs[slot] = Some(run);
         Ok(())
@@ -238,6 +241,10 @@ impl Supervisor {
         }
         let pause = kind == PAUSE;
         let kernel = self.bases.version == CGROUP_V2 && run.groups.freeze(pause).is_ok();
+        if !kernel && self.config.map == MAP_NONE {
+            // Init could stop its children, and not theirs.
+            return tell_answer(answer, EOPNOTSUPP);
+        }
         run.pause(pause, kernel, answer, now());
         if !kernel {
             self.tell_init(which, &Message { kind, arg: 0 });

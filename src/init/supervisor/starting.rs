@@ -52,9 +52,15 @@ impl Supervisor {
         let free =
             (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
         let slot = free.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
-        self.templates.enter(plan)?;
         let mut trees = [-1; VOLUMES_MAX];
-        let volumes = self.templates.open_volumes(plan, &mut trees)?;
+        let mut volumes = 0;
+        if (flags & RESTRICT != 0) != (self.config.map == MAP_NONE) {
+            return Err((IN_STEP, STEP_PLAN, EPROTO));
+        }
+        if flags & RESTRICT == 0 {
+            self.templates.enter(plan)?;
+            volumes = self.templates.open_volumes(plan, &mut trees)?;
+        }
         let result = self.start_init(plan, channel, fds, slot, &trees[..volumes]);
         trees[..volumes].iter().for_each(|fd| close(*fd));
         let (mut sandbox, run) = result?;
@@ -135,6 +141,7 @@ impl Supervisor {
                         init,
                         pidfd,
                         control,
+                        restricted: flags & RESTRICT != 0,
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         server,
@@ -197,6 +204,9 @@ impl Supervisor {
         if plan.head.flags & NET_NEW != 0 {
             namespaces |= CLONE_NEWNET;
         }
+        if plan.head.flags & RESTRICT != 0 {
+            namespaces = 0;
+        }
         let [ours, theirs] = socketpair().map_err(step(STEP_SOCKETS))?;
         let mut pidfd = -1;
         let init = match fork_into(namespaces, &mut pidfd) {
@@ -215,7 +225,7 @@ impl Supervisor {
                 return Err((IN_STEP, STEP_CLONE, errno));
             }
         };
-        if self.config.map != MAP_SINGLE {
+        if self.config.map == MAP_RANGE || self.config.map == MAP_ROOT {
             let go = Message { kind: GO, arg: 0 };
             let mapped = self
                 .map_ids(init, &plan.head)

@@ -69,6 +69,7 @@ pub fn start_thread(
     const CLONE_SIGHAND: u64 = 0x800;
     const CLONE_THREAD: u64 = 0x10000;
     const CLONE_SYSVSEM: u64 = 0x40000;
+    const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
     let mut args = CloneArgs {
         flags: CLONE_VM
             | CLONE_FS
@@ -221,6 +222,23 @@ pub fn wait_any(block: bool) -> Result<Option<(i32, u32)>> {
 
 pub fn setsid() -> Result {
     syscall!(nr::SETSID)
+}
+
+/// The session of process `pid`, 0 for our own.
+pub fn getsid(pid: i32) -> Result<i32> {
+    syscall!(nr::GETSID, pid).map(|session| session as i32)
+}
+
+/// Orphans among our descendants become our children, and not those of the host's init.
+pub fn adopt_orphans() -> Result {
+    const PR_SET_CHILD_SUBREAPER: usize = 36;
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0)
+}
+
+/// We are killed when the thread that has started us ends.
+pub fn end_with_parent() -> Result {
+    const PR_SET_PDEATHSIG: usize = 1;
+    prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0)
 }
 
 pub fn drop_groups() -> Result {

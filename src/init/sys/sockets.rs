@@ -251,3 +251,9 @@ pub fn poll(fds: &mut [PollFd], timeout: u64) -> Result {
 pub fn sleep(time: u64) {
     let _ = poll(&mut [], time);
 }
+
+/// The other end reads the end, and so do we.
+pub fn shut_down(socket: Fd) {
+    const SHUT_RDWR: usize = 2;
+    let _ = syscall!(nr::SHUTDOWN, socket, SHUT_RDWR);
+}

@@ -175,15 +175,33 @@ impl Host {
 
     /// The same, with changes to the command.
     pub fn start_with(role: &str, argument: &str, change: impl FnOnce(&mut Command)) -> Host {
-        let mut command =
-            Command::new(std::env::current_exe().expect("the path of the test binary"));
+        let mut command = Command::new(Self::program());
+        change(Self::play(&mut command, role, argument));
+        Self::run(command)
+    }
+
+    /// The same, started by the command line `through`, which executes it.
+    pub fn start_through(through: &[&str], role: &str, argument: &str) -> Host {
+        let mut command = Command::new(through[0]);
+        command.args(&through[1..]).arg(Self::program());
+        Self::play(&mut command, role, argument);
+        Self::run(command)
+    }
+
+    fn program() -> std::path::PathBuf {
+        std::env::current_exe().expect("the path of the test binary")
+    }
+
+    fn play<'a>(command: &'a mut Command, role: &str, argument: &str) -> &'a mut Command {
         command
             .args(["--exact", "hosts::role", "--nocapture", "--test-threads=1"])
             .env(ROLE_VARIABLE, format!("{role} {argument}"))
             .env(GUEST_VARIABLE, guest_dir())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        change(&mut command);
+            .stdout(Stdio::piped())
+    }
+
+    fn run(mut command: Command) -> Host {
         let mut child = command.spawn().expect("the host program starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         Host { child, lines }
