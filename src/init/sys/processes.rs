@@ -9,7 +9,6 @@ pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
 pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_NEWNS: u64 = 0x20000;
-pub const CLONE_CHILD_CLEARTID: u64 = 0x200000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
 pub const CLONE_NEWUTS: u64 = 0x4000000;
 pub const CLONE_NEWIPC: u64 = 0x8000000;
