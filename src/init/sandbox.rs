@@ -16,8 +16,6 @@ mod set_up;
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
-/// How often a word is said again, every millisecond, that the kernel has no memory for.
-const SAID_AGAIN: u32 = 100;
 /// How many are reaped before the supervisor is heard again.
 const REAPED_AT_ONCE: usize = 256;
 /// Where init's own end of the socket to the supervisor is; the descriptors below are the program's.
@@ -166,14 +164,9 @@ impl Init {
         #[derive(Clone, Copy)]
         struct Both<T>(Envelope, T);
         let both = Both(Envelope { run, enter: 0 }, *message);
-        for _ in 0..SAID_AGAIN {
-            match send(CONTROL, bytes_of(&both), body, fds, true) {
-                Ok(()) => return,
-                Err(ENOMEM | ENOBUFS) => sleep(1_000_000), // the kernel has no room for it now
-                Err(_) => break,
-            }
+        if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
+            exit(1); // the supervisor is gone
         }
-        exit(1) // the supervisor is gone
     }
 
     /// How long to wait for something to happen.
