@@ -21,8 +21,6 @@ use violations::{LISTENERS_MAX, Listener};
 
 /// Programs at one time in one sandbox.
 const PROGRAMS_MAX: usize = 32;
-/// How often a word is said again, every millisecond, that the kernel has no memory for.
-const SAID_AGAIN: u32 = 100;
 /// How many are reaped before the supervisor is heard again.
 const REAPED_AT_ONCE: usize = 256;
 /// Where init's own end of the socket to the supervisor is. Those below 4 are `/dev/null`, and the program's streams while
@@ -204,14 +202,9 @@ impl Init {
         #[derive(Clone, Copy)]
         struct Both<T>(Envelope, T);
         let both = Both(Envelope { run, enter: 0 }, *message);
-        for _ in 0..SAID_AGAIN {
-            match send(CONTROL, bytes_of(&both), body, fds, true) {
-                Ok(()) => return,
-                Err(ENOMEM | ENOBUFS) => sleep(1_000_000), // the kernel has no room for it now
-                Err(_) => break,
-            }
+        if send(CONTROL, bytes_of(&both), body, fds, true).is_err() {
+            self.leave(1); // the supervisor is gone
         }
-        self.leave(1) // the supervisor is gone
     }
 
     /// Ends, and everything in the sandbox before: with a pid namespace by that alone.

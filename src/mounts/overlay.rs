@@ -148,12 +148,10 @@ impl Root {
             self.template.text(T_COPY, 0, 0o644, 0, &payload);
             made.insert("etc/resolv.conf".into());
         }
-        let volumes = spec
-            .volumes
-            .iter()
-            .map(|v| (&v.inside, Path::new(&v.host).is_dir()));
-        for (path, directory) in volumes.chain(spec.tmpfs.iter().map(|t| (&t.path, true))) {
+        let volumes = spec.volumes.iter().map(|v| (&v.inside, Some(&v.host)));
+        for (path, source) in volumes.chain(spec.tmpfs.iter().map(|t| (&t.path, None))) {
             let path = inside(path, "volumes")?;
+            let directory = source.map_or(Ok(true), |host| is_directory(host))?;
             if writable(spec, &path) {
                 continue;
             }

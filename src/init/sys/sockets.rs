@@ -60,6 +60,9 @@ const MSG_DONTWAIT: usize = 0x40;
 const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CMSG_CLOEXEC: usize = 0x40000000;
 
+/// How often a word is said again, every millisecond, that the kernel has no memory for.
+const SAID_AGAIN: u32 = 20;
+
 /// Sends one message of two parts with descriptors.
 pub fn send(fd: Fd, head: &[u8], body: &[u8], fds: &[Fd], wait: bool) -> Result<()> {
     let mut control = Control([0; 16 + 4 * crate::wire::FDS_MAX]);
@@ -95,11 +98,17 @@ pub fn send(fd: Fd, head: &[u8], body: &[u8], fds: &[Fd], wait: bool) -> Result<
         flags: 0,
         pad2: 0,
     };
+    let mut again = SAID_AGAIN;
     loop {
         let flags = MSG_NOSIGNAL | if wait { 0 } else { MSG_DONTWAIT };
         match syscall!(nr::SENDMSG, fd, &raw const message, flags) {
             Ok(_) => return Ok(()),
             Err(EINTR) => {}
+            // The kernel has no memory for it now; what is not said is missed by somebody.
+            Err(ENOMEM | ENOBUFS) if again > 0 => {
+                again -= 1;
+                sleep(1_000_000);
+            }
             Err(e) => return Err(e),
         }
     }
