@@ -61,7 +61,7 @@ const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CMSG_CLOEXEC: usize = 0x40000000;
 
 /// How often a word is said again, every millisecond, that the kernel has no memory for.
-const SAID_AGAIN: u32 = 0;
+const SAID_AGAIN: u32 = 20;
 
 /// Sends one message of two parts with descriptors.
 pub fn send(fd: Fd, head: &[u8], body: &[u8], fds: &[Fd], wait: bool) -> Result<()> {
