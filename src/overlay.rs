@@ -15,7 +15,7 @@ mod lowers;
 mod scratch;
 
 pub(crate) use lowers::{Lowers, is_opaque, is_whiteout};
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{Scratch, sweep};
 
 /// What joins the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::Ids;
 use crate::overlay::{Chosen, Scratch};
 use crate::spec::{Network, Profile, Spec, Stdio};
+use crate::supervisor::Host;
 use crate::wire::*;
 use crate::{limits, mounts, remedy, restrict, seccomp};
 use std::collections::BTreeMap;
@@ -136,14 +137,9 @@ impl Plan {
     }
 
     /// The plan of a program without namespaces, whose limits may be changed if `updatable`.
-    pub fn restricted(
-        spec: &Spec,
-        ids: &Ids,
-        cgroup: &Cgroup,
-        updatable: bool,
-    ) -> Result<Plan, Error> {
-        let dir = restrict::directory(spec, ids)?;
-        let made = Plan::restricted_in(spec, cgroup, updatable, &dir.path);
+    pub fn restricted(spec: &Spec, host: &Host, updatable: bool) -> Result<Plan, Error> {
+        let dir = restrict::directory(spec, host)?;
+        let made = Plan::restricted_in(spec, &host.cgroup, updatable, &dir.path);
         match made {
             Ok((head, [setup, limits, program])) => {
                 let sections = [&[], setup.bytes(), limits.bytes(), program.bytes()];

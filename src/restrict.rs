@@ -7,16 +7,16 @@
 //! priorities and limits, System V IPC.
 
 use crate::error::{Error, ErrorKind};
-use crate::ids::Ids;
 use crate::landlock;
 use crate::mounts;
 use crate::outcome::EnforcementStatus::{self, Approximated, Enforced, NotEnforced};
-use crate::overlay::Scratch;
+use crate::overlay::{self, Scratch};
 use crate::plan::{Steps, WORK};
 use crate::spec::{Isolation, Network, Profile, Rootfs, Spec};
 use crate::supervisor::Host;
 use crate::wire::*;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 /// The ABI that keeps a program from signalling the caller's other processes.
 const ABI_MIN: u32 = 6;
@@ -181,8 +181,9 @@ fn unsupported(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unsupported, message)
 }
 
-/// A new directory for what the program writes, and its working directory.
-pub(crate) fn directory(spec: &Spec, ids: &Ids) -> Result<Scratch, Error> {
+/// A new directory for what the program writes, and its working directory. What dead processes have left beside it is
+/// removed.
+pub(crate) fn directory(spec: &Spec, host: &Host) -> Result<Scratch, Error> {
     let place = match &spec.upper_dir {
         Some(dir) => dir.into(),
         None => std::env::temp_dir(),
@@ -194,7 +195,10 @@ pub(crate) fn directory(spec: &Spec, ids: &Ids) -> Result<Scratch, Error> {
     let text = real
         .to_str()
         .ok_or_else(|| Error::invalid(format!("upper_dir: `{}` is not UTF-8", real.display())))?;
-    Scratch::new(text, ids)
+    if !host.swept.swap(true, Ordering::Relaxed) {
+        overlay::sweep(text, host);
+    }
+    Scratch::new(text, &host.ids)
 }
 
 /// The set-up, with `dir` as the one place to write.

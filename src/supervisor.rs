@@ -33,6 +33,8 @@ pub(crate) struct Host {
     /// Whether its sandboxes have the host's network.
     pub host_network: bool,
     lost: AtomicBool,
+    /// Whether it was asked to remove what dead processes have left where its programs without namespaces write.
+    pub swept: AtomicBool,
     /// The process that started it.
     pid: u32,
 }
@@ -315,6 +317,7 @@ impl Host {
             overlay: Probes::default(),
             host_network: key.host_network,
             lost: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
             pid: std::process::id(),
         })
     }

@@ -82,7 +82,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             limits::check(spec)?;
             enforcement::check(spec, host)?;
             let mut plan = match restricted {
-                true => Plan::restricted(spec, &host.ids, &host.cgroup, handle)?,
+                true => Plan::restricted(spec, host, handle)?,
                 false => {
                     let overlay = overlay::choose(spec, host)?;
                     let overlay = overlay.as_ref();
