@@ -152,10 +152,10 @@ class Process(Generic[AnyStr]):
             self._native.kill()
 
     def stop(self, timeout: float = 10) -> int:
-        """Ask the program to end, and end it and everything it started if it still runs then, as `docker stop` does.
+        r"""Ask the program to end, and end it and everything it started if it still runs then, as `docker stop` does.
 
-        The signal is the `stop_signal` of its specification. The outcome is by how it ended: KILLED only if it had to be
-        killed. A paused program goes on. Does nothing if it has ended.
+        The signal is the `stop_signal` of its specification. The outcome is by how it ended: KILLED only if it had to
+        be killed. A paused program goes on. Does nothing if it has ended.
 
         Args:
             timeout: seconds that it has.
@@ -167,7 +167,7 @@ class Process(Generic[AnyStr]):
         >>> script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
         >>> process = stockade.popen(["sh", "-c", script], stdout=stockade.PIPE)
         >>> process.stdout.readline()
-        b'ready\\n'
+        b'ready\n'
         >>> process.stop()
         7
         """

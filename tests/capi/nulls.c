@@ -12,6 +12,7 @@ int main(void)
     stockade_error *error = NULL;
     stockade_store *store = NULL;
     const stockade_enforcement *enforcement = stockade_outcome_enforcement_at(outcome, 0);
+    const stockade_violation *violation = stockade_outcome_violation(outcome);
     const stockade_output *output = NULL;
     char place[] = "/tmp/stockade-nulls.XXXXXX", removal[64];
     CHECK(mkdtemp(place) != NULL);
