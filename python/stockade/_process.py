@@ -152,7 +152,7 @@ class Process(Generic[AnyStr]):
             self._native.kill()
 
     def stop(self, timeout: float = 10) -> int:
-        r"""Ask the program to end, and end it and everything it started if it still runs then, as `docker stop` does.
+        """Ask the program to end, and end it and everything it started if it still runs then, as `docker stop` does.
 
         The signal is the `stop_signal` of its specification. The outcome is by how it ended: KILLED only if it had to
         be killed. A paused program goes on. Does nothing if it has ended.
@@ -165,10 +165,9 @@ class Process(Generic[AnyStr]):
 
         >>> import stockade
         >>> script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"
-        >>> process = stockade.popen(["sh", "-c", script], stdout=stockade.PIPE)
-        >>> process.stdout.readline()
-        b'ready\n'
-        >>> process.stop()
+        >>> with stockade.popen(["sh", "-c", script], stdout=stockade.PIPE) as process:
+        ...     line = process.stdout.readline()
+        ...     process.stop()
         7
         """
         if self.poll() is None:

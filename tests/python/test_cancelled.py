@@ -115,6 +115,17 @@ def test_awaiting_a_process(sleeper: Sleeper) -> None:
     at_every_await(make, sleeper)
 
 
+def test_stopping_a_process(sleeper: Sleeper) -> None:
+    async def make() -> None:
+        script = "trap 'sleep 0.1; exit 7' TERM; echo x; while :; do sleep 0.02; done"
+        with stockade.popen(["sh", "-c", script, sleeper.mark], stdout=stockade.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"x"
+            assert await process.astop(10) == 7
+
+    at_every_await(make, sleeper)
+
+
 def test_statistics(sleeper: Sleeper) -> None:
     async def make() -> None:
         with stockade.popen(command(sleeper, 0.2)) as process:
@@ -181,7 +192,7 @@ def test_a_build(store: images.Store) -> None:
 
 def test_none_is_forgotten() -> None:
     """Every async function of the package is one of those above, or made of one."""
-    tried = {"arun", "__anext__", "__aenter__", "__aexit__", "acommit", "asnapshot", "aexport", "abuild"}
+    tried = {"arun", "astop", "__anext__", "__aenter__", "__aexit__", "acommit", "asnapshot", "aexport", "abuild"}
     like = {"abuild_file": "abuild", "apull": "tests/python/test_pull.py"}
     found = set()
     for module in (stockade, images):

@@ -90,9 +90,9 @@ import sys
 sys.path.append({package!r})
 try:
     import stockade
-    print("imported")
+    print("imported", flush=True)
 except ImportError as error:
-    print(error)
+    print(error, flush=True)
 '''
 for _ in range(2):
     other = interpreters.create()

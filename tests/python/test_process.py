@@ -191,21 +191,21 @@ def test_terminate_and_kill(sleeper: Sleeper) -> None:
 def test_stop() -> None:
     for trap, timeout, verdict in (("exit 7", 20.0, Verdict.NONZERO_EXIT), ("", 0.1, Verdict.KILLED)):
         script = f"trap '{trap}' INT; echo ready; while :; do sleep 0.02; done"
-        process = stockade.popen(["sh", "-c", script], stdout=PIPE, stop_signal=signal.SIGINT)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        assert process.stop(timeout) == (7 if trap else -signal.SIGKILL)
-        assert process.stop() == process.returncode
+        with stockade.popen(["sh", "-c", script], stdout=PIPE, stop_signal=signal.SIGINT) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert process.stop(timeout) == (7 if trap else -signal.SIGKILL)
+            assert process.stop() == process.returncode
         assert process.outcome is not None
         assert process.outcome.verdict is verdict
 
 
 async def _astop(trap: str, timeout: float) -> int:
     script = f"trap '{trap}' TERM; echo ready; while :; do sleep 0.02; done"
-    process = stockade.popen(["sh", "-c", script], stdout=PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return await process.astop(timeout)
+    with stockade.popen(["sh", "-c", script], stdout=PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        return await process.astop(timeout)
 
 
 def test_astop() -> None:
