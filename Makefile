@@ -194,7 +194,7 @@ asan:
 	scripts/packages.sh test
 	scripts/asan.sh
 
-# `make test` tries a sample. As whoever calls it.
+# `make test` tries those that have once been wrong. As whoever calls it.
 faults:
 	scripts/packages.sh test
 	STOCKADE_SUITE_FAULTS=all cargo test --locked --test suite inject::$(SCENARIO) -- --test-threads=1

@@ -73,12 +73,14 @@ fn a_killed_pull_breaks_nothing() {
             "round {round}: nothing but partial layers is left of the dead"
         );
         if round % 4 == 3 {
+            // One that was killed after its image was there has left what it downloaded to `prune`.
+            let done = store.disk_use().unwrap().images > 0;
             assert!(
                 start().wait().unwrap().success(),
                 "round {round}: it can be pulled again"
             );
             assert_whole(&store, 1);
-            assert_eq!(partial(&store), [], "round {round}");
+            assert!(done || partial(&store).is_empty(), "round {round}");
         }
     }
     assert!(killed > 10, "only {killed} were killed while they worked");
