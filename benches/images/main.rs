@@ -67,7 +67,8 @@ fn many(count: usize, spec: &Spec) {
     // The first starts what they share.
     let first = Sandbox::start(spec).expect("a sandbox");
     let program = first.spawn(spec).expect("a program");
-    let init = parents()[&program.pid().expect("it is started")];
+    let pid = program.pid().expect("it is started"); // which it may not be before
+    let init = parents()[&pid];
     let supervisor = parents()[&init];
     let of_kernel = || ["Shmem:", "Slab:"].map(|key| figure("/proc/meminfo", key).expect("there"));
     let ((processes, pss), [shmem, slab]) = (descendants(supervisor), of_kernel());

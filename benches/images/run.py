@@ -115,12 +115,13 @@ class Bench:
         for driver in self.drivers:
             number = count if driver != "copy" else 5
             spec = self.spec(driver, IDLE)
-            p50 = []
+            p25 = []
             for files in (1, 1000):
                 out = run(*CARGO, "images", "--", "reset", str(number), str(files), spec)
-                p50.append(statistics.median(float(x) / 1e3 for x in out.split()))
-            rows.append([driver, f"{p50[0]:.0f}", f"{p50[1]:.0f}", f"{p50[1] / p50[0]:.2f}"])
-        table(["reset", "1 file p50 us", "1000 files p50 us", "1000 to 1"], rows)
+                # Of a machine that does something else, too, the quickest quarter says most.
+                p25.append(statistics.quantiles((float(x) / 1e3 for x in out.split()), n=4)[0])
+            rows.append([driver, f"{p25[0]:.0f}", f"{p25[1]:.0f}", f"{p25[1] / p25[0]:.2f}"])
+        table(["reset", "1 file p25 us", "1000 files p25 us", "1000 to 1"], rows)
 
     def many(self, count: int) -> None:
         """What many sandboxes take."""

@@ -85,8 +85,8 @@ struct Init {
     /// With a writable root: the root that it was made in, and its upper layer; else -1.
     outer: Fd,
     upper: Fd,
-    /// The upper layer before a reset, until that is answered.
-    old: Fd,
+    /// The upper layer and the root before a reset, until that is answered.
+    old: [Fd; 2],
     /// On a disk: which directory in it holds what is written, and what that is.
     generation: u64,
     tally: Tally,
@@ -109,7 +109,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         server: serve::SERVER,
         outer: -1,
         upper: -1,
-        old: -1,
+        old: [-1; 2],
         generation: 0,
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],

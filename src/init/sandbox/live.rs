@@ -40,7 +40,8 @@ impl Init {
         let _ = send(*socket, bytes_of(&head), body, answer.fd.as_slice(), false);
         answer.fd.iter().for_each(|fd| close(*fd));
         fds.iter().for_each(|fd| close(*fd));
-        close(core::mem::replace(&mut self.old, -1));
+        let old = core::mem::replace(&mut self.old, [-1; 2]);
+        old.iter().for_each(|fd| close(*fd));
         if section == 0 && message.kind == RESET && self.generation > 1 {
             let _ = self.forget_written();
         }
@@ -150,11 +151,12 @@ impl Init {
                 });
             *place = tree.map_err(step)?;
         }
-        // The old tmpfs is held until the host has its answer: giving back what was written takes time.
+        // The old tmpfs and what joins it are held until the host has its answer: giving them back takes time.
         close(self.disk);
         self.disk = -1;
         self.tally.close();
-        self.old = core::mem::replace(&mut self.upper, -1);
+        let root = openat(AT_FDCWD, s!("/"), O_PATH | O_DIRECTORY, 0).map_err(step)?;
+        self.old = [core::mem::replace(&mut self.upper, -1), root];
         fchdir(self.outer)
             .and_then(|_| chroot(s!(".")))
             .and_then(|_| umount(s!("/root"), MNT_DETACH))
