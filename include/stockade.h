@@ -696,9 +696,9 @@ int stockade_spec_set_enforce(stockade_spec *spec, int enforce);
 // Starts a sandbox. The program in spec is not run and may be empty. Free the sandbox with stockade_sandbox_free.
 int stockade_sandbox_start(const stockade_spec *spec, stockade_sandbox **sandbox, stockade_error **error);
 
-// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
-// overlay, read_only, upper_dir, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal
-// those it was started with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
+// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (image,
+// store, rootfs, overlay, read_only, upper_dir, volumes, tmpfs, network, user, hostname, uptime, disk, inodes,
+// cgroup_parent, enforce) must equal those it was started with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
 int stockade_sandbox_run(const stockade_sandbox *sandbox,
                          const stockade_spec *spec,
                          stockade_outcome **outcome,
@@ -767,12 +767,14 @@ int stockade_sandbox_get(const stockade_sandbox *sandbox,
 void stockade_bytes_free(void *content);
 
 // Copies a directory of the host into the sandbox as the directory path, over what is there: directories, regular files
-// and symbolic links, with their permission bits. Anything else is left out.
+// and symbolic links, with their permission bits. Anything else is left out. Symbolic links in host itself are followed,
+// those that are found in it never, so it may be one that programs can write.
 int stockade_sandbox_put_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
 
 // Copies a directory of the sandbox to host, which must not be there yet: directories, regular files and symbolic links,
-// with their permission bits. Anything else is left out. Links are made as they are and can lead anywhere: do not follow
-// them.
+// with their permission bits; holes stay holes, and a file with several names has them in the copy, too. Anything else is
+// left out. Links are made as they are and can lead anywhere: do not follow them. Programs that run meanwhile can have
+// more copied than there is at any one time, without end: pause them, or copy when none runs.
 int stockade_sandbox_get_tree(const stockade_sandbox *sandbox, const char *path, const char *host, stockade_error **error);
 
 // The program's process id on the host: true if it runs; false (and pid untouched) if it has ended or could not be

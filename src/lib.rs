@@ -50,6 +50,7 @@ mod remedy;
 mod restrict;
 mod sandbox;
 mod seccomp;
+mod sparse;
 mod spec;
 mod supervisor;
 mod units;

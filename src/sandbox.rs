@@ -24,6 +24,7 @@ mod files;
 mod live;
 #[cfg(feature = "image")]
 mod still;
+mod trees;
 
 /// A live sandbox. What programs leave in its writable file system stays until it is closed; what they leave running is
 /// killed with them, or, if it has left its program's process group while other programs run, when the last of those ends.

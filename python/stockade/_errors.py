@@ -19,7 +19,7 @@ class Error(Exception):
 
     Attributes:
         kind: which of the subclasses it is, as a word: "invalid_argument", "unsupported", "setup", "state",
-            "supervisor", "resource", "internal", "image", "not_found".
+            "supervisor", "resource", "internal", "image", "not_found", "registry".
         errno: the errno of the system call that failed, or 0.
         strerror: its text, or None.
         step: the step of the set-up that failed ("mount proc"), or "".

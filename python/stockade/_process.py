@@ -255,7 +255,7 @@ class Process(Generic[AnyStr]):
         other programs run only the program's process group. Does nothing if it has ended or is paused.
 
         Raises:
-            SandboxError: a process could not be frozen within two seconds, since it waits in the kernel.
+            Error: a process could not be frozen within two seconds, since it waits in the kernel.
         """
         if self.poll() is None:
             self._native.pause()

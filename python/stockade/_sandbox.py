@@ -197,15 +197,18 @@ class Sandbox:
         """Copy the directory `host` of the host into the sandbox as the directory `path`, over what is there.
 
         Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
-        out.
+        out. Symbolic links in the path `host` itself are followed, those that are found in it never, so it may be one
+        that programs can write.
         """
         self._native.put_tree(os.fspath(path), os.fspath(host))
 
     def get_tree(self, path: Path, host: Path) -> None:
         """Copy the directory `path` of the sandbox to `host` on the host, which must not be there yet.
 
-        Directories, regular files and symbolic links are copied, with their permission bits; anything else is left
-        out. Links are made as they are and can lead anywhere: do not follow them.
+        Directories, regular files and symbolic links are copied, with their permission bits; holes stay holes, and a
+        file with several names has them in the copy, too. Anything else is left out. Links are made as they are and
+        can lead anywhere: do not follow them. Programs that run meanwhile can have more copied than there is at any
+        one time, without end: pause them, or copy when none runs.
         """
         self._native.get_tree(os.fspath(path), os.fspath(host))
 

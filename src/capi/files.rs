@@ -72,7 +72,8 @@ pub unsafe extern "C" fn stockade_bytes_free(content: *mut c_void) {
 }
 
 /// Copies a directory of the host into the sandbox as the directory path, over what is there: directories, regular files
-/// and symbolic links, with their permission bits. Anything else is left out.
+/// and symbolic links, with their permission bits. Anything else is left out. Symbolic links in host itself are followed,
+/// those that are found in it never, so it may be one that programs can write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_sandbox_put_tree(
     sandbox: Option<&stockade_sandbox>,
@@ -89,8 +90,9 @@ pub unsafe extern "C" fn stockade_sandbox_put_tree(
 }
 
 /// Copies a directory of the sandbox to host, which must not be there yet: directories, regular files and symbolic links,
-/// with their permission bits. Anything else is left out. Links are made as they are and can lead anywhere: do not follow
-/// them.
+/// with their permission bits; holes stay holes, and a file with several names has them in the copy, too. Anything else is
+/// left out. Links are made as they are and can lead anywhere: do not follow them. Programs that run meanwhile can have
+/// more copied than there is at any one time, without end: pause them, or copy when none runs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_sandbox_get_tree(
     sandbox: Option<&stockade_sandbox>,

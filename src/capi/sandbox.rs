@@ -33,9 +33,9 @@ pub extern "C" fn stockade_sandbox_start(
     })
 }
 
-/// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (rootfs,
-/// overlay, read_only, upper_dir, volumes, tmpfs, network, user, hostname, disk, inodes, cgroup_parent, enforce) must equal
-/// those it was started with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
+/// Runs a program in the sandbox and waits for its end. The fields of spec that describe the sandbox itself (image,
+/// store, rootfs, overlay, read_only, upper_dir, volumes, tmpfs, network, user, hostname, uptime, disk, inodes,
+/// cgroup_parent, enforce) must equal those it was started with: use stockade_spec_clone. Free the outcome with stockade_outcome_free.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_sandbox_run(
     sandbox: Option<&stockade_sandbox>,

@@ -6,6 +6,7 @@
 
 use super::compress::Decoder;
 use super::fs::components;
+use super::limits::Paths;
 use super::read::{Progress, Watch};
 use super::state::{Layer, State};
 use super::store::Store;
@@ -124,6 +125,7 @@ struct Above {
     paths: HashMap<Vec<u8>, bool>,
     /// Paths that are removed, with all below.
     removed: HashSet<Vec<u8>>,
+    held: Paths,
     /// Directories of which nothing below is seen.
     opaque: HashSet<Vec<u8>>,
 }
@@ -185,7 +187,7 @@ impl Above {
     }
 
     fn note(
-        &self,
+        &mut self,
         entry: &Entry,
         at: u64,
         own: &mut BTreeMap<Vec<u8>, Own>,
@@ -194,6 +196,7 @@ impl Above {
     ) -> Result<(), Error> {
         let parts = components(&entry.path, "the path")?;
         let path = parts.join(&b'/');
+        self.held.hold(&path)?;
         let name = parts.last().copied().unwrap_or_default();
         let parent = || parts[..parts.len().saturating_sub(1)].join(&b'/');
         if name == b".wh..wh..opq" {
@@ -208,7 +211,12 @@ impl Above {
             let directory = entry.kind == Kind::Directory;
             if !directory && own.get(&path).is_some_and(|old| old.directory) {
                 let below = [&path[..], b"/"].concat();
-                own.retain(|other, _| !other.starts_with(&below));
+                while let Some((other, _)) = own.range(below.clone()..).next()
+                    && other.starts_with(&below)
+                {
+                    let other = other.clone();
+                    own.remove(&other);
+                }
             }
             let link = match entry.kind {
                 Kind::Hardlink => Some(normal(&entry.link)?),

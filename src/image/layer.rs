@@ -2,11 +2,11 @@
 
 use super::build::Ignore;
 use super::fs;
-use super::sparse;
 use super::tar::{Entry, Kind};
 use super::tar_write::Builder;
 use super::{Dropped, bad, from_io};
 use crate::error::Error;
+use crate::sparse;
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};

@@ -104,6 +104,27 @@ impl Budget {
     }
 }
 
+/// Most bytes of paths that are held in memory for a layer: entries are counted, but each may have a path of 4 KiB.
+const PATHS_MAX: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
+
+/// What is held of paths.
+#[derive(Default)]
+pub(super) struct Paths(usize);
+
+impl Paths {
+    /// Counts one more.
+    pub fn hold(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.0 += path.len();
+        match self.0 <= PATHS_MAX {
+            true => Ok(()),
+            false => Err(bad(
+                "limit entries",
+                format!("the paths of its entries take more than {PATHS_MAX} bytes"),
+            )),
+        }
+    }
+}
+
 /// What the unpacked form of an image lacks. Its layers are kept as they came too, and saved so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -49,7 +49,6 @@ mod reading;
 mod run;
 mod save;
 mod source;
-pub(crate) mod sparse;
 mod state;
 mod step;
 mod store;

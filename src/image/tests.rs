@@ -4,6 +4,7 @@ mod archives;
 mod flatten;
 mod hostile;
 mod layers;
+mod sparse;
 mod stores;
 
 use super::limits::Budget;

@@ -16,6 +16,7 @@ mod ending;
 mod way;
 
 use super::fs::{self, components};
+use super::limits::Paths;
 use super::lower::Lower;
 use super::owners::Owners;
 use super::tar::{Archive, Entry, Kind};
@@ -57,6 +58,7 @@ pub(super) fn unpack<R: Read>(
         open: Vec::new(),
         directories: BTreeMap::new(),
         hidden: BTreeSet::new(),
+        paths: Paths::default(),
         done: Unpacked::default(),
         buffer: vec![0; 1 << 17],
         owners: Ids::of_files()?,
@@ -82,6 +84,7 @@ struct Unpacker<'a> {
     directories: BTreeMap<Vec<u8>, Directory>,
     /// The paths that this layer hides.
     hidden: BTreeSet<Vec<u8>>,
+    paths: Paths,
     done: Unpacked,
     buffer: Vec<u8>,
     /// Whom the files of root's sandboxes belong to on the host; else all belong to the caller.
@@ -149,6 +152,7 @@ impl Unpacker<'_> {
         match entry.kind {
             Kind::Directory => {
                 let path = parts.join(&b'/');
+                self.paths.hold(&path)?;
                 let directory = self.directories.entry(path).or_default();
                 directory.given = Some((entry.mode & !SET_ID, entry.mtime, of));
                 let parent = self.parent(parents)?;

@@ -1,13 +1,13 @@
 //! A path of a live sandbox as a tar stream. All of it is looked up by the sandbox's init, as for `get`.
 
 use super::Sandbox;
-use super::files::{Content, DEPTH_MAX, Entries, deeper, joined};
-use crate::error::{Error, ErrorKind};
-use crate::image::{Builder, Dropped, Entry, Kind, from_io, sparse};
-use crate::plan::{inside, read_of};
+use super::files::{Content, DEPTH_MAX, Entries, deeper, joined, stat_of};
+use crate::error::Error;
+use crate::image::{Builder, Dropped, Entry, Kind, from_io};
+use crate::plan::inside;
+use crate::sparse;
 use crate::wire::{GET_FILE, LIST, READ_LINK, STAT};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 
 /// The bit of `stx_attributes` that says that something is mounted there (Linux 5.8).
@@ -65,10 +65,10 @@ impl Export<'_, '_> {
         below: Option<(u32, u32)>,
         depth: usize,
     ) -> Result<(), Error> {
-        let stat = match self.ask(STAT, path) {
+        let stat = match self.sandbox.about(STAT, 0, 0, &[path], None) {
             // It was listed, and is gone.
             Err(e) if below.is_some() && e.errno() == libc::ENOENT => return Ok(()),
-            stat => stat?.1,
+            stat => stat_of(&stat?)?,
         };
         let device = (stat.stx_dev_major, stat.stx_dev_minor);
         let directory = u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
@@ -141,22 +141,16 @@ impl Export<'_, '_> {
     }
 
     fn file(&mut self, path: &[u8], name: Vec<u8>) -> Result<(), Error> {
-        let (fd, stat) = self.ask(GET_FILE, path)?;
-        let file = fd.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Resource,
-                "no descriptor came; the limit on open descriptors may be reached",
-            )
-        })?;
+        let answer = self.sandbox.about(GET_FILE, 0, 0, &[path], None)?;
+        let stat = stat_of(&answer)?;
+        let mut content = Content::new(self.sandbox, answer.file()?);
         let mut entry = entry(name, Kind::File, &stat);
         // A file system that tells no holes has none.
-        entry.pieces = sparse::pieces(&file, stat.stx_size, stat.stx_blocks).unwrap_or(None);
+        entry.pieces =
+            sparse::pieces(content.file(), stat.stx_size, stat.stx_blocks).unwrap_or(None);
         match entry.pieces.clone() {
-            None => {
-                let mut content = Content::new(self.sandbox, file);
-                self.once(entry, &stat, &mut content)
-            }
-            Some(pieces) => self.once(entry, &stat, &mut sparse::Data::new(&file, pieces)),
+            None => self.once(entry, &stat, &mut content),
+            Some(pieces) => self.once(entry, &stat, &mut sparse::Data::new(content, pieces)),
         }
     }
 
@@ -185,17 +179,6 @@ impl Export<'_, '_> {
         self.builder
             .append(entry, data)
             .map_err(|e| from_io(what, e))
-    }
-
-    fn ask(&self, kind: u32, path: &[u8]) -> Result<(Option<File>, libc::statx), Error> {
-        let answer = self.sandbox.about(kind, 0, 0, &[path], None)?;
-        let stat = read_of(&answer.body).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "the sandbox's init answered with something else",
-            )
-        })?;
-        Ok((answer.fd.map(File::from), stat))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files and trees into a live sandbox and out of it. Every path inside is looked up by the sandbox's init, on
+//! Files into a live sandbox and out of it. Every path inside is looked up by the sandbox's init, on
 //! descriptors and never through a symbolic link, since programs can have put anything there.
 
 use super::Sandbox;
@@ -6,24 +6,15 @@ use super::live::Answer;
 use crate::error::{Error, ErrorKind};
 use crate::launch::sealed_memfd;
 use crate::limits::OUTPUT_FILE_DEFAULT;
-use crate::plan::inside;
+use crate::plan::{inside, read_of};
 use crate::supervisor;
 use crate::wire::*;
-use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 
 /// How deep directories may lie in each other.
 pub(super) const DEPTH_MAX: usize = 200;
-/// Kinds of directory entries, as getdents64(2) has them.
-const DT_DIR: u8 = 4;
-const DT_REG: u8 = 8;
-const DT_LNK: u8 = 10;
-
 impl Sandbox {
     /// Makes a file in the sandbox, with its parents, or replaces the one that is there. The path is as of
     /// [`files`](crate::Spec::files): relative ones are below `/work`. `mode`: permission bits; default 0o644.
@@ -61,102 +52,12 @@ impl Sandbox {
         Ok(content)
     }
 
-    /// Copies a directory of the host into the sandbox as the directory `path`, over what is there: directories, regular
-    /// files and symbolic links, with their permission bits. Anything else is left out.
-    ///
-    /// # Errors
-    /// As [`put`](Sandbox::put), and if the host's directory cannot be read. What was copied until then stays.
-    pub fn put_tree(&self, path: &str, from: impl AsRef<Path>) -> Result<(), Error> {
-        let path = inside(path, "put_tree")?;
-        self.put_directory(path.as_bytes(), from.as_ref(), DEPTH_MAX)
-    }
-
-    /// Copies a directory of the sandbox to `to` on the host, which must not be there yet: directories, regular files and
-    /// symbolic links, with their permission bits, as files of the caller's. Anything else is left out. Links are made as
-    /// they are and can lead anywhere: do not follow them.
-    ///
-    /// # Errors
-    /// As [`get`](Sandbox::get), and if something cannot be made on the host, or directories are more than 200 deep. What
-    /// was copied until then stays.
-    pub fn get_tree(&self, path: &str, to: impl AsRef<Path>) -> Result<(), Error> {
-        let path = inside(path, "get_tree")?;
-        self.get_directory(path.as_bytes(), to.as_ref(), DEPTH_MAX)
-    }
-
-    fn put_directory(&self, path: &[u8], from: &Path, depth: usize) -> Result<(), Error> {
-        let failed = |e| Error::system(format!("reading `{}`", from.display()), e);
-        let depth = deeper(depth, path)?;
-        let mode = from.metadata().map_err(failed)?.permissions().mode();
-        self.about(MAKE_DIR, mode & 0o777, 0, &[path], None)?;
-        for entry in std::fs::read_dir(from).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let kind = entry.file_type().map_err(failed)?;
-            let (inner, outer) = (joined(path, entry.file_name().as_bytes()), entry.path());
-            let failed = |e| Error::system(format!("reading `{}`", outer.display()), e);
-            if kind.is_dir() {
-                self.put_directory(&inner, &outer, depth)?;
-            } else if kind.is_symlink() {
-                let target = std::fs::read_link(&outer).map_err(failed)?;
-                self.about(
-                    MAKE_LINK,
-                    0,
-                    0,
-                    &[&inner, target.as_os_str().as_bytes()],
-                    None,
-                )?;
-            } else if kind.is_file() {
-                let file = File::open(&outer).map_err(failed)?;
-                let mode = file.metadata().map_err(failed)?.permissions().mode();
-                self.put_file(&inner, file.as_fd(), mode & 0o777)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn get_directory(&self, path: &[u8], to: &Path, depth: usize) -> Result<(), Error> {
-        let failed = |to: &Path, e| Error::system(format!("making `{}`", to.display()), e);
-        let depth = deeper(depth, path)?;
-        DirBuilder::new()
-            .mode(0o700)
-            .create(to)
-            .map_err(|e| failed(to, e))?;
-        let mut offset = 0;
-        loop {
-            let entries = self.about(LIST, 0, offset, &[path], None)?.body;
-            if entries.is_empty() {
-                break;
-            }
-            for (name, kind, next) in Entries(&entries) {
-                offset = next;
-                if name == b"." || name == b".." || name.contains(&b'/') {
-                    continue;
-                }
-                let (inner, outer) = (joined(path, name), to.join(OsStr::from_bytes(name)));
-                match kind {
-                    DT_DIR => self.get_directory(&inner, &outer, depth)?,
-                    DT_LNK => {
-                        let target = self.about(READ_LINK, 0, 0, &[&inner], None)?.body;
-                        std::os::unix::fs::symlink(OsStr::from_bytes(&target), &outer)
-                            .map_err(|e| failed(&outer, e))?;
-                    }
-                    DT_REG => {
-                        let file = self.get_file(&inner)?;
-                        let mode = file.metadata().map_or(0o644, |m| m.permissions().mode());
-                        let mut from = Content::new(self, file);
-                        let mut new = OpenOptions::new();
-                        let new = new.write(true).create_new(true).mode(mode & 0o777);
-                        new.open(&outer)
-                            .and_then(|mut file| io::copy(&mut from, &mut file))
-                            .map_err(|e| failed(&outer, e))?;
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn put_file(&self, path: &[u8], content: BorrowedFd, mode: u32) -> Result<(), Error> {
+    pub(super) fn put_file(
+        &self,
+        path: &[u8],
+        content: BorrowedFd,
+        mode: u32,
+    ) -> Result<(), Error> {
         if mode > 0o777 {
             return Err(Error::invalid(format!(
                 "put: mode {mode:o} has more than permission bits"
@@ -167,14 +68,7 @@ impl Sandbox {
     }
 
     fn get_file(&self, path: &[u8]) -> Result<File, Error> {
-        let answer = self.about(GET_FILE, 0, 0, &[path], None)?;
-        let fd = answer.fd.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Resource,
-                "no descriptor came; the limit on open descriptors may be reached",
-            )
-        })?;
-        Ok(File::from(fd))
+        self.about(GET_FILE, 0, 0, &[path], None)?.file()
     }
 
     /// Asks init for something about a path.
@@ -211,6 +105,29 @@ impl Sandbox {
     }
 }
 
+impl Answer {
+    /// The file that came with it.
+    pub fn file(self) -> Result<File, Error> {
+        let fd = self.fd.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Resource,
+                "no descriptor came; the limit on open descriptors may be reached",
+            )
+        })?;
+        Ok(File::from(fd))
+    }
+}
+
+/// What an answer says of a file.
+pub(super) fn stat_of(answer: &Answer) -> Result<libc::statx, Error> {
+    read_of(&answer.body).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            "the sandbox's init answered with something else",
+        )
+    })
+}
+
 /// What is in a regular file of the sandbox. Where FUSE serves its root, and we are somebody whom it has no number for, init
 /// reads for us.
 pub(super) struct Content<'a> {
@@ -227,6 +144,25 @@ impl<'a> Content<'a> {
             sandbox,
             file,
             offset: None,
+        }
+    }
+}
+
+impl Content<'_> {
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Seek for Content<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match (&mut self.offset, to) {
+            (Some(offset), SeekFrom::Start(start)) => {
+                *offset = start;
+                Ok(start)
+            }
+            (Some(_), _) => Err(io::ErrorKind::Unsupported.into()),
+            (None, to) => self.file.seek(to),
         }
     }
 }

@@ -37,6 +37,7 @@ mod scenarios;
 mod stuck;
 mod support;
 mod threads;
+mod trees;
 mod truth;
 mod update;
 mod verdicts;

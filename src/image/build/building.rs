@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::overlay::Lowers;
 use crate::spec::Spec;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -122,9 +122,9 @@ impl Context {
         let fault = |e| Error::system(format_args!("open the context {}", fs::shown(&path)), e);
         let path = std::fs::canonicalize(&path).map_err(fault)?;
         let dir = fs::open_dir(&path).map_err(fault)?;
-        let ignore = match std::fs::read_to_string(path.join(".dockerignore")) {
+        let ignore = match read_small(&dir, b".dockerignore") {
             Ok(text) => Ignore::parse(&text)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ignore::default(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ignore::default(),
             Err(e) => return Err(Error::system("read `.dockerignore` of the context", e)),
         };
         Ok(Context {
@@ -137,6 +137,17 @@ impl Context {
         self.dir
             .as_ref()
             .ok_or_else(|| Error::invalid("COPY: no context is given"))
+    }
+}
+
+/// A text of the context's: a regular file, never through a link, since a context can be somebody else's.
+fn read_small(dir: &OwnedFd, name: &[u8]) -> io::Result<String> {
+    const MOST: u64 = 1 << 20;
+    let mut text = String::new();
+    let file = fs::open_file_at(dir, name)?;
+    match file.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+        true => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        false => Ok(text),
     }
 }
 

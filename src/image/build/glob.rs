@@ -4,17 +4,52 @@ use crate::error::Error;
 
 /// Whether the name fits a pattern of `*`, `?`, `[a-z]`, `[^a-z]` and `\` before what is meant as it is.
 pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => (0..=name.len()).any(|n| fits(rest, &name[n..])),
-        ([b'?', rest @ ..], [_, after @ ..]) => fits(rest, after),
-        ([b'[', rest @ ..], [byte, after @ ..]) => match class(rest, *byte) {
-            Some((true, rest)) => fits(rest, after),
-            _ => false,
-        },
-        ([b'\\', literal, rest @ ..], [byte, after @ ..]) => literal == byte && fits(rest, after),
-        ([literal, rest @ ..], [byte, after @ ..]) => literal == byte && fits(rest, after),
-        _ => false,
+    all_fit(pattern, name, |pattern| pattern.strip_prefix(b"*"), first)
+}
+
+/// What follows in the pattern behind what `byte` fits; `None` if it does not fit.
+fn first<'p>(pattern: &'p [u8], byte: &u8) -> Option<&'p [u8]> {
+    let (fits, rest) = match pattern {
+        [b'?', rest @ ..] => (true, rest),
+        [b'[', rest @ ..] => class(rest, *byte)?,
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (literal == byte, rest),
+        [] => return None,
+    };
+    fits.then_some(rest)
+}
+
+/// Whether all of `text` fits a pattern in which `any` finds what stands for any number of items, and `one` what stands for
+/// one. Where nothing fits, only what was last taken for any number is tried again with one item more, which is enough:
+/// so it takes no more steps than the product of both lengths.
+fn all_fit<'p, P, T>(
+    mut pattern: &'p [P],
+    text: &[T],
+    any: impl Fn(&'p [P]) -> Option<&'p [P]>,
+    one: impl Fn(&'p [P], &T) -> Option<&'p [P]>,
+) -> bool {
+    let mut at = 0;
+    let mut again = None;
+    loop {
+        if let Some(rest) = any(pattern) {
+            pattern = rest;
+            again = Some((rest, at));
+            continue;
+        }
+        if at == text.len() && pattern.is_empty() {
+            return true;
+        }
+        if let Some(rest) = text.get(at).and_then(|item| one(pattern, item)) {
+            pattern = rest;
+            at += 1;
+            continue;
+        }
+        match &mut again {
+            Some((rest, from)) if *from < text.len() => {
+                *from += 1;
+                (pattern, at) = (*rest, *from);
+            }
+            _ => return false,
+        }
     }
 }
 
@@ -109,14 +144,18 @@ impl Ignore {
 
 /// A path and a pattern in which `**` is any number of directories.
 fn path_fits(pattern: &[Vec<u8>], path: &[&[u8]]) -> bool {
-    match (pattern, path) {
-        ([], []) => true,
-        ([any, rest @ ..], _) if any == b"**" => {
-            (0..=path.len()).any(|n| path_fits(rest, &path[n..]))
-        }
-        ([part, rest @ ..], [name, after @ ..]) => fits(part, name) && path_fits(rest, after),
-        _ => false,
-    }
+    all_fit(
+        pattern,
+        path,
+        |pattern| match pattern {
+            [part, rest @ ..] if part == b"**" => Some(rest),
+            _ => None,
+        },
+        |pattern, name| match pattern {
+            [part, rest @ ..] if fits(part, name) => Some(rest),
+            _ => None,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -137,6 +176,11 @@ mod tests {
             ("\\*", "*", true),
             ("\\*", "x", false),
             ("*a*b*", "xxaxxbxx", true),
+            ("*ab", "aab", true),
+            ("a*", "a", true),
+            ("*", "", true),
+            ("?", "", false),
+            ("\\", "\\", true),
             ("", "", true),
         ] {
             assert_eq!(
@@ -145,6 +189,18 @@ mod tests {
                 "{pattern} {name}"
             );
         }
+    }
+
+    /// Which would take longer than anybody lives, if all ways were tried.
+    #[test]
+    fn many_stars_take_no_time() {
+        let (pattern, name) = ("*a".repeat(60) + "b", "a".repeat(250));
+        assert!(!fits(pattern.as_bytes(), name.as_bytes()));
+        assert!(fits(pattern.as_bytes(), (name + "b").as_bytes()));
+        let ignore = Ignore::parse(&("**/a/".repeat(40) + "b")).unwrap();
+        let path = "a/".repeat(200);
+        assert!(!ignore.hides(path.as_bytes()));
+        assert!(ignore.hides((path + "b").as_bytes()));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Proxies, by the environment's variables: read as Go reads them, since that is what docker and podman do.
+//! Proxies, by the environment's variables, as curl reads them: the names in lower case come first. `NO_PROXY` is a list
+//! as Go has it, since that is what docker and podman are set up by.
 
 use super::reference::is_loopback;
 use std::net::IpAddr;
@@ -24,10 +25,15 @@ impl Proxies {
                 .or_else(|| variable(name))
                 .filter(|text| !text.is_empty())
         };
+        // To a CGI program that one is the request's header `Proxy`.
+        let http = match variable("REQUEST_METHOD") {
+            Some(_) => variable("http_proxy").filter(|text| !text.is_empty()),
+            None => either("HTTP_PROXY"),
+        };
         let all = either("ALL_PROXY");
         Proxies {
             https: either("HTTPS_PROXY").or_else(|| all.clone()),
-            http: either("HTTP_PROXY").or(all),
+            http: http.or(all),
             no: either("NO_PROXY").unwrap_or_default(),
         }
     }
@@ -129,6 +135,8 @@ mod tests {
             of(&lower, "https://a.example/").as_deref(),
             Some("http://l:1")
         );
+        let cgi = proxies(&[("HTTP_PROXY", "http://evil:1"), ("REQUEST_METHOD", "GET")]);
+        assert_eq!(of(&cgi, "http://a.example/"), None);
     }
 
     #[test]

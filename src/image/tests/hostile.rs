@@ -168,6 +168,16 @@ fn whiteouts_of_what_has_no_name() {
 }
 
 #[test]
+fn paths_are_counted_by_their_length() {
+    let long = ["x".repeat(200).as_str(); 18].join("/");
+    let tar = (0..300).fold(Tar::default(), |tar, i| {
+        let path = format!("{long}/.wh.{i}");
+        tar.pax(&[("path", path.as_bytes())]).file("short", "")
+    });
+    refused("limit entries", tar.end());
+}
+
+#[test]
 fn what_comes_twice() {
     let place = contained(
         Tar::default()

@@ -35,7 +35,9 @@ impl Unpacker<'_> {
                     ),
                 ));
             }
-            self.hidden.insert(path(name));
+            let path = path(name);
+            self.paths.hold(&path)?;
+            self.hidden.insert(path);
         }
         Ok(())
     }

@@ -31,7 +31,9 @@ impl Unpacker<'_> {
                 Err(Errno::ENOENT) => {
                     let way = &parents[..=depth];
                     self.refuse_hidden_parent(way)?;
-                    self.directories.entry(way.join(&b'/')).or_default();
+                    let way = way.join(&b'/');
+                    self.paths.hold(&way)?;
+                    self.directories.entry(way).or_default();
                     fs::make_dir_at(&here, name)
                 }
                 Err(Errno::ELOOP | Errno::ENOTDIR) => {
