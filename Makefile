@@ -211,6 +211,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check python tests examples benches
 	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
+	cd build && venv/bin/stubtest stockade
 	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py checks.py ladder.py apparmor.py truth.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
