@@ -211,11 +211,12 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check python tests examples benches
 	$(VENV)/bin/ruff format --check python tests examples benches
 	$(VENV)/bin/mypy
-	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py ladder.py truth.py
+	cd build && venv/bin/stubtest stockade
+	cd tests/vm && ../../$(VENV)/bin/mypy --strict lanes.py machine.py checks.py ladder.py apparmor.py truth.py
 	cd examples && ../$(VENV)/bin/mypy --strict humaneval.py
 	cd benches/spawn && ../../$(VENV)/bin/mypy --strict run.py spawn.py
 	cd benches/images && ../../$(VENV)/bin/mypy --strict run.py
-	cd tests/images && ../../$(VENV)/bin/mypy --strict real.py
+	cd tests/images && ../../$(VENV)/bin/mypy --strict real.py registry.py
 	cd tests/mutants && ../../$(VENV)/bin/mypy --strict --python-version 3.11 run.py
 	$(PYTHON) -B tests/mutants/run.py --check
 

@@ -105,7 +105,7 @@ impl Ids {
             let path = format!("/proc/{pid}/{file}");
             fs::write(&path, text).map_err(|e| {
                 let hint = match e.raw_os_error() {
-                    Some(libc::EPERM) => {
+                    Some(libc::EPERM | libc::EACCES) => {
                         "; this kernel or its security module refuses id maps in a new user namespace: on Ubuntu that is AppArmor, \
                          for which Stockade brings a profile (share/stockade/apparmor); isolation=restrict runs without them, \
                          with less"

@@ -1,7 +1,8 @@
 //! Starting the helper, and what maps ids, without a trace in the host.
 
+use crate::apparmor;
 use crate::error::{Error, ErrorKind};
-use crate::orphan::{self, Orphan, Program};
+use crate::orphan::{self, By, Failed, Orphan, Program};
 use crate::spec::Isolation;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::CString;
@@ -26,24 +27,33 @@ pub(crate) fn supervisor(socket: RawFd, isolation: Isolation) -> Result<Orphan, 
         argv: &[c"stockade".into()],
         stdin: socket,
     };
-    orphan::start(&program).map_err(|e| {
-        let advice = match e.raw_os_error() {
-            Some(libc::EPERM) => {
+    orphan::start(&program).map_err(|Failed { error: e, by }| {
+        let errno = e.raw_os_error().unwrap_or(0);
+        let refused = matches!(errno, libc::EPERM | libc::EACCES);
+        let app_armor = match isolation {
+            _ if !refused => None,
+            Isolation::Namespaces => apparmor::advice(),
+            Isolation::Restrict => apparmor::confined(),
+        };
+        let advice = match errno {
+            // A security module says EACCES, or EPERM.
+            _ if by == By::Clone && app_armor.is_some() => "user namespaces are refused here",
+            _ if by == By::Clone && refused => {
                 "user namespaces are refused here: on Ubuntu by AppArmor (kernel.apparmor_restrict_unprivileged_userns), for which \
                  Stockade brings a profile (share/stockade/apparmor), elsewhere by kernel.unprivileged_userns_clone or an outer \
                  container's seccomp profile; `stockade doctor` prints the fix, and isolation=restrict runs without them, with less"
             }
-            Some(libc::ENOSPC) => {
+            libc::ENOSPC => {
                 "the limit user.max_user_namespaces is reached: raise it with sysctl; isolation=restrict runs without user \
                  namespaces, with less"
             }
-            Some(libc::EACCES) => "executing the helper is refused (noexec, vm.memfd_noexec or a security module): install it as a file and set STOCKADE_INIT",
-            Some(libc::EAGAIN) => "the limit on processes (ulimit -u) is reached",
-            Some(libc::EMFILE) => "the limit on open descriptors (ulimit -n) is reached",
+            libc::EACCES => "executing the helper is refused (noexec, vm.memfd_noexec or a security module): install it as a file and set STOCKADE_INIT",
+            libc::EAGAIN => "the limit on processes (ulimit -u) is reached",
+            libc::EMFILE => "the limit on open descriptors (ulimit -n) is reached",
             _ => "`stockade doctor` says what this host lacks",
         };
-        let errno = e.raw_os_error().unwrap_or(0);
         let kind = match errno {
+            libc::EACCES if by == By::Clone || app_armor.is_some() => ErrorKind::Unsupported,
             libc::EPERM | libc::ENOSPC | libc::ENOSYS | libc::EINVAL => ErrorKind::Unsupported,
             libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE => ErrorKind::Resource,
             _ => ErrorKind::Setup,
@@ -52,7 +62,8 @@ pub(crate) fn supervisor(socket: RawFd, isolation: Isolation) -> Result<Orphan, 
             Isolation::Namespaces => " in a user namespace",
             Isolation::Restrict => "",
         };
-        Error::new(kind, format!("starting the supervisor{place}: {e}; {advice}"))
+        let app_armor = app_armor.map_or(String::new(), |more| format!("; {more}"));
+        Error::new(kind, format!("starting the supervisor{place}: {e}; {advice}{app_armor}"))
             .with_errno(errno)
             .with_step("starting the supervisor")
     })
@@ -75,7 +86,7 @@ pub(crate) fn run_hidden(program: &Path, args: &[String]) -> Result<i32, Error> 
         argv: &argv,
         stdin: null.as_raw_fd(),
     };
-    orphan::run(&program).map_err(|e| Error::system(what(), e))
+    orphan::run(&program).map_err(|failed| Error::system(what(), failed.error))
 }
 
 /// The helper as an open file: an installed one, else a sealed memfd, else an unlinked file.

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod apparmor;
 mod bytes;
 #[cfg(feature = "capi")]
 mod capi;

@@ -110,8 +110,30 @@ impl Orphan {
     }
 }
 
+/// Why a program was not started.
+pub(crate) struct Failed {
+    pub error: io::Error,
+    pub by: By,
+}
+
+/// What has failed: the call that makes the program's process and its namespaces, or any other, as that which executes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Clone,
+    Other,
+}
+
+impl<E: Into<io::Error>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed {
+            error: error.into(),
+            by: By::Other,
+        }
+    }
+}
+
 /// Starts a program.
-pub(crate) fn start(program: &Program) -> io::Result<Orphan> {
+pub(crate) fn start(program: &Program) -> Result<Orphan, Failed> {
     let (report, pidfd) = send_middleman(program, false)?;
     let pidfd = pidfd.ok_or(io::ErrorKind::Unsupported)?;
     Ok(Orphan {
@@ -121,7 +143,7 @@ pub(crate) fn start(program: &Program) -> io::Result<Orphan> {
 }
 
 /// Runs a program to its end: its exit status, or 128 + signal.
-pub(crate) fn run(program: &Program) -> io::Result<i32> {
+pub(crate) fn run(program: &Program) -> Result<i32, Failed> {
     Ok(send_middleman(program, true)?.0.status)
 }
 
@@ -130,6 +152,8 @@ pub(crate) fn run(program: &Program) -> io::Result<i32> {
 #[derive(Clone, Copy, Default)]
 struct Report {
     errno: i32,
+    /// Whether that is of the middleman's clone.
+    of_clone: i32,
     pid: i32,
     status: i32,
 }
@@ -148,7 +172,7 @@ struct Job {
     stack: *mut c_void,
 }
 
-fn send_middleman(program: &Program, wait: bool) -> io::Result<(Report, Option<OwnedFd>)> {
+fn send_middleman(program: &Program, wait: bool) -> Result<(Report, Option<OwnedFd>), Failed> {
     let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
     argv.push(ptr::null());
     let (ours, theirs) = socketpair(
@@ -188,7 +212,7 @@ fn send_middleman(program: &Program, wait: bool) -> io::Result<(Report, Option<O
     // SAFETY: `old` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut()) };
     if pid < 0 {
-        return Err(error);
+        return Err(error.into());
     }
     reap(pid);
     drop(theirs);
@@ -219,7 +243,7 @@ fn reap(pid: libc::pid_t) -> i32 {
 }
 
 /// The first report, and the descriptor with it.
-fn receive(socket: &OwnedFd) -> io::Result<(Report, Option<OwnedFd>)> {
+fn receive(socket: &OwnedFd) -> Result<(Report, Option<OwnedFd>), Failed> {
     let mut bytes = [0u8; size_of::<Report>()];
     let mut control = nix::cmsg_space!(RawFd);
     let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -239,7 +263,13 @@ fn receive(socket: &OwnedFd) -> io::Result<(Report, Option<OwnedFd>)> {
     let report = unsafe { ptr::read_unaligned(bytes.as_ptr().cast::<Report>()) };
     match report.errno {
         0 => Ok((report, fd)),
-        errno => Err(io::Error::from_raw_os_error(errno)),
+        errno => Err(Failed {
+            error: io::Error::from_raw_os_error(errno),
+            by: match report.of_clone {
+                0 => By::Other,
+                _ => By::Clone,
+            },
+        }),
     }
 }
 
@@ -260,7 +290,7 @@ extern "C" fn middleman(job: *mut c_void) -> c_int {
     let errno = unsafe { *libc::__errno_location() };
     let mut report = Report::default();
     match pid {
-        -1 => report.errno = errno,
+        -1 => (report.errno, report.of_clone) = (errno, 1),
         pid if job.wait => report.status = reap(pid),
         pid => report.pid = pid,
     }

@@ -21,6 +21,7 @@ pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
         format!(" {object}")
     };
     let advice = advice(failure, step.map(|(op, _)| op.code), errno)
+        .map(str::to_string)
         .or_else(|| app_armor(failure, errno))
         .map_or(String::new(), |text| format!("; {text}"));
     Error::new(kind(failure), format!("{name}{object}{cause}{advice}"))
@@ -29,15 +30,10 @@ pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
 }
 
 /// Ubuntu lets anybody make a user namespace and then denies what is done in it, so that any step may fail.
-fn app_armor(failure: &Failure, errno: i32) -> Option<&'static str> {
-    const SWITCH: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+fn app_armor(failure: &Failure, errno: i32) -> Option<String> {
     let denied = matches!(errno, libc::EPERM | libc::EACCES)
-        && matches!(failure.section, IN_TEMPLATE | IN_SETUP | IN_STEP)
-        && !nix::unistd::geteuid().is_root();
-    (denied && std::fs::read_to_string(SWITCH).is_ok_and(|text| text.trim() == "1")).then_some(
-        "AppArmor gives user namespaces no rights here: install the profile that Stockade brings (share/stockade/apparmor; \
-         `stockade doctor` prints one), or run with isolation=restrict, without them and with less",
-    )
+        && matches!(failure.section, IN_TEMPLATE | IN_SETUP | IN_STEP);
+    denied.then(crate::apparmor::advice).flatten()
 }
 
 fn kind(failure: &Failure) -> ErrorKind {

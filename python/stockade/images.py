@@ -72,9 +72,8 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
-_Place: TypeAlias = "str | os.PathLike[str] | _HasFileno"
-_Progress: TypeAlias = "Callable[[str, int, int | None], object] | None"
-_Format: TypeAlias = Literal["docker-archive", "oci-archive", "oci-dir"]
+_Place: TypeAlias = str | os.PathLike[str] | _HasFileno
+_Progress: TypeAlias = Callable[[str, int, int | None], object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +333,7 @@ class Store(Made):
         images: str | Iterable[str],
         target: _Place,
         *,
-        format: _Format = "docker-archive",
+        format: Literal["docker-archive", "oci-archive", "oci-dir"] = "docker-archive",
         progress: _Progress = None,
     ) -> None:
         """Write images into one archive, for `docker load`, `podman load`, skopeo or umoci.
@@ -441,7 +440,7 @@ def save(
     images: str | Iterable[str],
     target: _Place,
     *,
-    format: _Format = "docker-archive",
+    format: Literal["docker-archive", "oci-archive", "oci-dir"] = "docker-archive",
     progress: _Progress = None,
 ) -> None:
     """`Store.save` of the default store."""

@@ -68,6 +68,11 @@ impl Host {
         self.at(path).exists()
     }
 
+    /// Whether it is there, wherever it may lead.
+    pub fn is_link(&self, path: impl AsRef<Path>) -> bool {
+        self.at(path).symlink_metadata().is_ok()
+    }
+
     /// A file as text; `None` if it cannot be read.
     pub fn read(&self, path: impl AsRef<Path>) -> Option<String> {
         fs::read(self.at(path))

@@ -85,7 +85,8 @@ pub(super) fn checks(host: &Host, trial: &Trial) -> Vec<Check> {
 /// What forbids a namespace, by the files that say so.
 fn lack(host: &Host, kind: &Kind) -> Option<Check> {
     let name = format!("{} namespace", kind.name);
-    if !host.exists(format!("/proc/self/ns/{}", kind.file)) {
+    // Where that leads has no path, which AppArmor may deny to look at.
+    if !host.is_link(format!("/proc/self/ns/{}", kind.file)) {
         let check = Check::missing(&name, "the kernel has none");
         return Some(check.fix(format!("boot a kernel built with {}=y", kind.config)));
     }
@@ -136,6 +137,19 @@ fn user(host: &Host, trial: &Trial) -> Check {
         )
         .fix(apparmor_profile(&host.program));
     }
+    let label = host
+        .read("/proc/self/attr/apparmor/current")
+        .unwrap_or_default();
+    if denied
+        && host.container.is_none()
+        && let Some(profile) = crate::apparmor::confining(&label)
+    {
+        return Check::missing(
+            name,
+            format!("AppArmor's profile `{profile}` confines this program"),
+        )
+        .fix(apparmor_profile(&host.program));
+    }
     if !denied || !trial.failed_at(&["starting the supervisor", "cloning into new namespaces"]) {
         return Check::ok(name, "allowed (not tried: see the trial run)");
     }
@@ -155,15 +169,10 @@ fn user(host: &Host, trial: &Trial) -> Check {
 
 /// The text of a profile that lets one program make user namespaces, and how to load it.
 fn apparmor_profile(program: &str) -> String {
-    let shipped = include_str!("../../contrib/data/share/stockade/apparmor/stockade-program");
-    let lines = shipped.lines().filter(|line| !line.starts_with('#'));
-    let profile: Vec<String> = lines
-        .map(|line| line.replace("/path/to/PROGRAM", program))
-        .collect();
+    let (name, profile) = crate::apparmor::profile_for(program);
     format!(
-        "sudo tee /etc/apparmor.d/stockade-program >/dev/null <<'END' && \
-         sudo apparmor_parser -r /etc/apparmor.d/stockade-program\n{}\nEND",
-        profile.join("\n")
+        "sudo tee /etc/apparmor.d/{name} >/dev/null <<'END' && \
+         sudo apparmor_parser -r /etc/apparmor.d/{name}\n{profile}\nEND"
     )
 }
 

@@ -97,8 +97,19 @@ fn apparmor_of_ubuntu_gets_a_profile() {
         user.fix
             .as_ref()
             .unwrap()
-            .contains("profile stockade-program \"/usr/bin/judge\" flags=(unconfined)")
+            .contains("profile stockade.usr.bin.judge \"/usr/bin/judge\" flags=(unconfined)")
     );
+    assert!(user.fix.as_ref().unwrap().contains("apparmor_parser -r"));
+}
+
+#[test]
+fn a_profile_that_confines_is_named() {
+    let host = Described::new(1000);
+    host.file("/proc/self/attr/apparmor/current", "session (enforce)\n");
+    let checks = namespaces::checks(&host.host, &refused("mounting proc", libc::EACCES));
+    let user = named(&checks, "user namespace");
+    assert_eq!(user.status, CheckStatus::Missing);
+    assert!(user.detail.contains("profile `session`"), "{}", user.detail);
     assert!(user.fix.as_ref().unwrap().contains("apparmor_parser -r"));
 }
 

@@ -5,6 +5,7 @@
 
 use super::fs;
 use super::lock::{Hold, Lock};
+use super::store::Store;
 use crate::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -17,7 +18,7 @@ use std::time::Duration;
 const DIR: &str = "partial";
 
 /// How long what nobody goes on with is kept.
-pub(super) const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The directory.
 pub(super) struct Partials(OwnedFd);
@@ -100,8 +101,15 @@ impl Partials {
         }
     }
 
-    /// Removes what nobody has now and nobody has written to for `age`. Gives the bytes on disk that this freed.
-    pub fn sweep(&self, age: Duration) -> nix::Result<u64> {
+    /// Removes what nobody will go on with: what is a blob of the store by now, whose caller died before it could
+    /// remove this, and what nobody has come back for.
+    pub fn tidy(&self, store: &Store) -> nix::Result<u64> {
+        self.sweep(|name, age| age >= KEPT || fs::stat_at(&store.blobs, name.as_bytes()).is_ok())
+    }
+
+    /// Removes what nobody has now and `over` is true of: of a name, and how long ago it was written to. Gives the bytes
+    /// on disk that this freed.
+    pub fn sweep(&self, over: impl Fn(&str, Duration) -> bool) -> nix::Result<u64> {
         let mut freed = 0;
         for name in fs::names(&self.0)? {
             let Ok(file) = fs::open_file_at(&self.0, name.to_bytes()) else {
@@ -111,7 +119,7 @@ impl Partials {
             let since = super::lock::now().0.saturating_sub(stat.st_mtime as u64);
             let name = name.to_string_lossy();
             let own = file.try_clone().map_err(errno_of)?;
-            if since >= age.as_secs()
+            if over(&name, Duration::from_secs(since))
                 && let Some(_lock) = Lock::now(own.into(), Hold::Exclusive)?
                 && self.is(&name, &file)?
             {
@@ -152,7 +160,8 @@ mod tests {
         let partials = Partials::make(&root).unwrap();
         let mut first = partials.take("x", 9).unwrap().unwrap();
         assert!(partials.take("x", 9).unwrap().is_none());
-        assert_eq!(partials.sweep(Duration::ZERO).unwrap(), 0);
+        assert_eq!(partials.sweep(|_, _| true).unwrap(), 0);
+        assert!(dir.path().join("partial/x").exists());
         first.file.write_all(b"half").unwrap();
         drop(first);
         // Linked into the store: it must never be written to again.
@@ -164,9 +173,40 @@ mod tests {
         // Neither is what is longer than it can be.
         std::fs::write(dir.path().join("partial/x"), "0123456789").unwrap();
         assert_eq!(partials.take("x", 9).unwrap().unwrap().length, 0);
-        assert_eq!(partials.sweep(KEPT).unwrap(), 0);
+        partials
+            .sweep(|name, age| name != "x" || age >= KEPT)
+            .unwrap();
         assert!(dir.path().join("partial/x").exists());
-        partials.sweep(Duration::ZERO).unwrap();
+        partials.sweep(|_, _| true).unwrap();
         assert!(!dir.path().join("partial/x").exists());
+    }
+
+    /// A caller died when its image was in the store; another is at work on the same layer.
+    #[test]
+    fn what_the_store_has_by_now_goes_when_it_is_opened_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(dir.path())).unwrap();
+        let partials = Partials::make(&store.root).unwrap();
+        let names = || {
+            let all = std::fs::read_dir(dir.path().join("partial")).unwrap();
+            let mut all: Vec<_> = all.map(|entry| entry.unwrap().file_name()).collect();
+            all.sort();
+            all
+        };
+        for name in ["held", "left", "unfinished"] {
+            drop(partials.take(name, 4).unwrap().unwrap());
+            std::fs::write(dir.path().join("partial").join(name), "all ").unwrap();
+        }
+        for name in ["held", "left"] {
+            let blob = dir.path().join("blobs/sha256").join(name);
+            std::fs::hard_link(dir.path().join("partial").join(name), blob).unwrap();
+        }
+        let held = partials.take("held", 4).unwrap().unwrap();
+        Store::open(Some(dir.path())).unwrap();
+        assert_eq!(names(), ["held", "unfinished"]);
+        drop(held);
+        Store::open(Some(dir.path())).unwrap();
+        assert_eq!(names(), ["unfinished"]);
+        assert!(dir.path().join("blobs/sha256/left").exists());
     }
 }

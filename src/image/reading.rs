@@ -16,6 +16,7 @@ use super::tar::Archive;
 use super::unpack::unpack;
 use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer, owners};
 use crate::error::Error;
+#[cfg(feature = "pull")]
 pub(super) use documents::diff_ids;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};

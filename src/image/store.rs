@@ -159,6 +159,9 @@ impl Store {
             tmp,
         };
         State::read(&store.root)?;
+        if let Some(partials) = Partials::of(&store.root).map_err(|e| fault(e.into()))? {
+            partials.tidy(&store).map_err(|e| fault(e.into()))?;
+        }
         Ok(store)
     }
 
@@ -321,7 +324,7 @@ impl Store {
         removed.bytes = self.collect(lock)?;
         let fault = |e| Error::system("remove what was not downloaded to its end", e);
         if let Some(partials) = Partials::of(&self.root).map_err(fault)? {
-            removed.bytes += partials.sweep(std::time::Duration::ZERO).map_err(fault)?;
+            removed.bytes += partials.sweep(|_, _| true).map_err(fault)?;
         }
         Ok(removed)
     }

@@ -15,7 +15,8 @@ use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-#[pymodule]
+// `gil_used`: no free-threaded interpreter has run the tests yet, so one takes its lock back when it loads this, and warns.
+#[pymodule(gil_used = true)]
 mod _stockade {
     use super::*;
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -277,6 +278,21 @@ def test_subinterpreters_are_refused_clearly() -> None:
     done = script(code)
     assert (done.returncode, done.stderr) == (0, "")
     assert "subinterpreters" in done.stdout
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter is not free-threaded")
+def test_a_free_threaded_interpreter_takes_its_lock_back() -> None:
+    code = """
+        import sys
+        assert not sys._is_gil_enabled()
+        import stockade
+        assert sys._is_gil_enabled()
+        assert stockade.run(["true"]).success
+    """
+    done = script(code)
+    assert done.returncode == 0, done.stderr
+    assert "stockade._stockade" in done.stderr
+    assert "RuntimeWarning" in done.stderr
 
 
 def test_a_host_that_computes_meanwhile() -> None:

@@ -109,6 +109,7 @@ build_root() {
     printf '[Unit]\nRequires=basic.target job.service\nAfter=basic.target\nAllowIsolate=yes\n' \
         >"$root/etc/systemd/system/job.target"
     ln -sf job.target "$root/etc/systemd/system/default.target"
+    add_apparmor "$root"
     # Each kernel brings its modules on a disk of their own.
     rm -rf "$root/usr/lib/modules"
     mkdir "$root/kernel-modules"
@@ -120,15 +121,52 @@ build_root() {
     made_of >"$image.made-of"
 }
 
-# A kernel's packages, unpacked into $tmp/kernel/files.
-fetch_kernel() {
-    local kernel=$1 dir=$tmp/kernel name release parts options package
+# An apt of its own in the directory $1, for the Debian suite $2: leaves its options in `options`.
+apt_of() {
+    local dir=$1 suite=$2
     rm -rf "$dir"
     mkdir -p "$dir"/{state/lists/partial,cache/archives/partial,packages,files}
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $kernel main" >"$dir/sources.list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $suite main" >"$dir/sources.list"
     options=(-qq -o "Dir::State=$dir/state" -o "Dir::Cache=$dir/cache" -o Dir::Etc::SourceParts=/nonexistent
         -o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
     apt-get "${options[@]}" update
+}
+
+# What the packages downloaded in the directory $1 hold, into its `files`.
+unpack_all() {
+    local package
+    for package in "$1"/packages/*.deb; do
+        dpkg-deb -x "$package" "$1/files"
+    done
+}
+
+# AppArmor's parser, of the first Debian that knows rules about user namespaces, and the C library that it needs, beside
+# the guest's own. Nothing loads a profile by itself.
+add_apparmor() {
+    local root=$1 dir=$tmp/apparmor options program files
+    apt_of "$dir" trixie
+    (cd "$dir/packages" && apt-get "${options[@]}" download apparmor libapparmor1 libc6 libstdc++6 libgcc-s1)
+    unpack_all "$dir"
+    files=$dir/files
+    mkdir -p "$root/opt/apparmor"
+    cp "$files"/usr/{sbin/apparmor_parser,bin/aa-exec} "$root/opt/apparmor/"
+    cp -a "$files"/usr/lib/x86_64-linux-gnu/{ld-linux-x86-64.so.2,libc.so.6,libm.so.6,libstdc++.so.6*,libgcc_s.so.1,libapparmor.so.1*} \
+        "$root/opt/apparmor/"
+    mkdir -p "$root/etc/apparmor.d" "$root/usr/share"
+    cp -a "$files"/usr/share/apparmor-features "$root/usr/share/"
+    cp -a "$files"/etc/apparmor "$root/etc/"
+    cp -a "$files"/etc/apparmor.d/{abi,tunables} "$root/etc/apparmor.d/"
+    for program in apparmor_parser aa-exec; do
+        printf '#!/bin/sh\nexec /opt/apparmor/ld-linux-x86-64.so.2 --library-path /opt/apparmor /opt/apparmor/%s "$@"\n' \
+            "$program" >"$root/usr/local/bin/$program"
+        chmod 755 "$root/usr/local/bin/$program"
+    done
+}
+
+# A kernel's packages, unpacked into $tmp/kernel/files.
+fetch_kernel() {
+    local kernel=$1 dir=$tmp/kernel name release parts options
+    apt_of "$dir" "$kernel"
     # linux-image-cloud-amd64 depends on the newest kernel; those of late come split into several packages. What apt says
     # is read to its end, or it would die of SIGPIPE, and this script with it.
     name=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ && !name {name = $2} END {print name}')
@@ -137,9 +175,7 @@ fetch_kernel() {
         awk -v r="$release" '$2 ~ "^linux-(base|binary|modules)-" && index($2, r) {print $2}')
     # shellcheck disable=SC2086 # a list of words
     (cd "$dir/packages" && apt-get "${options[@]}" download "$name" $parts)
-    for package in "$dir"/packages/*.deb; do
-        dpkg-deb -x "$package" "$dir/files"
-    done
+    unpack_all "$dir"
     [ -d "$dir/files/lib/modules" ] || { mkdir -p "$dir/files/lib" && mv "$dir/files/usr/lib/modules" "$dir/files/lib/"; }
 }
 

@@ -10,30 +10,17 @@ import os
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from checks import main, says, sh, test
 
 STOCKADE = str(Path(__file__).resolve().parent / "stockade-cli")
 CGROUPS = Path("/sys/fs/cgroup")
 TESTER, OTHER = 1000, 1001
 IN_SCOPE = "cgroup v2 pids.max, in a scope of systemd's"
 LIMITS = ["-m", "64m", "--pids", "16", "--cpu-time", "9"]
-TESTS: list[Callable[[], None]] = []
-
-
-def test(function: Callable[[], None]) -> Callable[[], None]:
-    """Marks a test; they run in this order."""
-    TESTS.append(function)
-    return function
-
-
-def sh(command: str) -> str:
-    """A shell command as root, which must succeed."""
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
 
 
 def session(uid: int = TESTER) -> Path:
@@ -82,12 +69,6 @@ def doctor(place: Path, uid: int) -> dict[str, str]:
     assert out, err
     check: dict[str, str] = next(check for check in json.loads(out) if check["name"] == "cgroup")
     return check
-
-
-def says(text: str, *words: str) -> None:
-    """All of these are in it."""
-    for word in words:
-        assert word in text, text
 
 
 def in_scope(said: dict[str, Any]) -> None:
@@ -281,22 +262,5 @@ def huge_pages_are_held_in_a_group_of_roots() -> None:
         sh(f"echo -hugetlb >{CGROUPS}/cgroup.subtree_control")
 
 
-def main() -> int:
-    failed = []
-    print(f"\nrunning {len(TESTS)} tests")
-    for one in TESTS:
-        try:
-            one()
-            word = "ok"
-        except Exception:
-            failed.append(one.__name__)
-            word = "FAILED"
-            traceback.print_exc(file=sys.stdout)
-        print(f"test ladder::{one.__name__} ... {word}", flush=True)
-    result = "FAILED" if failed else "ok"
-    print(f"\ntest result: {result}. {len(TESTS) - len(failed)} passed; {len(failed)} failed; 0 ignored", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("ladder"))

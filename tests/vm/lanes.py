@@ -26,10 +26,10 @@ SLOW = {
     "STOCKADE_SUITE_OWN_CLOCK": "1",
 }
 LANE_SECONDS = 1200
-# The suite, and the unit tests; and what shows systemd in other states, with the command line.
+# The suite, and the unit tests.
 PROGRAMS = ("suite", "stockade")
-LADDER = "ladder"
-LADDER_PROGRAMS = ("ladder.py",)
+# Shapes with tests of their own, which run the command line: the script, and what it needs beside that.
+SCRIPTS = {"ladder": ("ladder.py", ("guest",)), "apparmor": ("apparmor.py", ("apparmor", "python"))}
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Lane:
     @property
     def programs(self) -> tuple[str, ...]:
         """What is run."""
-        return LADDER_PROGRAMS if self.shape == LADDER else PROGRAMS
+        return (SCRIPTS[self.shape][0],) if self.shape in SCRIPTS else PROGRAMS
 
     @property
     def good(self) -> bool:
@@ -94,9 +94,13 @@ def run_lane(lane: Lane, options: argparse.Namespace) -> None:
         said[stream] += data
         show(stream, data)
 
-    files = {name: options.programs / name for name in (*PROGRAMS, "stockade-cli", "guest")}
-    files["tests/scenarios.json"] = HERE.parent / "scenarios.json"
-    files["ladder.py"] = HERE / "ladder.py"
+    if lane.shape in SCRIPTS:
+        script, more = SCRIPTS[lane.shape]
+        files = {name: HERE / name for name in (script, "checks.py")}
+        files |= {name: options.programs / name for name in ("stockade-cli", *more)}
+    else:
+        files = {name: options.programs / name for name in (*PROGRAMS, "guest")}
+        files["tests/scenarios.json"] = HERE.parent / "scenarios.json"
     env = {"CARGO_MANIFEST_DIR": SENT, "STOCKADE_SUITE_GUEST": f"{SENT}/guest", **SLOW}
     start = time.monotonic()
     try:

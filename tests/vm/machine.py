@@ -38,8 +38,10 @@ SHAPES = {
     "root": "{bfq}",
     # As root, tests/vm/ladder.py: systemd and its users in other states.
     "ladder": "",
+    # As root, tests/vm/apparmor.py: what AppArmor forbids, and the profiles that are shipped.
+    "apparmor": "",
 }
-ROOTS = ("root", "ladder")
+ROOTS = ("root", "ladder", "apparmor")
 # A scheduler that minds the weights of block devices, which is on by itself nowhere.
 BFQ = "sh -c 'modprobe bfq && echo bfq >/sys/block/vda/queue/scheduler; exec \"$@\"' -"
 SWAP_MIB = 64

@@ -20,9 +20,17 @@ cargo test --locked --features capi --lib --test suite --no-run --message-format
         name=$(basename "$program")
         strip -o "$out/${name%-*}" "$program"
     done
-# What the ladder's lane runs.
+# What the lanes of the ladder and of AppArmor run.
 cargo build --locked --features capi --bin stockade
 strip -o "$out/stockade-cli" "${CARGO_TARGET_DIR:-target}/debug/stockade"
+cp -r "$here/../../contrib/data/share/stockade/apparmor" "$out/apparmor"
+mkdir "$out/python"
+case " $shapes " in
+*" apparmor"*)
+    make -s -C "$here/../.." wheel
+    "${PYTHON:-python3}" -m zipfile -e "$here"/../../build/wheels/*.whl "$out/python"
+    ;;
+esac
 mkdir "$out/guest"
 "${CC:-gcc}" -static -O2 -pthread -o "$out/guest/guest" "$here"/../guest/*.c
 lanes=

@@ -30,7 +30,7 @@ use super::lock::Scratch;
 use super::manifest::{
     DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, INDEX, MANIFEST, Manifest, Platform,
 };
-use super::partial::{KEPT, Partials};
+use super::partial::Partials;
 use super::read::{own_platform, parse_platform};
 use super::reading::{Expected, Reading, Ready, Stack, diff_ids};
 use super::state::State;
@@ -112,8 +112,8 @@ impl Store {
         };
         let sources = sources(reference, &options, &http)?;
         let partials = Partials::make(&self.root)?;
-        // What nobody came back for. If it cannot be removed now, it is another time.
-        let _ = partials.sweep(KEPT);
+        // If it cannot be removed now, it is another time.
+        let _ = partials.tidy(self);
         let limits = options.limits;
         let mut tell = |now: &Progress| match &mut progress {
             Some(progress) => progress(now),
@@ -141,7 +141,7 @@ impl Store {
                 Ok(Some(ready)) => reading.finish(vec![ready]),
                 Err(error) => Err(error),
             };
-            // They are in the store, or nobody wants them. If one cannot be removed now, it goes with the next prune.
+            // They are in the store, or nobody wants them. If one cannot be removed now, the next opening of the store does it.
             let over = |error: &Error| error.kind() == ErrorKind::Image;
             if images.as_ref().err().is_none_or(over) {
                 for digest in fetched.layers.keys() {
