@@ -48,6 +48,7 @@ mod python;
 mod rates;
 mod remedy;
 mod restrict;
+mod rights;
 mod sandbox;
 mod seccomp;
 mod spec;

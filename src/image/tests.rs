@@ -134,6 +134,7 @@ impl Place {
             &root,
             &lower,
             &mut Budget::new(&limits),
+            None,
         )
     }
 
