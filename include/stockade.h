@@ -380,7 +380,7 @@ typedef struct stockade_stats stockade_stats;
 // An image is meant by a name (latest if it has no tag), the end of one, an id, or the beginning of one. What is told
 // about images is JSON: "id", "digest" (of the manifest), "names", "size", "added", "config" (as the OCI image
 // specification has it), "layers" (each with its "diff_id", "digest", "size", "compressed_size", "media_type",
-// "entries" and "path") and "dropped". Free such a text with stockade_string_free.
+// "entries" and "path"), "dropped" and "owners". Free such a text with stockade_string_free.
 typedef struct stockade_store stockade_store;
 
 // Limits to change while a program runs: a plain value. A limit that is not set stays as it is; one that is set
@@ -577,7 +577,8 @@ int stockade_spec_set_network(stockade_spec *spec, int network);
 int stockade_spec_set_isolation(stockade_spec *spec, int isolation);
 
 // Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
-// an unprivileged one if the caller is root.
+// an unprivileged one if the caller is root. In an image whose files belong to sub-ids only 0 is the caller's own, any
+// other the sub-id that stands for it.
 int stockade_spec_set_user(stockade_spec *spec, const char *user);
 
 // Sets what CLOCK_MONOTONIC and CLOCK_BOOTTIME say when the sandbox starts, and so its uptime, in nanoseconds

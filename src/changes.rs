@@ -3,13 +3,12 @@
 use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::overlay::{Lowers, is_opaque, is_whiteout};
+use crate::rights;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(crate) mod copied;
 
@@ -108,11 +107,8 @@ impl Walk<'_> {
                 std::io::Error::from_raw_os_error(libc::ENAMETOOLONG),
             ));
         }
-        // Not by its path: whatever is put in its place meanwhile, this is the directory.
-        let here = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        for entry in std::fs::read_dir(&here).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let seen = match here.join(&name).symlink_metadata() {
+        for name in rights::names(dir).map_err(failed)? {
+            let seen = match rights::metadata(dir, &name) {
                 Ok(seen) => seen,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(failed(e)),
@@ -139,19 +135,22 @@ impl Walk<'_> {
             };
             self.note(&path, kind);
             if seen.is_dir() {
-                self.below(&here.join(&name), &path, lower == Some(true), depth)?;
+                self.below(dir, &path, lower == Some(true), depth)?;
             }
         }
         Ok(())
     }
 
-    /// The directory `at`, which is `path` inside; with `joined` lower layers have one there too.
-    fn below(&mut self, at: &Path, path: &Path, joined: bool, depth: usize) -> Result<(), Error> {
-        let mut open = OpenOptions::new();
-        let open = open
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-        let dir: OwnedFd = match open.open(at) {
+    /// The directory in `dir` that is `path` inside; with `joined` lower layers have one there too.
+    fn below(
+        &mut self,
+        dir: &OwnedFd,
+        path: &Path,
+        joined: bool,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default();
+        let dir: OwnedFd = match rights::open_at(dir, name, libc::O_DIRECTORY) {
             Ok(dir) => dir.into(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) => {
@@ -159,14 +158,12 @@ impl Walk<'_> {
                 return Err(Error::system(what, e));
             }
         };
-        let marked = PathBuf::from(format!("/proc/self/fd/{}/.wh..wh..opq", dir.as_raw_fd()));
-        let marked = self.names && marked.symlink_metadata().is_ok();
+        let marked = OsStr::new(".wh..wh..opq");
+        let marked = self.names && rights::metadata(&dir, marked).is_ok();
         let opaque = is_opaque(dir.as_fd()) || marked;
         if joined && opaque {
             for name in self.lowers.names(path) {
-                let there = format!("/proc/self/fd/{}", dir.as_raw_fd());
-                let seen = Path::new(&there).join(&name).symlink_metadata();
-                if seen.is_err() {
+                if rights::metadata(&dir, &name).is_err() {
                     self.note(&path.join(name), ChangeKind::Deleted);
                 }
             }

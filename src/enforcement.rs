@@ -1,6 +1,8 @@
 //! What stands behind each limit and each protection of a run, said with its outcome.
 
 use crate::error::{Error, ErrorKind};
+use crate::ids::Ids;
+use crate::image::Image;
 use crate::landlock;
 use crate::limits::{kernel_at_least, no_time_namespace, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
@@ -44,7 +46,12 @@ pub(crate) fn check(spec: &Spec, host: &Host) -> Result<(), Error> {
 
 /// Everything: the limits that are set, and all protections. `shares`: with whom it shares the processors that it was
 /// to have alone.
-pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<String, Enforcement> {
+pub(crate) fn all(
+    spec: &Spec,
+    host: &Host,
+    shares: Option<&str>,
+    image: Option<&Image>,
+) -> BTreeMap<String, Enforcement> {
     let mut all = changeable(spec, host, shares);
     let mut put = |name: &str, status, by: &str| {
         all.insert(
@@ -95,6 +102,10 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     }
     if let Some(by) = &overlay {
         put("overlay", Enforced, by);
+    }
+    if let Some(image) = image {
+        let (status, by) = owners(image, &host.ids);
+        put("owners", status, &by);
     }
     let profile = match spec.profile {
         Profile::Default => "the default profile: an allow-list",
@@ -164,6 +175,27 @@ pub(crate) fn all(spec: &Spec, host: &Host, shares: Option<&str>) -> BTreeMap<St
     let (status, by) = landlock::said(spec);
     put("landlock", status, &by);
     all
+}
+
+/// Whose the files of an image are.
+fn owners(image: &Image, ids: &Ids) -> (EnforcementStatus, String) {
+    match (image.given(), ids) {
+        (Some(given), _) => (
+            Enforced,
+            format!(
+                "sub-ids stand for the image's ids ({given}); its root is the caller, to whom files in volumes belong"
+            ),
+        ),
+        (None, Ids::Root { users, .. }) => (
+            Enforced,
+            format!("host ids from {} stand for the image's", users.start),
+        ),
+        (None, ids) => {
+            let why = ids.why_folded();
+            let by = format!("all files of the image belong to the sandbox's user: {why}");
+            (NotEnforced, by)
+        }
+    }
 }
 
 /// What holds of calls that the profile kills for where the filter can have no listener.

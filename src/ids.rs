@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::launch;
 use crate::wire::{MAP_NONE, MAP_RANGE, MAP_ROOT, MAP_SINGLE};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 
@@ -21,20 +22,108 @@ pub(crate) enum Ids {
     Own,
     /// One id: the caller's own.
     Single { note: String },
-    /// The caller's own and a range of sub-ids, of users and groups.
-    Range { users: Extent, groups: Extent },
+    /// The caller's own and a range of sub-ids, of users and groups. With `same` the caller is a sandbox's 0 and the range
+    /// what follows, whoever its user is; else the caller is the user.
+    Range {
+        users: Extent,
+        groups: Extent,
+        same: bool,
+    },
     /// The caller is root: a range that has nothing to do with it.
     Root { users: Extent, groups: Extent },
 }
 
 /// Ids `start` and the following.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extent {
     pub start: u64,
     pub count: u64,
 }
 
+/// The sub-ids that stand for the ids of an image from 1 on, where its unpacked files have the owners that it gives them; its 0
+/// is the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub users: Extent,
+    pub groups: Extent,
+}
+
+impl Given {
+    /// Whether the same ids of images have the same sub-ids among `all`.
+    pub fn is_in(&self, all: &Given) -> bool {
+        let is_in = |one: Extent, all: Extent| one.start == all.start && one.count <= all.count;
+        is_in(self.users, all.users) && is_in(self.groups, all.groups)
+    }
+
+    /// What an image calls the host's user and group: one that it has no word for is its 0.
+    #[cfg(feature = "image")]
+    pub fn inside(&self, (user, group): (u32, u32)) -> (u32, u32) {
+        let one = |id: u32, all: &Extent| {
+            let at = u64::from(id).checked_sub(all.start);
+            at.filter(|at| *at < all.count)
+                .map_or(0, |at| at as u32 + 1)
+        };
+        (one(user, &self.users), one(group, &self.groups))
+    }
+}
+
+/// Files of an image belong to sub-ids that are not this user's any more.
+pub(crate) fn changed(given: &Given) -> Error {
+    Error::new(
+        ErrorKind::Setup,
+        format!(
+            "image: its files were given to sub-ids ({given}) that cannot be used now: put them back in /etc/subuid and \
+             /etc/subgid, and see that newuidmap works; to use others, remove the image (rmi, prune) while these are there, \
+             and load it again"
+        ),
+    )
+    .with_step(MAPPING)
+}
+
+impl std::fmt::Display for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Given { users, groups } = self;
+        write!(
+            f,
+            "users from {}, groups from {}",
+            users.start, groups.start
+        )?;
+        write!(f, ", {} of each", users.count.min(groups.count))
+    }
+}
+
 impl Ids {
+    /// The same for a sandbox of an image whose files were given to `given`.
+    ///
+    /// # Errors
+    /// If those are not the ids that are mapped: its files would belong to others.
+    pub fn of_image(&self, given: Option<&Given>) -> Result<Ids, Error> {
+        let Some(given) = given else {
+            return Ok(self.clone());
+        };
+        match self {
+            &Ids::Range { users, groups, .. } if given.is_in(&Given { users, groups }) => {
+                Ok(Ids::Range {
+                    users,
+                    groups,
+                    same: true,
+                })
+            }
+            _ => Err(changed(given)),
+        }
+    }
+
+    /// Why files of an image have not been given to sub-ids.
+    pub fn why_folded(&self) -> &str {
+        match self {
+            Ids::Single { note } => note,
+            _ => {
+                "it was unpacked when sub-ids could not be used, or over layers that were: remove those images (rmi, prune) \
+                 and load them again"
+            }
+        }
+    }
+
     /// Of root, which host ids stand for the ids 0 and up of its sandboxes, of users and groups; `None` where files of one
     /// owner are all that a sandbox can tell apart.
     #[cfg(feature = "image")]
@@ -77,6 +166,7 @@ impl Ids {
                 Ids::Range {
                     users: Extent { count, ..users },
                     groups: Extent { count, ..groups },
+                    same: false,
                 }
             }
             _ => Ids::Single {
@@ -132,7 +222,7 @@ impl Ids {
                     format!("0 {group} 1\n1 {} {}", groups.start, groups.count),
                 )
             }
-            Ids::Range { users, groups } => {
+            Ids::Range { users, groups, .. } => {
                 for (name, own, range) in [("newuidmap", user, users), ("newgidmap", group, groups)]
                 {
                     let path = program(name)
@@ -196,11 +286,27 @@ impl Ids {
         };
         let (users, groups) = match self {
             Ids::Single { .. } | Ids::Own => (None, None),
-            Ids::Range { users, groups } | Ids::Root { users, groups } => {
+            Ids::Range { users, groups, .. } | Ids::Root { users, groups } => {
                 (Some(users), Some(groups))
             }
         };
         Some((one(host.0, own.0, users)?, one(host.1, own.1, groups)?))
+    }
+
+    /// Whom a file of the host's user and group belongs to in an image that is made of a tree. What is a plain user's own is
+    /// root's there, and what is one of the user's sub-ids is whom it stands for; others, and all of root's, stay who they are.
+    #[cfg(feature = "image")]
+    pub fn in_tree(&self, host: (u32, u32)) -> (u32, u32) {
+        if nix::unistd::geteuid().is_root() {
+            return host;
+        }
+        let own = self.root();
+        let user = self.supervisors((host.0, own.1));
+        let group = self.supervisors((own.0, host.1));
+        (
+            user.map_or(host.0, |(user, _)| user),
+            group.map_or(host.1, |(_, group)| group),
+        )
     }
 
     /// What a sandbox whose user has the ids `user` inside calls the host's user and group; `None` if it has not both.
@@ -209,6 +315,7 @@ impl Ids {
         let ids = self.supervisors(host)?;
         let one = |id: u32, own: u32| match (self, id) {
             (Ids::Root { .. }, id) => id.checked_sub(1),
+            (Ids::Range { same: true, .. }, id) => Some(id),
             (_, 0) => Some(own),
             (_, id) if id <= own => Some(id - 1),
             (_, id) => Some(id),

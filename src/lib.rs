@@ -49,6 +49,7 @@ mod python;
 mod rates;
 mod remedy;
 mod restrict;
+mod rights;
 mod sandbox;
 mod seccomp;
 mod sparse;

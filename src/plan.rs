@@ -100,6 +100,7 @@ impl Plan {
         overlay: Option<&Chosen>,
         run: Option<bool>,
     ) -> Result<Plan, Error> {
+        let same = matches!(ids, Ids::Range { same: true, .. });
         let (user, group) = ids.user_of(spec.user.as_deref())?;
         let upper_dir = overlay.and_then(|chosen| chosen.upper_dir.as_deref());
         let upper = upper_dir.map(|dir| Scratch::new(dir, ids)).transpose()?;
@@ -124,6 +125,9 @@ impl Plan {
         if let (Some(uptime), None) = (spec.uptime, limits::no_time_namespace()) {
             flags |= HAS_UPTIME;
             head.uptime = limits::nanoseconds(Some(uptime));
+        }
+        if same {
+            flags |= SAME_IDS;
         }
         head.flags |= flags;
         head.volumes = spec.volumes.len() as u32;

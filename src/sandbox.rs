@@ -62,7 +62,10 @@ impl Sandbox {
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
             let overlay = overlay::choose(spec, host)?;
-            Plan::sandbox(spec, &host.ids, &host.cgroup, overlay.as_ref(), None)
+            let ids = host
+                .ids
+                .of_image(in_image.as_ref().and_then(|(_, image)| image.given()))?;
+            Plan::sandbox(spec, &ids, &host.cgroup, overlay.as_ref(), None)
         })?;
         let answer = channel
             .receive(true)?
@@ -138,6 +141,7 @@ impl Sandbox {
             let live = Live {
                 channel: &self.channel,
                 host: &self.host,
+                image: self.in_image.as_ref().map(|(_, image)| image),
             };
             process::start(in_image.as_ref().unwrap_or(spec), handle, Some(live))
         };

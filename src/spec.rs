@@ -88,7 +88,8 @@ pub struct Spec {
     /// What keeps the program from the host. Default: [`Isolation::Namespaces`].
     pub isolation: Isolation,
     /// `uid[:gid]` inside the sandbox. Default: `1000:1000`. Whatever it is, on the host it is the caller's own
-    /// id, or an unprivileged one if the caller is root.
+    /// id, or an unprivileged one if the caller is root. In an image whose files belong to sub-ids only 0 is the caller's own,
+    /// any other the sub-id that stands for it.
     pub user: Option<String>,
     /// The host name inside. Default: `stockade`.
     pub hostname: Option<String>,

@@ -2,7 +2,7 @@
 //! that the host forks.
 
 use crate::cgroup::{Cgroup, Controllers, Kind};
-use crate::channel::{Channel, is_gone, pair, send};
+use crate::channel::{Channel, Received, is_gone, pair, send};
 use crate::cores;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{self, Ids};
@@ -11,6 +11,7 @@ use crate::orphan::Orphan;
 use crate::overlay::Probes;
 use crate::plan::{Plan, bytes_of, read_of};
 use crate::remedy;
+use crate::rights::Servants;
 use crate::spec::{Isolation, Network, Spec};
 use crate::wire::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,6 +36,8 @@ pub(crate) struct Host {
     lost: AtomicBool,
     /// Whether it was asked to remove what dead processes have left where its programs without namespaces write.
     pub swept: AtomicBool,
+    /// Those who do what is asked about files of sub-ids, and have nothing to do now.
+    pub servants: Servants,
     /// The process that started it.
     pid: u32,
 }
@@ -48,6 +51,8 @@ pub(crate) struct Key {
     /// there. Sandboxes on the host's network have a supervisor that never leaves it.
     host_network: bool,
     isolation: Isolation,
+    /// It runs no program, and so needs no cgroup: what it is for are files of sub-ids.
+    files_only: bool,
 }
 
 impl Key {
@@ -57,6 +62,7 @@ impl Key {
             controllers: Controllers::of(spec),
             host_network: spec.network == Network::Host,
             isolation: spec.isolation,
+            files_only: false,
         }
     }
 }
@@ -108,14 +114,44 @@ pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
         .hosts
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let alive = |host: &Host| !host.lost.load(Ordering::Acquire);
-    if let Some((_, host)) = hosts.iter().find(|(k, host)| k == key && alive(host)) {
+    if let Some((_, host)) = hosts.iter().find(|(k, host)| k == key && !host.is_lost()) {
         return Ok(host.clone());
     }
     let host = Arc::new(Host::start(key)?);
     hosts.retain(|(k, _)| k != key);
     hosts.push((key.clone(), host.clone()));
     Ok(host)
+}
+
+/// A supervisor whose ids are the caller's and a range of sub-ids: one that is there, else one that does nothing else.
+///
+/// # Errors
+/// In words, why there is none.
+pub(crate) fn with_sub_ids() -> Result<Arc<Host>, String> {
+    let ranged = |host: &Host| matches!(host.ids, Ids::Range { .. });
+    {
+        let hosts = registry().hosts.lock();
+        let hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        let mut alive = hosts.iter().map(|(_, host)| host);
+        if let Some(host) = alive.find(|host| ranged(host) && !host.is_lost()) {
+            return Ok(host.clone());
+        }
+    }
+    match Ids::detect().map_err(|e| e.to_string())? {
+        Ids::Range { .. } => {}
+        Ids::Single { note } => return Err(note),
+        _ => return Err("root needs none".into()),
+    }
+    let key = Key {
+        files_only: true,
+        ..Key::of(&Spec::default())
+    };
+    let host = get(&key).map_err(|e| e.to_string())?;
+    match &host.ids {
+        Ids::Range { .. } => Ok(host),
+        Ids::Single { note } => Err(note.clone()),
+        _ => Err("sub-ids are not there any more".into()),
+    }
 }
 
 /// Forgets a supervisor that has died, unless another thread has already started the next.
@@ -171,6 +207,16 @@ pub(crate) fn send_ask(
     let mut fds = vec![answer.as_raw_fd()];
     fds.extend(with.map(|fd| fd.as_raw_fd()));
     send(socket, bytes_of(ask), &body, &fds)
+}
+
+/// Has it start one who does what is asked about files of sub-ids over the other end of `theirs`.
+pub(crate) fn send_servant(host: &Host, theirs: &OwnedFd) -> io::Result<()> {
+    let head = Message {
+        kind: SERVANT,
+        arg: 0,
+    };
+    let fds = [theirs.as_raw_fd()];
+    send(host.socket.as_raw_fd(), bytes_of(&head), &[], &fds)
 }
 
 /// Sends a plan without streams to a supervisor that is there.
@@ -240,6 +286,28 @@ impl Host {
         Error::new(ErrorKind::Supervisor, message)
     }
 
+    /// Whether it was found to have ended.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// The next message that one of its children sends, unless either has ended.
+    pub fn hear(&self, from: &Channel) -> Option<Received> {
+        // A child that another thread forks meanwhile may hold the socket open, so the supervisor's own end counts too.
+        let mut ends = [
+            PollFd::new(from.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.socket.as_fd(), PollFlags::empty()),
+        ];
+        while poll(&mut ends, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+        let received = from.receive(false).ok().flatten();
+        received.filter(|received| !received.bytes.is_empty())
+    }
+
+    /// Nothing more is asked of it.
+    pub fn give_up(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
     /// Whether it has ended.
     pub fn is_gone(&self) -> bool {
         let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
@@ -280,6 +348,7 @@ impl Host {
             .write(child.pid)
             .and_then(|()| match &given {
                 Some(_) => Ok(None),
+                None if key.files_only => Cgroup::unneeded().map(Some),
                 None => Cgroup::find(child.pid, key.controllers).map(Some),
             })
             .map_err(|e| {
@@ -318,6 +387,7 @@ impl Host {
             host_network: key.host_network,
             lost: AtomicBool::new(false),
             swept: AtomicBool::new(false),
+            servants: Servants::default(),
             pid: std::process::id(),
         })
     }

@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0028;
+pub const VERSION: u32 = 0x5354_0029;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -37,6 +37,10 @@ pub const NOTIFY: u32 = 17;
 /// To the supervisor, a [`Message`] with a name behind it: remove the directory of that name, which comes along, with all
 /// that is in it. Nobody answers.
 pub const REMOVE: u32 = 18;
+/// To the supervisor, a [`Message`] with a socket: a child of its own that does, until the socket's end, what is asked over
+/// it: [`OPEN_AT`] to [`REMOVE_TREE`], each an [`Ask`], a [`Failure`] in answer. It has the supervisor's rights over the
+/// files of sub-ids, which the host itself has not.
+pub const SERVANT: u32 = 19;
 
 // ---- messages, supervisor to host
 /// Answer to [`CONFIG`]: [`Failure`] with errno 0, or why not.
@@ -79,6 +83,18 @@ pub const STAT: u32 = 38;
 /// Of the regular file that comes along, from `offset` on: bytes behind the answer; none at its end. For what serves a root
 /// by FUSE and knows no such user as the host's caller.
 pub const READ: u32 = 39;
+
+// ---- messages, host to a servant, with a path or name behind them, ended by NUL
+/// Open what `path`, below the directory that comes along, is, with the flags `arg`; a descriptor comes back. Links are never
+/// followed.
+pub const OPEN_AT: u32 = 40;
+/// The extended attribute of that name of the file or directory that comes along: bytes behind the answer.
+pub const ATTRIBUTE: u32 = 41;
+/// Give what is below the directory that comes along to those whom the memfd behind it names, `offset` bytes: for each a
+/// user and a group of the supervisor's, 4 bytes each, and a path below, ended by NUL.
+pub const GIVE: u32 = 42;
+/// Remove what the directory that comes along has by that name, and all that is in it.
+pub const REMOVE_TREE: u32 = 43;
 
 /// How many bytes come behind an answer at most.
 pub const ANSWER_MAX: usize = 16 * 1024;
@@ -289,6 +305,9 @@ pub const HAS_UPTIME: u32 = 1 << 17;
 /// No namespaces: of the set-up only Landlock and the count of what is written, and processes are told from the host's by
 /// descent.
 pub const RESTRICT: u32 = 1 << 18;
+/// Of the supervisor's ids each is the same inside, whoever the user is; with [`MAP_RANGE`], of which else the caller's own
+/// is the user's.
+pub const SAME_IDS: u32 = 1 << 19;
 /// No cgroup counts: look at the processes.
 pub const SAMPLE: u32 = 1 << 16;
 

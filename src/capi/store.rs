@@ -16,7 +16,7 @@ use std::ptr::null_mut;
 /// An image is meant by a name (latest if it has no tag), the end of one, an id, or the beginning of one. What is told
 /// about images is JSON: "id", "digest" (of the manifest), "names", "size", "added", "config" (as the OCI image
 /// specification has it), "layers" (each with its "diff_id", "digest", "size", "compressed_size", "media_type",
-/// "entries" and "path") and "dropped". Free such a text with stockade_string_free.
+/// "entries" and "path"), "dropped" and "owners". Free such a text with stockade_string_free.
 pub struct stockade_store(pub(super) Store);
 
 impl stockade_store {

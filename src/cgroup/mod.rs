@@ -187,6 +187,15 @@ impl Cgroup {
                 Err(why) => lacks.push(format!("{rung}: {why}")),
             }
         }
+        Cgroup::none(lacks)
+    }
+
+    /// None, as its supervisor runs no program.
+    pub fn unneeded() -> Result<Cgroup, Error> {
+        Cgroup::none(vec!["no program is run".into()])
+    }
+
+    fn none(lacks: Vec<String>) -> Result<Cgroup, Error> {
         let none = Prepared {
             bases: Vec::new(),
             lacks,

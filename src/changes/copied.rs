@@ -4,12 +4,13 @@ use super::{Change, ChangeKind, DEPTH_MAX, sorted};
 use crate::error::Error;
 use crate::overlay::Lowers;
 use crate::plan::Made;
+use crate::rights;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fs::{File, Metadata, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,19 +57,15 @@ impl Walk<'_> {
             )));
         }
         let before = self.changes.len();
-        let here = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        let mut there = BTreeSet::new();
-        for entry in std::fs::read_dir(&here).map_err(failed)? {
-            there.insert(entry.map_err(failed)?.file_name());
-        }
+        let there: BTreeSet<OsString> = rights::names(dir).map_err(failed)?.into_iter().collect();
         for name in self.names(path) {
             if !there.contains(&name) {
                 self.note(&path.join(name), ChangeKind::Deleted);
             }
         }
         for name in there {
-            match here.join(&name).symlink_metadata() {
-                Ok(seen) => self.entry(&here, &path.join(&name), &name, &seen, depth)?,
+            match rights::metadata(dir, &name) {
+                Ok(seen) => self.entry(dir, &path.join(&name), &name, &seen, depth)?,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(failed(e)),
             }
@@ -78,13 +75,13 @@ impl Walk<'_> {
 
     fn entry(
         &mut self,
-        here: &Path,
+        here: &OwnedFd,
         path: &Path,
         name: &OsString,
         seen: &Metadata,
         depth: usize,
     ) -> Result<(), Error> {
-        let at = here.join(name);
+        let at = At(here, name);
         let was = self.original.find(path);
         let Some(was) = was else {
             self.note(path, ChangeKind::Added);
@@ -124,15 +121,13 @@ impl Walk<'_> {
                 libc::ENAMETOOLONG,
             )));
         }
-        let here = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        for entry in std::fs::read_dir(&here).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let Ok(seen) = here.join(&name).symlink_metadata() else {
+        for name in rights::names(dir).map_err(failed)? {
+            let Ok(seen) = rights::metadata(dir, &name) else {
                 continue;
             };
             let path = path.join(&name);
             self.note(&path, ChangeKind::Added);
-            if let Some(dir) = open_directory(&here.join(&name), &seen, &path)? {
+            if let Some(dir) = open_directory(&At(dir, &name), &seen, &path)? {
                 self.added(&dir, &path, depth + 1)?;
             }
         }
@@ -151,6 +146,9 @@ impl Walk<'_> {
         names
     }
 }
+
+/// A name in a directory of the copy.
+struct At<'a>(&'a OwnedFd, &'a OsStr);
 
 /// What a path was before any program ran.
 enum Was<'a> {
@@ -184,7 +182,7 @@ impl Original<'_> {
     }
 
     /// Whether what is at `at` is another than it was.
-    fn differs(&self, was: &Was, seen: &Metadata, at: &Path, path: &Path) -> Result<bool, Error> {
+    fn differs(&self, was: &Was, seen: &Metadata, at: &At, path: &Path) -> Result<bool, Error> {
         let changed = Duration::new(seen.ctime().max(0) as u64, seen.ctime_nsec() as u32);
         if changed + GRAIN < self.made {
             return Ok(false);
@@ -211,7 +209,7 @@ impl Original<'_> {
                     return Ok(true);
                 }
                 if seen.is_symlink() {
-                    let here = std::fs::read_link(at).map_err(failed)?;
+                    let here = rights::link(at.0, at.1).map_err(failed)?;
                     return Ok(self.lowers.link(path).is_none_or(|there| there != here));
                 }
                 if mode != lower.mode() & kept {
@@ -237,12 +235,8 @@ impl Original<'_> {
 }
 
 /// Opens a regular file of the copy, whatever has come to its place.
-fn regular(at: &Path) -> std::io::Result<File> {
-    let mut open = OpenOptions::new();
-    let open = open
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = open.open(at)?;
+fn regular(at: &At) -> std::io::Result<File> {
+    let file = rights::open_at(at.0, at.1, libc::O_NONBLOCK)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(std::io::Error::from_raw_os_error(libc::EINVAL)),
@@ -275,15 +269,11 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
 }
 
 /// The directory `at`, if it is one, whatever has come to its place.
-fn open_directory(at: &Path, seen: &Metadata, path: &Path) -> Result<Option<OwnedFd>, Error> {
+fn open_directory(at: &At, seen: &Metadata, path: &Path) -> Result<Option<OwnedFd>, Error> {
     if !seen.is_dir() {
         return Ok(None);
     }
-    let mut open = OpenOptions::new();
-    let open = open
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-    match open.open(at) {
+    match rights::open_at(at.0, at.1, libc::O_DIRECTORY) {
         Ok(dir) => Ok(Some(dir.into())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => {

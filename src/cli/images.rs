@@ -259,11 +259,17 @@ pub(super) fn say_dropped(quiet: bool, image: &ImageInfo) {
         (dropped.set_id, "set-id bits"),
         (dropped.capabilities, "file capabilities"),
         (dropped.xattrs, "extended attributes"),
-        (dropped.owners, "owners"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
+    }
+    if dropped.owners > 0 {
+        let count = dropped.owners;
+        parts.push(match image.owners.strip_prefix("folded: ") {
+            None => format!("{count} owners that no id here stands for"),
+            Some(why) => format!("{count} owners (all files belong to one: {why})"),
+        });
     }
     if !quiet && !parts.is_empty() {
         note(format_args!(

@@ -3,15 +3,16 @@
 
 use super::bad;
 use crate::error::Error;
+use crate::rights;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{
-    FileStat, Mode, UtimensatFlags, fchmod, fchmodat, fstatat, mkdirat, utimensat,
+    FileStat, Mode, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -36,21 +37,29 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
+/// Opens `name` of `dir`, which may belong to one of the caller's sub-ids.
+fn open_at(dir: impl AsFd, name: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
+    match openat(&dir, &*c_name(name)?, flags, Mode::empty()) {
+        Err(Errno::EACCES) => rights::open(dir, name, flags.bits()),
+        opened => opened,
+    }
+}
+
 /// Opens the directory `name` of `dir` for reading; a link is ELOOP or ENOTDIR.
 pub(super) fn open_dir_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OwnedFd> {
-    openat(dir, &*c_name(name)?, DIRECTORY, Mode::empty())
+    open_at(dir, name, DIRECTORY)
 }
 
 /// Opens the directory `name` of `dir` only to walk on: it need not be readable.
 pub(super) fn walk_dir_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, &*c_name(name)?, flags, Mode::empty())
+    open_at(dir, name, flags)
 }
 
 /// Opens the regular file `name` of `dir`, waiting for nobody.
 pub(super) fn open_file_at(dir: impl AsFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(dir, &*c_name(name)?, flags, Mode::empty())?);
+    let file = File::from(open_at(dir, name, flags)?);
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(
@@ -80,7 +89,18 @@ pub(super) fn make_dir_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OwnedFd> {
 }
 
 pub(super) fn stat_at(dir: impl AsFd, name: &[u8]) -> nix::Result<FileStat> {
-    fstatat(dir, &*c_name(name)?, AtFlags::AT_SYMLINK_NOFOLLOW)
+    match fstatat(&dir, &*c_name(name)?, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::EACCES) => fstat(hold_at(dir, name)?),
+        stat => stat,
+    }
+}
+
+/// Where the symbolic link `name` of `dir` leads.
+pub(super) fn read_link_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OsString> {
+    match readlinkat(&dir, &*c_name(name)?) {
+        Err(Errno::EACCES) => readlinkat(hold_at(dir, name)?, c""),
+        led => led,
+    }
 }
 
 /// The type bits of a mode.
@@ -104,7 +124,7 @@ pub(super) fn set_mode(fd: impl AsFd, mode: u32) -> nix::Result<()> {
 /// Holds `name` itself, whatever it is, without opening it.
 pub(super) fn hold_at(dir: impl AsFd, name: &[u8]) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, &*c_name(name)?, flags, Mode::empty())
+    open_at(dir, name, flags)
 }
 
 /// Sets the mode of what is held, which must not be a symbolic link.
@@ -158,7 +178,7 @@ pub(super) fn set_time(fd: impl AsFd, mtime: (i64, u32)) -> nix::Result<()> {
 /// The names in the directory that `fd` is open on for reading, sorted.
 pub(super) fn names(fd: impl AsFd) -> nix::Result<Vec<CString>> {
     // A descriptor of its own, whose position is its own.
-    let own = openat(fd, c".", DIRECTORY, Mode::empty())?;
+    let own = open_at(fd, b".", DIRECTORY)?;
     let mut dir = Dir::from_fd(own)?;
     let mut names = Vec::new();
     for entry in dir.iter() {
@@ -196,16 +216,25 @@ pub(super) fn components<'a>(path: &'a [u8], what: &str) -> Result<Vec<&'a [u8]>
 
 /// Removes `name` of `dir` and all that is below it, however it is protected.
 pub(super) fn remove_tree(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
+    match remove_own(&dir, name) {
+        // Not the caller's to remove; of sub-ids of the caller's, it may be.
+        Err(Errno::EACCES | Errno::EPERM) => rights::remove(dir, name),
+        removed => removed,
+    }
+}
+
+fn remove_own(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
     let c = c_name(name)?;
     match unlinkat(&dir, &*c, UnlinkatFlags::NoRemoveDir) {
         // EPERM is what POSIX, and some file systems, say of a directory.
         Err(Errno::EISDIR | Errno::EPERM) => {}
         done => return done,
     }
-    let opened = match open_dir_at(&dir, name) {
+    let open = || openat(&dir, &*c, DIRECTORY, Mode::empty());
+    let opened = match open() {
         Err(Errno::EACCES) => {
             set_mode_at(&dir, name, 0o700)?;
-            open_dir_at(&dir, name)?
+            open()?
         }
         opened => opened?,
     };
@@ -217,11 +246,11 @@ pub(super) fn remove_tree(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
 pub(super) fn clear(dir: &OwnedFd) -> nix::Result<()> {
     let mut changed = false;
     for name in names(dir)? {
-        match remove_tree(dir, name.to_bytes()) {
+        match remove_own(dir, name.to_bytes()) {
             Err(Errno::EACCES) if !changed => {
                 set_mode(dir, 0o700)?;
                 changed = true;
-                remove_tree(dir, name.to_bytes())?;
+                remove_own(dir, name.to_bytes())?;
             }
             Err(Errno::ENOENT) => {}
             done => done?,
@@ -273,6 +302,7 @@ pub(super) fn xattr(fd: impl AsFd, name: &CStr) -> nix::Result<Option<Vec<u8>>> 
             }
             Err(Errno::ERANGE) if value.len() < 1 << 16 => value.resize(1 << 16, 0),
             Err(Errno::ENODATA | Errno::EOPNOTSUPP) => return Ok(None),
+            Err(Errno::EACCES) => return rights::attribute(fd, name),
             Err(errno) => return Err(errno),
         }
     }

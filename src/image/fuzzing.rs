@@ -123,7 +123,7 @@ impl Place {
     fn unpack(&self, to: &OwnedFd, tar: &[u8]) -> Result<(), Error> {
         let lower = Lower(vec![fs::open_dir(&self.lower).expect("it stays")]);
         let mut budget = Budget::new(&limits());
-        unpack(&mut Archive::new(tar), to, &lower, &mut budget).map(drop)
+        unpack(&mut Archive::new(tar), to, &lower, &mut budget, None).map(drop)
     }
 
     /// A layer: nothing outside is touched, it is unpacked the same again, and, written as a layer, it is that layer.

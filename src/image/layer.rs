@@ -6,9 +6,12 @@ use super::tar::{Entry, Kind};
 use super::tar_write::Builder;
 use super::{Dropped, bad, from_io};
 use crate::error::Error;
+<<<<<<< HEAD
 use crate::sparse;
+=======
+use crate::ids::Ids;
+>>>>>>> 1e9e9e074ac5e43f4a0d494090fc982ac1762811
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::HashMap;
 use std::fs::File;
@@ -80,9 +83,11 @@ pub fn layer_from_upper(upper: &Upper<'_>, to: &mut dyn Write) -> Result<Dropped
     write(upper.dir, style, upper.owner, upper.by_path, to)
 }
 
-/// Writes a whole directory as a layer, with its owners.
+/// Writes a whole directory as a layer, with its owners; of a plain user's, as [`Ids::in_tree`] has them.
 pub(super) fn layer_from_tree(dir: BorrowedFd<'_>, to: &mut dyn Write) -> Result<Dropped, Error> {
-    write(dir, Style::Tree, &|uid, gid| (uid, gid), None, to)
+    let ids = Ids::detect()?;
+    let owner = |user, group| ids.in_tree((user, group));
+    write(dir, Style::Tree, &owner, None, to)
 }
 
 /// Something to copy into a layer: `name` in `dir`, or what is in `dir` itself if there is no name, as the path `to`.
@@ -261,8 +266,7 @@ impl Writer<'_> {
             libc::S_IFDIR => self.subdirectory(dir, name, path, depth),
             libc::S_IFREG => self.file(dir, name, path),
             libc::S_IFLNK => {
-                let target = readlinkat(dir, &*fs::c_name(name).expect("from the kernel"))
-                    .map_err(|e| cannot(path, e))?;
+                let target = fs::read_link_at(dir, name).map_err(|e| cannot(path, e))?;
                 let mut entry = self.entry(path, Kind::Symlink, &stat, 0);
                 entry.mode = 0o777;
                 entry.link = target.as_bytes().to_vec();

@@ -138,8 +138,8 @@ pub struct Dropped {
     pub capabilities: u64,
     /// Other extended attributes that are not the user's own.
     pub xattrs: u64,
-    /// Files whose owner or group is not 0: all belong to the one who owns the store, but those of a store of root's, which
-    /// belong to the ids that its sandboxes have for them.
+    /// Files whose owner or group is another in the unpacked form: 0, where no id of the host's stands for it; or where none
+    /// does for any, the one that all belong to.
     pub owners: u64,
 }
 

@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, fstat};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A lock that ends with its descriptor: with the process, if nobody drops it before.
 #[derive(Debug)]
@@ -127,6 +128,9 @@ impl Drop for Scratch {
     }
 }
 
+/// How often what the dead have left is tried to be removed.
+const SWEEPS: u32 = 50;
+
 /// Removes what the dead have left in `tmp`.
 pub(super) fn sweep(tmp: &OwnedFd) -> nix::Result<()> {
     for name in fs::names(tmp)? {
@@ -135,7 +139,15 @@ pub(super) fn sweep(tmp: &OwnedFd) -> nix::Result<()> {
             continue;
         };
         if let Ok(Some(_lock)) = Lock::now(dir, Hold::Exclusive) {
-            let _ = fs::remove_tree(tmp, name);
+            // What a supervisor did for the dead with files of sub-ids ends a moment later than they: then it is in our way.
+            for _ in 0..SWEEPS {
+                match fs::remove_tree(tmp, name) {
+                    Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    _ => break,
+                }
+            }
         }
     }
     Ok(())

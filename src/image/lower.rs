@@ -2,8 +2,7 @@
 
 use super::fs;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{FileStat, fstat};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -45,8 +44,7 @@ pub(super) fn look(layer: &OwnedFd, path: &[&[u8]]) -> io::Result<Step> {
     let mut here = layer.try_clone()?;
     let mut hides = fs::is_opaque(&here)?;
     for (i, part) in path.iter().enumerate() {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = match openat(&here, &*fs::c_name(part)?, flags, Mode::empty()) {
+        let fd = match fs::hold_at(&here, part) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) if hides => return Ok(Step::Hidden),
             Err(Errno::ENOENT) => return Ok(Step::Below),

@@ -4,9 +4,12 @@ use super::lower::{Step, look};
 use super::state::Layer;
 use super::store::Store;
 use super::tar::Entry;
+use super::unpack::Unpacked;
 use super::{Image, fs};
 use crate::bytes::Bytes;
 use crate::error::Error;
+use crate::ids::{Extent, Given, Ids, changed};
+use crate::rights;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -33,6 +36,9 @@ pub(super) struct Owners {
     implied: BTreeSet<Vec<u8>>,
     #[serde(skip)]
     size: usize,
+    /// Those of the directories that are only part of a path, of layers below whose files have been given away.
+    #[serde(skip)]
+    below: ByPath,
 }
 
 impl PartialEq for Owners {
@@ -60,11 +66,55 @@ impl Owners {
         }
     }
 
-    /// Takes note of a directory that is only part of a path.
-    pub fn imply(&mut self, path: &[u8]) {
+    /// Takes note of a directory that is only part of a path; `below`: whose it is in layers below, if they say so.
+    pub fn imply(&mut self, path: &[u8], below: Option<(u32, u32)>) {
+        self.owners.remove(path);
         if self.has_room(path) {
             self.implied.insert(path.to_vec());
+            self.below.extend(below.map(|below| (path.to_vec(), below)));
         }
+    }
+
+    /// What was at `path` is gone, and all that was below it.
+    pub fn forget(&mut self, path: &[u8]) {
+        self.owners.remove(path);
+        self.forget_below(path);
+    }
+
+    pub fn forget_below(&mut self, path: &[u8]) {
+        let from = [path, b"/"].concat();
+        while let Some((known, _)) = self.owners.range(from.clone()..).next()
+            && known.starts_with(&from)
+        {
+            let known = known.clone();
+            self.owners.remove(&known);
+        }
+    }
+
+    /// The list of [`GIVE`](crate::wire::GIVE) that has every file given to the sub-id that stands for its owner, and how many
+    /// owners have none: they are 0. `None` if not all owners are known.
+    pub fn to_give(&self, given: &Given) -> Option<(Vec<u8>, u64)> {
+        if self.size > MOST {
+            return None;
+        }
+        let (mut list, mut beyond) = (Vec::new(), 0);
+        for (path, &(user, group)) in self.owners.iter().chain(&self.below) {
+            let inside = |id: u32, all: &Extent| if u64::from(id) <= all.count { id } else { 0 };
+            let owner = (inside(user, &given.users), inside(group, &given.groups));
+            beyond += u64::from(owner != (user, group));
+            if owner != (0, 0) {
+                push(&mut list, path, owner);
+            }
+        }
+        Some((list, beyond))
+    }
+
+    /// The list that gives all of that back.
+    pub fn to_take_back(&self) -> Vec<u8> {
+        let mut list = Vec::new();
+        let all = self.owners.keys().chain(self.below.keys());
+        all.for_each(|path| push(&mut list, path, (0, 0)));
+        list
     }
 
     fn has_room(&mut self, path: &[u8]) -> bool {
@@ -96,6 +146,75 @@ impl Owners {
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts and numbers only")
     }
+}
+
+fn push(list: &mut Vec<u8>, path: &[u8], (user, group): (u32, u32)) {
+    list.extend_from_slice(&user.to_ne_bytes());
+    list.extend_from_slice(&group.to_ne_bytes());
+    list.extend_from_slice(path);
+    list.push(0);
+}
+
+/// The sub-ids that the files of a layer over `below` are to be given to: none where there are none, or where the files of
+/// layers below have not been given to any.
+///
+/// # Errors
+/// If those below were given to others than this user has now: who made what is above would see them as nobody's.
+pub(super) fn for_layer_on(below: &[Layer]) -> Result<Option<Given>, Error> {
+    let ids = match below.iter().find_map(|layer| layer.given) {
+        None if !below.is_empty() => return Ok(None),
+        before => before,
+    };
+    let now = match Ids::detect()? {
+        Ids::Range { .. } => rights::given().ok(),
+        Ids::Single { .. } => None,
+        _ => return Ok(None),
+    };
+    match (ids, now) {
+        (Some(ids), Some(now)) if ids.is_in(&now) => Ok(below
+            .iter()
+            .all(|layer| layer.given == Some(ids))
+            .then_some(ids)),
+        (Some(ids), _) => Err(changed(&ids)),
+        (None, now) => Ok(now),
+    }
+}
+
+/// Refuses sub-ids that this user does not have now.
+pub(super) fn check(given: &Given) -> Result<(), Error> {
+    match rights::given() {
+        Ok(now) if given.is_in(&now) => Ok(()),
+        _ => Err(changed(given)),
+    }
+}
+
+/// Gives what a layer was unpacked to in `diff` to whom it belongs, if to anybody; whether that was so.
+pub(super) fn give(
+    diff: &OwnedFd,
+    unpacked: &mut Unpacked,
+    given: Option<Given>,
+) -> Result<Option<Given>, Error> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let Some((list, beyond)) = unpacked.owners.to_give(&given) else {
+        return Ok(None);
+    };
+    if !list.is_empty()
+        && let Err(e) = rights::give(diff, &list, &given)
+    {
+        // A file system that gives files to nobody: then all of it is one owner's, and half of it never.
+        let back = rights::give(diff, &unpacked.owners.to_take_back(), &given);
+        return match back {
+            Ok(()) => Ok(None),
+            Err(_) => Err(Error::system(
+                "give the files of a layer to their owners",
+                e,
+            )),
+        };
+    }
+    unpacked.dropped.owners = beyond;
+    Ok(Some(given))
 }
 
 /// Whose the files of a stack of layers are.
@@ -214,7 +333,7 @@ mod tests {
         // An entry of the same name takes its place.
         owners.note(b"c".to_vec(), &entry(b"", Kind::File, 0), None);
         owners.note(b"d".to_vec(), &entry(b"", Kind::File, u64::MAX), None);
-        owners.imply(b"e/f");
+        owners.imply(b"e/f", None);
         let again: Owners = serde_json::from_slice(&owners.to_json()).unwrap();
         assert_eq!(again, owners);
         assert_eq!(

@@ -16,7 +16,11 @@ use super::tar::Archive;
 use super::unpack::unpack;
 use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer, owners};
 use crate::error::Error;
+<<<<<<< HEAD
 #[cfg(feature = "pull")]
+=======
+use crate::rights;
+>>>>>>> 1e9e9e074ac5e43f4a0d494090fc982ac1762811
 pub(super) use documents::diff_ids;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
@@ -68,6 +72,7 @@ impl<'s, 'a> Reading<'s, 'a> {
         limits: &LoadLimits,
         watch: Option<&'a mut Watch<'a>>,
     ) -> Result<Self, Error> {
+        rights::ready();
         Reading::with(store, Scratch::new(&store.tmp)?, limits, watch)
     }
 
@@ -183,7 +188,10 @@ impl<'s, 'a> Reading<'s, 'a> {
         let decoder = Decoder::new(blob, self.budget.limits()).map_err(fault)?;
         let media_type = decoder.compression().layer_type();
         let mut archive = Archive::new(Hashing::new(decoder));
-        let unpacked = unpack(&mut archive, &diff, &lower, &mut self.budget).about(&what)?;
+        let given = owners::for_layer_on(&stack.layers)?;
+        let below = given.filter(|_| !stack.layers.is_empty());
+        let unpacked = unpack(&mut archive, &diff, &lower, &mut self.budget, below);
+        let mut unpacked = unpacked.about(&what)?;
         // What follows the end of the archive belongs to the digests.
         let mut tar = archive.into_inner();
         io::copy(&mut tar, &mut io::sink())
@@ -203,6 +211,7 @@ impl<'s, 'a> Reading<'s, 'a> {
         if let Some(said) = &expected.diff_id {
             check_digest("layer", said, &diff_id).about(&what)?;
         }
+        let given = owners::give(&diff, &mut unpacked, given).about(&what)?;
         let layer = Layer {
             chain_id: chain(stack.layers.last().map(|below| &below.chain_id), &diff_id),
             diff_id,
@@ -212,6 +221,7 @@ impl<'s, 'a> Reading<'s, 'a> {
             media_type: media_type.into(),
             entries: unpacked.entries,
             dropped: unpacked.dropped,
+            given,
         };
         let mut meta = super::fs::create_file_at(&holder, b"layer.json")
             .map_err(|e| Error::system("write the layer", e))?;
@@ -298,7 +308,7 @@ impl<'s, 'a> Reading<'s, 'a> {
     }
 
     /// Puts all of it into the store: the parts first, and when they are safe, what refers to them.
-    pub fn finish(self, images: Vec<Ready>) -> Result<Vec<ImageInfo>, Error> {
+    pub fn finish(self, mut images: Vec<Ready>) -> Result<Vec<ImageInfo>, Error> {
         let fault = |what: &'static str| move |errno: Errno| Error::system(what, errno);
         nix::unistd::syncfs(self.scratch.dir()).map_err(fault("write the store to disk"))?;
         for (names, to, of_layers) in [
@@ -324,6 +334,14 @@ impl<'s, 'a> Reading<'s, 'a> {
                 }
             }
             nix::unistd::fsync(to).map_err(fault("write the store to disk"))?;
+        }
+        // Of a layer that another process was quicker with, that process knows whom it has given its files to.
+        for layer in images.iter_mut().flat_map(|image| &mut image.record.layers) {
+            if self.layers.contains_key(&layer.chain_id)
+                && let Some(there) = self.store.layer(&layer.chain_id)?
+            {
+                (layer.given, layer.dropped) = (there.given, there.dropped);
+            }
         }
         State::change(&self.store.root, &self.store.tmp, |state| {
             for image in &images {

@@ -3,6 +3,7 @@
 use super::{Config, Image, Store};
 use crate::bytes::Bytes;
 use crate::error::Error;
+use crate::ids::Given;
 use crate::overlay::Lowers;
 use crate::spec::{Overlay, Rootfs, Spec};
 use crate::units::parse_signal;
@@ -86,6 +87,11 @@ pub(crate) fn program(spec: &Spec, image: &Image) -> Result<Spec, Error> {
 }
 
 impl Image {
+    /// The sub-ids that its files have been given to, if to any.
+    pub(crate) fn given(&self) -> Option<&Given> {
+        self.given.as_ref()
+    }
+
     /// Layers as a specification names them.
     pub(super) fn directories(layers: &[PathBuf]) -> Result<Vec<String>, Error> {
         let text = |layer: &PathBuf| {

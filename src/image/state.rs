@@ -3,6 +3,7 @@
 use super::lock::{Hold, Lock, Scratch};
 use super::{Digest, Dropped, bad, from_io, fs, name, not_found};
 use crate::error::{Error, ErrorKind};
+use crate::ids::Given;
 use nix::errno::Errno;
 use nix::fcntl::renameat;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 const FILE: &str = "state.json";
-const VERSION: u32 = 1;
+/// With layers whose files were given to sub-ids; without any it is 1, which knows none.
+const VERSION: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
@@ -45,6 +47,9 @@ pub(super) struct Layer {
     pub media_type: String,
     pub entries: u64,
     pub dropped: Dropped,
+    /// The sub-ids that its files have been given to, if to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
 }
 
 impl State {
@@ -54,7 +59,7 @@ impl State {
             Ok(mut file) => file.read_to_end(&mut text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(State {
-                    version: VERSION,
+                    version: 1,
                     images: BTreeMap::new(),
                     names: BTreeMap::new(),
                 });
@@ -88,7 +93,9 @@ impl State {
         let _lock = Lock::of(root, "state.lock", Hold::Exclusive)?;
         let mut state = State::read(root)?;
         let result = change(&mut state)?;
-        state.version = VERSION;
+        let mut layers = state.images.values().flat_map(|record| &record.layers);
+        let given = layers.any(|layer| layer.given.is_some());
+        state.version = if given { VERSION } else { 1 };
         let text = serde_json::to_vec(&state).expect("texts and numbers only");
         let scratch = Scratch::new(tmp)?;
         let (mut file, name) = scratch.file()?;

@@ -7,6 +7,8 @@ use super::partial::Partials;
 use super::state::{Layer, State};
 use super::{Digest, Dropped, bad, fs, name, not_found};
 use crate::error::{Error, ErrorKind};
+use crate::ids::{Given, Ids, changed};
+use crate::rights;
 use nix::errno::Errno;
 use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -38,6 +40,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// Directories in overlayfs form, the lowest first.
     pub layers: Vec<PathBuf>,
+    /// The sub-ids that its files have been given to, if to any.
+    pub(crate) given: Option<Given>,
     _used: Arc<Lock>,
 }
 
@@ -61,6 +65,9 @@ pub struct ImageInfo {
     pub layers: Vec<LayerInfo>,
     /// What its unpacked form lacks.
     pub dropped: Dropped,
+    /// Whose its unpacked files are: `sub-ids` or, in root's store, `host ids`, which stand for the owners that the image has;
+    /// or `folded: ` and why all of them belong to one, who in a sandbox is its user.
+    pub owners: String,
 }
 
 /// What is known about a layer.
@@ -198,10 +205,17 @@ impl Store {
             if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino) {
                 continue;
             }
+            let given = record.layers.iter().find_map(|layer| layer.given);
+            if let Some(given) = given
+                && record.layers.iter().any(|layer| layer.given != Some(given))
+            {
+                return Err(changed(&given));
+            }
             let layers = record.layers.iter();
             let layers = layers.map(|layer| self.layer_path(&layer.chain_id));
             return Ok(Image {
                 layers: layers.collect(),
+                given,
                 config: ImageConfig::parse(&self.blob(&id)?)?,
                 id,
                 _used: Arc::new(used),
@@ -363,12 +377,19 @@ impl Store {
     fn collect(&self, lock: Lock) -> Result<u64, Error> {
         let fault = |e: Errno| Error::system("collect what no image needs", e);
         let (blobs, layers) = needed(&State::read(&self.root)?, |_| true);
-        let scratch = Scratch::new(&self.tmp)?;
+        let mut unneeded = Vec::new();
         for (dir, kept) in [(&self.blobs, &blobs), (&self.layers, &layers)] {
-            for name in fs::names(dir).map_err(fault)? {
-                if !name.to_str().is_ok_and(|name| kept.contains(name)) {
-                    renameat(dir, &*name, scratch.dir(), &*scratch.fresh()).map_err(fault)?;
-                }
+            let mut names = fs::names(dir).map_err(fault)?;
+            names.retain(|name| !name.to_str().is_ok_and(|name| kept.contains(name)));
+            unneeded.push((dir, names));
+        }
+        if unneeded.iter().any(|(_, names)| !names.is_empty()) {
+            rights::ready();
+        }
+        let scratch = Scratch::new(&self.tmp)?;
+        for (dir, names) in unneeded {
+            for name in names {
+                renameat(dir, &*name, scratch.dir(), &*scratch.fresh()).map_err(fault)?;
             }
         }
         // Out of the way at once; the removing itself may take its time.
@@ -419,6 +440,13 @@ impl Store {
             config: ImageConfig::parse(&self.blob(id)?)?,
             layers,
             dropped,
+            owners: match record.layers.iter().find_map(|layer| layer.given) {
+                Some(_) => "sub-ids".into(),
+                None => match Ids::detect()? {
+                    Ids::Root { .. } => "host ids".into(),
+                    ids => format!("folded: {}", ids.why_folded()),
+                },
+            },
         })
     }
 

@@ -135,6 +135,7 @@ impl Place {
             &root,
             &lower,
             &mut Budget::new(&limits),
+            None,
         )
     }
 

@@ -9,7 +9,7 @@
 //! | `.wh.NAME` | a character device 0:0 called NAME, if a layer below has something to hide |
 //! | `.wh..wh..opq` | its directory has the attribute `user.overlay.opaque` |
 //! | a directory that is only part of a path | made like the one in the layers below, so as not to change it |
-//! | an owner | the store's: nobody else may be given files |
+//! | an owner | in root's store the id on the host that stands for it; in any other the store's, until all is there (`owners`) |
 //! | set-user-id and set-group-id bits, device nodes, attributes other than `user.` | dropped, and counted |
 
 mod ending;
@@ -22,7 +22,7 @@ use super::owners::Owners;
 use super::tar::{Archive, Entry, Kind};
 use super::{Budget, Dropped, bad, from_io};
 use crate::error::Error;
-use crate::ids::{Extent, Ids};
+use crate::ids::{Extent, Given, Ids};
 use ending::WHITEOUT;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -41,16 +41,17 @@ const SET_ID: u32 = 0o6000;
 pub(super) struct Unpacked {
     pub entries: u64,
     pub dropped: Dropped,
-    /// Whose the entries are, where all belong to the caller.
+    /// Whose the entries are, where all belong to the caller as yet.
     pub owners: Owners,
 }
 
-/// Unpacks `archive` into the empty directory `root`, over the layers `lower`.
+/// Unpacks `archive` into the empty directory `root`, over the layers `lower`, whose files were given to the sub-ids `below`.
 pub(super) fn unpack<R: Read>(
     archive: &mut Archive<R>,
     root: &OwnedFd,
     lower: &Lower,
     budget: &mut Budget,
+    below: Option<Given>,
 ) -> Result<Unpacked, Error> {
     let mut unpacker = Unpacker {
         root,
@@ -62,6 +63,7 @@ pub(super) fn unpack<R: Read>(
         done: Unpacked::default(),
         buffer: vec![0; 1 << 17],
         owners: Ids::of_files()?,
+        below,
     };
     unpacker
         .directories
@@ -89,17 +91,19 @@ struct Unpacker<'a> {
     buffer: Vec<u8>,
     /// Whom the files of root's sandboxes belong to on the host; else all belong to the caller.
     owners: Option<(Extent, Extent)>,
+    /// The sub-ids that the files of the layers below were given to.
+    below: Option<Given>,
 }
 
 /// What a directory gets when all that is in it is there: it may have a mode that would keep us out.
 #[derive(Default)]
 struct Directory {
     /// Mode, time and owner, if an entry gives them.
-    given: Option<Given>,
+    given: Option<Stated>,
     opaque: bool,
 }
 
-type Given = (u32, (i64, u32), (u64, u64));
+type Stated = (u32, (i64, u32), (u64, u64));
 
 impl Unpacker<'_> {
     /// The owner that a file of the image's user and group has on the host, if it is given to anybody: one that sandboxes
@@ -201,6 +205,7 @@ impl Unpacker<'_> {
                 if self.directories.contains_key(&parents.join(&b'/')) || parents.is_empty() {
                     let parent = self.parent(parents)?;
                     self.remove(&parent, parents, name).map_err(fault)?;
+                    self.done.owners.forget(&parts.join(&b'/'));
                 }
                 self.done.dropped.devices += 1;
             }

@@ -5,15 +5,15 @@ use super::digest::{Hashing, chain};
 use super::limits::Budget;
 use super::lock::{Hold, Lock, Scratch};
 use super::lower::Lower;
-use super::owners::Owners;
+use super::owners::{self, Owners};
 use super::state::{Layer, State};
 use super::store::{Store, needed};
 use super::tar::Archive;
 use super::unpack::unpack;
 use super::{Digest, LoadLimits, from_io, fs};
 use crate::error::Error;
+use crate::ids::changed;
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -121,6 +121,11 @@ impl Store {
         let Ok(lower) = lower else {
             return Ok(vec!["a layer below it is missing".into()]);
         };
+        if let Some(given) = &layer.given
+            && let Err(error) = owners::check(given)
+        {
+            return Ok(vec![error.to_string()]);
+        }
         let scratch = Scratch::new(&self.tmp)?;
         let anew = fs::make_dir_at(scratch.dir(), b"diff")
             .map_err(|e| Error::system("make a directory in the store", e))?;
@@ -140,8 +145,16 @@ impl Store {
                     &anew,
                     &Lower(lower),
                     &mut Budget::new(&limits),
+                    layer.given.filter(|_| !below.is_empty()),
                 )
             });
+        let unpacked = unpacked.and_then(|mut unpacked| {
+            let given = owners::give(&anew, &mut unpacked, layer.given)?;
+            if given != layer.given {
+                return Err(changed(&layer.given.expect("else both are none")));
+            }
+            Ok(unpacked)
+        });
         let unpacked = match unpacked {
             Ok(unpacked) => unpacked,
             Err(error) => return Ok(vec![error.to_string()]),
@@ -175,7 +188,11 @@ pub(super) fn compare(
         );
     }
     if attributes(&fstat(should)?, &fstat(is)?) || fs::xattrs(should)? != fs::xattrs(is)? {
-        tell(differences, path, "has another mode, time or attribute");
+        tell(
+            differences,
+            path,
+            "has another mode, owner, time or attribute",
+        );
     }
     for name in &names {
         let name = name.to_bytes();
@@ -201,14 +218,11 @@ pub(super) fn compare(
                 }
             }
             Ok(b) if attributes(&a, &b) => {
-                tell(differences, path, "has another mode, time or size")
+                tell(differences, path, "has another mode, owner, time or size")
             }
             Ok(_) => match fs::type_of(&a) {
-                libc::S_IFLNK => {
-                    let c = fs::c_name(name)?;
-                    if readlinkat(should, &*c)? != readlinkat(is, &*c)? {
-                        tell(differences, path, "leads elsewhere");
-                    }
+                libc::S_IFLNK if fs::read_link_at(should, name)? != fs::read_link_at(is, name)? => {
+                    tell(differences, path, "leads elsewhere");
                 }
                 libc::S_IFREG => match (fs::open_file_at(should, name), fs::open_file_at(is, name))
                 {
@@ -242,6 +256,7 @@ fn attributes(a: &FileStat, b: &FileStat) -> bool {
     let all = |stat: &FileStat| {
         (
             stat.st_mode,
+            (stat.st_uid, stat.st_gid),
             stat.st_mtime,
             stat.st_mtime_nsec,
             stat.st_rdev,

@@ -20,6 +20,7 @@ mod remove;
 mod run;
 mod sample;
 mod sandbox;
+mod servant;
 mod serve;
 mod supervisor;
 mod sys;

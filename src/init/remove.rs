@@ -58,7 +58,10 @@ fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
     if one(top, name)? {
         return Ok(());
     }
-    let inner = open_dir(top, name)?;
+    let inner = match open_dir(top, name) {
+        Err(ENOENT) => return Ok(()),
+        opened => opened?,
+    };
     let emptied = for_names(inner, |child| match one(inner, child) {
         Ok(true) => Ok(()),
         Ok(false) => move_up(inner, child, top, moved),

@@ -9,6 +9,7 @@ use crate::remove;
 use crate::run::{Due, Run};
 use crate::s;
 use crate::sandbox::{self, Envelope, as_bytes};
+use crate::servant;
 use crate::serve;
 use crate::sys::*;
 use crate::table::Table;
@@ -22,6 +23,8 @@ mod starting;
 
 const SANDBOXES_MAX: usize = 1024;
 const NETWORKS_MAX: usize = 256;
+/// As many requests about files of sub-ids are done at once.
+const SERVANTS_MAX: usize = 16;
 /// Descriptors kept free: those of a message that the kernel has no room for are lost, its channel among them.
 const SPARE_FDS: u64 = 2 * FDS_MAX as u64;
 /// The longest message of an init's: an [`Exit`] in its envelope.
@@ -127,6 +130,7 @@ const SANDBOX: u64 = 4;
 const RUN: u64 = 5;
 const REMOVER: u64 = 6;
 const OVER: u64 = 7;
+const SERVANT_OF: u64 = 8;
 
 struct Supervisor {
     /// The limit on descriptors.
@@ -143,6 +147,8 @@ struct Supervisor {
     networks: [Network; NETWORKS_MAX],
     sandboxes: &'static mut Table<Sandbox, SANDBOXES_MAX>,
     runs: &'static mut Table<Run, SANDBOXES_MAX>,
+    /// Pidfds of those who do what the host asks about files of sub-ids, or -1.
+    servants: [Fd; SERVANTS_MAX],
     next_name: u64,
     /// Groups whose removal is to be tried again.
     leaving: [Groups; 64],
@@ -175,6 +181,7 @@ pub fn main() -> ! {
         }; NETWORKS_MAX],
         sandboxes: SANDBOXES.take(),
         runs: RUNS.take(),
+        servants: [-1; SERVANTS_MAX],
         next_name: 1,
         leaving: [Groups::NONE; 64],
         leaving_count: 0,
@@ -269,6 +276,7 @@ impl Supervisor {
                     CONTROL => self.hear_init(which),
                     SANDBOX => self.hear_sandbox(which),
                     REMOVER => self.removed(which as Fd),
+                    SERVANT_OF => self.servant_ended(which),
                     OVER => self.hear_over(which as Fd),
                     _ => self.hear_run(which),
                 }
@@ -336,6 +344,7 @@ impl Supervisor {
             Ok((n, count)) if n > 0 && count > 0 => {
                 match read_of::<Message>(buffer).map_or(0, |message| message.kind) {
                     REMOVE => self.remove_named(&buffer[size_of::<Message>()..n], fds[0]),
+                    SERVANT => self.start_servant(fds[0]),
                     _ => self.start(&mut buffer[..n], &fds[..count]),
                 }
             }
@@ -366,6 +375,8 @@ impl Supervisor {
 
     /// The host is gone: so is everything else, and its groups are removed.
     fn end(&mut self) -> ! {
+        // First those who work for the host alone: whoever clears away what it has left wants to be alone with that.
+        self.servants.iter_mut().for_each(end_process);
         for sandbox in self.sandboxes.iter() {
             sandbox.kill();
         }

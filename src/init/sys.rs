@@ -101,6 +101,7 @@ pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
+pub const EBADF: i32 = 9;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
 pub const ENFILE: i32 = 23;

@@ -1,10 +1,12 @@
 //! Lower directories, looked into as overlayfs joins them: the highest that has an entry decides.
 
 use crate::error::Error;
+use crate::rights;
 use std::fs::{File, Metadata};
 #[cfg(feature = "image")]
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -41,8 +43,8 @@ impl Lowers {
 
     /// What the joined tree has at `path`, which is relative; its top for an empty one.
     pub fn find(&self, path: impl AsRef<Path>) -> Option<Metadata> {
-        let mut current = self.directories.clone();
-        let mut found = current.first()?.metadata().ok();
+        let mut current = self.tops();
+        let mut found = self.directories.first()?.metadata().ok();
         for name in path.as_ref() {
             (found, current) = step(&current, name);
             found.as_ref()?;
@@ -52,7 +54,7 @@ impl Lowers {
 
     /// Where the symbolic link leads that the joined tree has at `path`.
     pub fn link(&self, path: &Path) -> Option<PathBuf> {
-        std::fs::read_link(self.place(path)?).ok()
+        self.place(path)?.link().ok()
     }
 
     /// The regular file that the joined tree has at `path`, open for reading.
@@ -60,24 +62,28 @@ impl Lowers {
         let Some(place) = self.place(path) else {
             return Ok(None);
         };
-        let mut open = std::fs::OpenOptions::new();
-        let open = open
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = open.open(place)?;
+        let file = place.open(libc::O_NONBLOCK)?;
         Ok(file.metadata()?.is_file().then_some(file))
     }
 
     /// Where what the joined tree has at `path` lies.
-    fn place(&self, path: &Path) -> Option<PathBuf> {
+    fn place(&self, path: &Path) -> Option<Place<'_>> {
         let (parent, name) = (path.parent()?, path.file_name()?);
-        let mut current = self.directories.clone();
+        let mut current = self.tops();
         for part in parent {
             current = step(&current, part).1;
         }
         step(&current, name).0?;
         let mut places = current.iter().map(|dir| dir.join(name));
-        places.find(|place| place.symlink_metadata().is_ok())
+        places.find(|place| place.seen().is_ok())
+    }
+
+    fn tops(&self) -> Vec<Place<'_>> {
+        let top = self.directories.iter().map(|top| Place {
+            top: top.as_path(),
+            below: PathBuf::new(),
+        });
+        top.collect()
     }
 
     /// The content of the regular file that the joined tree has at `path`, at most `most` bytes of it; `None` if it has
@@ -94,14 +100,15 @@ impl Lowers {
 
     /// The names that the joined tree has in the directory `path`, which is relative; none if it has no such directory.
     pub fn names(&self, path: &Path) -> Vec<std::ffi::OsString> {
-        let mut current = self.directories.clone();
+        let mut current = self.tops();
         for name in path {
             current = step(&current, name).1;
         }
         let mut names = std::collections::BTreeSet::new();
         for dir in &current {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            names.extend(entries.map(|entry| entry.file_name()));
+            let opened = dir.open(libc::O_DIRECTORY);
+            let listed = opened.and_then(|dir| rights::listed(dir.into()));
+            names.extend(listed.into_iter().flatten());
         }
         names
             .into_iter()
@@ -110,12 +117,78 @@ impl Lowers {
     }
 }
 
+/// What lies in one of the directories. It may belong to one of the caller's sub-ids, and be closed to the caller.
+struct Place<'a> {
+    top: &'a Path,
+    below: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    fn join(&self, name: &std::ffi::OsStr) -> Place<'a> {
+        Place {
+            top: self.top,
+            below: self.below.join(name),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.top.join(&self.below)
+    }
+
+    fn seen(&self) -> std::io::Result<Metadata> {
+        match self.path().symlink_metadata() {
+            Err(e) if rights::denied(&e) => File::from(self.reach(libc::O_PATH)?).metadata(),
+            seen => seen,
+        }
+    }
+
+    /// Opens it for reading, never through a link.
+    fn open(&self, flags: i32) -> std::io::Result<File> {
+        let mut open = File::options();
+        let open = open.read(true).custom_flags(flags | libc::O_NOFOLLOW);
+        // The directory itself is the caller's to name, by a link if need be.
+        let path = match self.below.as_os_str().is_empty() {
+            true => self.top.join("."),
+            false => self.path(),
+        };
+        match open.open(path) {
+            Err(e) if rights::denied(&e) => Ok(self.reach(flags)?.into()),
+            opened => opened,
+        }
+    }
+
+    fn link(&self) -> std::io::Result<PathBuf> {
+        match std::fs::read_link(self.path()) {
+            Err(e) if rights::denied(&e) => {
+                let link = self.reach(libc::O_PATH)?;
+                Ok(nix::fcntl::readlinkat(&link, c"")?.into())
+            }
+            led => led,
+        }
+    }
+
+    /// Opens it with rights over sub-ids.
+    fn reach(&self, flags: i32) -> std::io::Result<OwnedFd> {
+        let mut top = File::options();
+        let top = top
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(self.top)?;
+        Ok(rights::open(top, self.below.as_os_str().as_bytes(), flags)?)
+    }
+
+    fn is_opaque(&self) -> bool {
+        self.open(libc::O_DIRECTORY)
+            .is_ok_and(|dir| is_opaque(dir.as_fd()))
+    }
+}
+
 /// One name in joined directories: what it is, and the directories that are joined below.
-fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<PathBuf>) {
+fn step<'a>(current: &[Place<'a>], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<Place<'a>>) {
     let (mut found, mut below) = (None, Vec::new());
     for dir in current {
         let path = dir.join(name);
-        let Ok(seen) = path.symlink_metadata() else {
+        let Ok(seen) = path.seen() else {
             continue;
         };
         if is_whiteout(&seen) || (found.is_some() && !seen.is_dir()) {
@@ -124,7 +197,7 @@ fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<P
         let directory = seen.is_dir();
         found.get_or_insert(seen);
         if !directory || {
-            let opaque = is_opaque_path(&path);
+            let opaque = path.is_opaque();
             below.push(path);
             opaque
         } {
@@ -137,15 +210,6 @@ fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<P
 /// Whether it stands for "there is nothing here": a character device 0, 0.
 pub(crate) fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
-}
-
-fn is_opaque_path(path: &Path) -> bool {
-    let mut open = std::fs::OpenOptions::new();
-    let open = open
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-    open.open(path)
-        .is_ok_and(|dir: File| is_opaque(dir.as_fd()))
 }
 
 /// Whether a directory hides what is below it in lower layers, as either driver marks that.
@@ -163,6 +227,11 @@ pub(crate) fn is_opaque(dir: BorrowedFd) -> bool {
                     value.len(),
                 )
             };
-            len == 1 && value[0] == b'y'
+            match len {
+                -1 if std::io::Error::last_os_error().raw_os_error() == Some(libc::EACCES) => {
+                    rights::attribute(dir, name).is_ok_and(|value| value.is_some_and(|v| v == b"y"))
+                }
+                len => len == 1 && value[0] == b'y',
+            }
         })
 }

@@ -47,6 +47,7 @@ pub(crate) fn check_ends(spec: &Spec) -> Result<(), Error> {
 pub(crate) struct Live<'a> {
     pub channel: &'a Channel,
     pub host: &'a Arc<Host>,
+    pub image: Option<&'a image::Image>,
 }
 
 /// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
@@ -56,9 +57,9 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         restrict::check(spec)?;
     }
     // In a live sandbox it is the sandbox's, which holds it.
-    let image = match live {
-        None => image::of(spec)?,
-        Some(_) => None,
+    let (image, lives_in) = match &live {
+        None => (image::of(spec)?, None),
+        Some(live) => (None, live.image),
     };
     let in_image = image.as_ref().map(|image| image::program(spec, image));
     let in_image = in_image.transpose()?;
@@ -86,7 +87,10 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
                 false => {
                     let overlay = overlay::choose(spec, host)?;
                     let overlay = overlay.as_ref();
-                    Plan::sandbox(spec, &host.ids, &host.cgroup, overlay, Some(handle))?
+                    let ids = host
+                        .ids
+                        .of_image(image.as_ref().and_then(|image| image.given()))?;
+                    Plan::sandbox(spec, &ids, &host.cgroup, overlay, Some(handle))?
                 }
             };
             plan.head.flags |= flags;
@@ -116,7 +120,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
     };
     drop(theirs);
     let shares = lease.as_ref().and_then(Lease::shares);
-    let enforcement = enforcement::all(spec, &host, shares);
+    let enforcement = enforcement::all(spec, &host, shares, image.as_ref().or(lives_in));
     let state = State {
         plan,
         judged: Judged::new(spec),

@@ -18,8 +18,8 @@ impl Sandbox {
     /// With [`pause`](Commit::pause) no program of the sandbox runs meanwhile, and none starts; wall time does not go on.
     /// Without, a file that is written just then may be in the image in part.
     ///
-    /// Owners: in root's store as seen inside; in any other, where all belongs to its owner, what the image has stays whose
-    /// it is there, and what is new belongs to the sandbox's user.
+    /// Owners: as seen inside; but of an image whose files all belong to the sandbox's user (enforcement `owners`) what it has
+    /// stays whose it is there, and what is new belongs to that user.
     ///
     /// # Errors
     /// [`ErrorKind::State`] if the sandbox is of no image, or closed; [`ErrorKind::Unsupported`] with `overlay=copy`, which
@@ -91,6 +91,11 @@ impl Sandbox {
         let changed = layer.is_changed()?;
         if let Some((users, groups)) = Ids::of_files()? {
             let owner = |user, group| (inside(user, &users), inside(group, &groups));
+            let layer = layer.owner(&owner);
+            return then(changed.then_some(&layer));
+        }
+        if let Some(given) = image.given() {
+            let owner = |user, group| given.inside((user, group));
             let layer = layer.owner(&owner);
             return then(changed.then_some(&layer));
         }

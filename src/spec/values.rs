@@ -167,7 +167,8 @@ pub struct Volume {
     /// The absolute path inside.
     pub inside: String,
     /// Whether the program may write there, with the rights of its id on the host: the caller's own, or, if the caller
-    /// is root, an unprivileged one, to which the directory must then be open.
+    /// is root, or it is not 0 in an image whose files belong to sub-ids, an unprivileged one, to which the directory must then
+    /// be open.
     pub writable: bool,
 }
 

@@ -226,6 +226,12 @@ static int fs_step(const char *op, const char *path, const char *to)
             printf("%.*s:", (int)n, content);
         return n < 0 ? -1 : close(fd);
     }
+    if (strcmp(op, "own") == 0) { /* whose it is itself, and its mode */
+        struct stat seen;
+        if (lstat(path, &seen))
+            return -1;
+        return printf("%u,%u,%o:", seen.st_uid, seen.st_gid, seen.st_mode & 07777);
+    }
     if (strcmp(op, "alter") == 0) { /* the content alone: as long as before, at the same time */
         struct stat seen;
         int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -292,7 +298,7 @@ static int cmd_swap(int argc, char **argv)
 
 const struct command file_commands[] = {
     {"swap", cmd_swap, "PATH"},
-    {"fs", cmd_fs, "OP:PATH[:ARGUMENT]...: put, cat, alter, rm, rmdir, mkdir, mv, chmod, symlink, ln"},
+    {"fs", cmd_fs, "OP:PATH[:ARGUMENT]...: put, cat, own, alter, rm, rmdir, mkdir, mv, chmod, symlink, ln"},
     {"write-stdout", cmd_write_stdout, "SIZE"},
     {"write-stderr", cmd_write_stderr, "SIZE"},
     {"flood", cmd_flood, ""},

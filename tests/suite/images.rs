@@ -1,6 +1,7 @@
 //! The store of images from outside: killed at any moment, and beside the tools of others.
 
 mod killed;
+mod owners;
 pub mod tools;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,18 @@ pub fn command() -> Option<Command> {
 
 /// A directory that is removed in the end, with what nobody may enter.
 pub struct Place(tempfile::TempDir);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Layers have files of sub-ids, which a store can remove and we can not.
+        let entries = std::fs::read_dir(self.0.path()).into_iter().flatten();
+        for entry in entries.flatten() {
+            if entry.path().join("state.json").exists() {
+                let _ = Store::open(Some(&entry.path())).map(|store| store.prune(true));
+            }
+        }
+    }
+}
 
 impl Place {
     pub fn new() -> Place {

@@ -271,7 +271,8 @@ pub extern "C" fn stockade_spec_set_isolation(
 }
 
 /// Sets the user inside, "uid[:gid]". Default: 1000:1000. Whatever it is, on the host it is the caller's own id, or
-/// an unprivileged one if the caller is root.
+/// an unprivileged one if the caller is root. In an image whose files belong to sub-ids only 0 is the caller's own, any
+/// other the sub-id that stands for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stockade_spec_set_user(
     spec: Option<&mut stockade_spec>,

@@ -37,6 +37,7 @@ use super::state::State;
 use super::store::Store;
 use super::{Digest, ImageInfo, LoadLimits, Progress, bad, from_io, fs, name};
 use crate::error::{Error, ErrorKind};
+use crate::rights;
 use blob::{Fetcher, Wanted};
 use credentials::{Credentials, Found};
 use http::Http;
@@ -119,6 +120,7 @@ impl Store {
             Some(progress) => progress(now),
             None => ControlFlow::Continue(()),
         };
+        rights::ready();
         for _ in 0..TRIES {
             let scratch = Scratch::new(&self.tmp)?;
             let board = Board::default();

@@ -268,7 +268,7 @@ fn a_later_store_is_not_touched() {
     let place = Place::new();
     let path = store(&place).path().to_owned();
     for (text, kind) in [
-        (r#"{"version":2,"other":[]}"#, ErrorKind::Unsupported),
+        (r#"{"version":3,"other":[]}"#, ErrorKind::Unsupported),
         (r#"{"version":1,"images":"#, ErrorKind::Image),
     ] {
         std::fs::write(path.join("state.json"), text).unwrap();

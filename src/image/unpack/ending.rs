@@ -76,10 +76,11 @@ impl Unpacker<'_> {
                     (mode, mtime)
                 }
                 None => {
+                    let (mode, mtime, owner) = self.as_below(&parts, &fd)?;
                     if self.owners.is_none() && !path.is_empty() {
-                        self.done.owners.imply(&path);
+                        self.done.owners.imply(&path, owner);
                     }
-                    self.as_below(&parts, &fd)?
+                    (mode, mtime)
                 }
             };
             fs::set_mode(&fd, mode).map_err(fault)?;
@@ -128,8 +129,9 @@ impl Unpacker<'_> {
         }
     }
 
-    /// The mode and time that an implied directory has in the layers below, whose attributes it gets.
-    fn as_below(&self, parts: &[&[u8]], fd: &OwnedFd) -> Result<(u32, (i64, u32)), Error> {
+    /// The mode and time that an implied directory has in the layers below, whose attributes it gets; and whose it is there,
+    /// if those layers were given to sub-ids.
+    fn as_below(&self, parts: &[&[u8]], fd: &OwnedFd) -> Result<Below, Error> {
         let fault = |error| looking(parts, error);
         let given = |result: nix::Result<()>| {
             result.map_err(|e| {
@@ -141,7 +143,7 @@ impl Unpacker<'_> {
         };
         let Some(found) = self.lower.find(parts).map_err(fault)? else {
             given(self.give(fd, (0, 0)))?;
-            return Ok((0o755, (0, 0)));
+            return Ok((0o755, (0, 0), None));
         };
         if self.owners.is_some() {
             given(fs::set_owner(fd, (found.stat.st_uid, found.stat.st_gid)))?;
@@ -153,6 +155,10 @@ impl Unpacker<'_> {
             }
         }
         let mtime = (found.stat.st_mtime, found.stat.st_mtime_nsec as u32);
-        Ok((found.stat.st_mode & 0o1777, mtime))
+        let owner = (found.stat.st_uid, found.stat.st_gid);
+        let owner = self.below.map(|below| below.inside(owner));
+        Ok((found.stat.st_mode & 0o1777, mtime, owner))
     }
 }
+
+type Below = (u32, (i64, u32), Option<(u32, u32)>);

@@ -132,6 +132,7 @@ impl Unpacker<'_> {
         fs::remove_tree(parent, name)?;
         self.open.truncate(parents.len());
         let path = [parents, &[name]].concat().join(&b'/');
+        self.done.owners.forget_below(&path);
         let below = [&path[..], b"/"].concat();
         self.directories.remove(&path);
         while let Some((known, _)) = self.directories.range(below.clone()..).next()

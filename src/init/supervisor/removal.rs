@@ -1,4 +1,5 @@
-//! Directories on disks, removed by a child each: that can take long, and the supervisor has clocks to run.
+//! Work on files that can take long, done by a child each, as the supervisor has clocks to run: directories on disks that are
+//! removed, and what the host asks about files of sub-ids.
 
 use super::*;
 
@@ -47,5 +48,40 @@ impl Supervisor {
         epoll_remove(self.epoll, pidfd);
         let _ = reap(pidfd);
         close(pidfd);
+    }
+
+    /// A child that does what is asked over `socket`, until its end. Where there is none the host sees that end at once.
+    pub(super) fn start_servant(&mut self, socket: Fd) {
+        let free = self.servants.iter().position(|servant| *servant < 0);
+        if let Some(free) = free
+            && matches!(self.config.map, MAP_RANGE)
+        {
+            let mut pidfd = -1;
+            match fork_into(0, &mut pidfd) {
+                Ok(0) => {
+                    if dup_to(socket, servant::SOCKET, true).is_ok()
+                        && close_range(servant::SOCKET + 1, u32::MAX).is_ok()
+                    {
+                        servant::serve();
+                    }
+                    exit(1)
+                }
+                Ok(_) => {
+                    self.servants[free] = pidfd;
+                    if epoll_add(self.epoll, pidfd, SERVANT_OF << 32 | free as u64).is_err() {
+                        end_process(&mut self.servants[free]);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        close(socket);
+    }
+
+    /// One of them has ended.
+    pub(super) fn servant_ended(&mut self, which: usize) {
+        let servant = &mut self.servants[which];
+        epoll_remove(self.epoll, *servant);
+        end_process(servant);
     }
 }

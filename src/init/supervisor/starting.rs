@@ -250,12 +250,14 @@ impl Supervisor {
 
     pub(super) fn map_ids(&self, init: i32, head: &Request) -> Result<()> {
         for (file, id) in [(b"/uid_map", head.user), (b"/gid_map", head.group)] {
+            // Whoever the program's user is, 0 is the caller where files have the owners that an image gives them.
+            let id = if head.flags & SAME_IDS != 0 { 0 } else { id };
             let (id, ids) = (u64::from(id), u64::from(self.config.ids));
             let mut map = Text::<160>::new();
             if self.config.map == MAP_ROOT {
                 map = map.add(b"0 1 ").number(ids).add(b"\n");
             } else {
-                // The program's id is the caller's own, which is our 0; the others keep their order. One line for each
+                // This id is the caller's own, which is our 0; the others keep their order. One line for each
                 // extent of our own map, since none may span two.
                 if id > 0 {
                     map = map.add(b"0 1 ").number(id.min(ids)).add(b"\n");

@@ -26,8 +26,8 @@ fn a_killed_process_breaks_nothing() {
         )
         .unwrap();
     drop(source);
-    let rootfs = place.at("rootfs");
-    std::fs::write(rootfs.join("another"), "layer").unwrap();
+    // Of files of several owners, and directories that only theirs may enter.
+    let owned = super::owners::archive(&place);
 
     let path = place.at("store");
     let start = |args: &[&str]| {
@@ -42,7 +42,7 @@ fn a_killed_process_breaks_nothing() {
         command.spawn().unwrap()
     };
     let load = ["load", "-i", archive.to_str().unwrap()];
-    let import = ["import", rootfs.to_str().unwrap(), "three:1"];
+    let import = ["import", owned.to_str().unwrap(), "three:1"];
     let begun = Instant::now();
     assert!(start(&load).wait().unwrap().success());
     let whole = begun.elapsed();
