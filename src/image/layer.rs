@@ -6,11 +6,8 @@ use super::tar::{Entry, Kind};
 use super::tar_write::Builder;
 use super::{Dropped, bad, from_io};
 use crate::error::Error;
-<<<<<<< HEAD
-use crate::sparse;
-=======
 use crate::ids::Ids;
->>>>>>> 1e9e9e074ac5e43f4a0d494090fc982ac1762811
+use crate::sparse;
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::HashMap;

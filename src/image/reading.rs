@@ -16,11 +16,8 @@ use super::tar::Archive;
 use super::unpack::unpack;
 use super::{About, Digest, ImageInfo, LoadLimits, bad, from_io, layer, owners};
 use crate::error::Error;
-<<<<<<< HEAD
-#[cfg(feature = "pull")]
-=======
 use crate::rights;
->>>>>>> 1e9e9e074ac5e43f4a0d494090fc982ac1762811
+#[cfg(feature = "pull")]
 pub(super) use documents::diff_ids;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};

@@ -136,6 +136,64 @@ pub fn open_dir(dir: Fd, path: Str) -> Result<Fd> {
     openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
 }
 
+/// A directory that is walked whatever its mode: whoever made it may have taken all rights away, his own and so ours.
+pub struct Opened {
+    /// For reading.
+    pub fd: Fd,
+    /// Its mode before, if it had to be changed, and the mode that it has now.
+    changed: Option<(u32, u32)>,
+}
+
+impl Opened {
+    /// Opens directory `name` in `dir`, and sees to it that it has the `rights` (as of a mode) for its owner.
+    pub fn new(dir: Fd, name: Str, rights: u32) -> Result<Opened> {
+        let path = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
+        let opened = Opened::of(path, rights);
+        close(path);
+        opened
+    }
+
+    /// The same of the directory that `path` is open on.
+    pub fn of(path: Fd, rights: u32) -> Result<Opened> {
+        let may = |fd: Fd| match rights & 0o200 {
+            // To search needs a right of its own; to write only a try would tell.
+            0 => openat(fd, s!("."), O_PATH, 0).map(close),
+            _ => Err(EACCES),
+        };
+        let mode = fstat(path)?.mode() & 0o7777;
+        let open = || openat(path, s!("."), O_RDONLY | O_DIRECTORY, 0);
+        if mode & rights == rights {
+            return open().map(|fd| Opened { fd, changed: None });
+        }
+        // As one that may walk everything, where there are namespaces, we change nothing.
+        if let (Ok(fd), Ok(())) = (open(), may(path)) {
+            return Ok(Opened { fd, changed: None });
+        }
+        let new = mode | rights;
+        let changed = change_mode(path, new).map(|()| (mode, new)).ok();
+        open().map(|fd| Opened { fd, changed })
+    }
+
+    /// Closes it, and gives it back the mode that it had, unless it has got another meanwhile.
+    pub fn close(self) {
+        if let Some((before, now)) = self.changed
+            && fstat(self.fd).is_ok_and(|stat| stat.mode() & 0o7777 == now)
+        {
+            let _ = fchmod(self.fd, before);
+        }
+        close(self.fd);
+    }
+}
+
+/// Changes the mode of what `fd`, opened for its path, is.
+fn change_mode(fd: Fd, mode: u32) -> Result<()> {
+    let changed = fchmod_path(fd, mode).or_else(|_| {
+        let path = Text::<32>::new().add(b"/proc/self/fd/").number(fd as u64);
+        fchmodat(AT_FDCWD, path.text(), mode)
+    });
+    changed.map(|_| ())
+}
+
 /// Calls `each` for every name in a directory, but `.` and `..`.
 pub fn for_names(dir: Fd, mut each: impl FnMut(Str) -> Result<()>) -> Result<()> {
     let mut buffer = [0; 2048];

@@ -1,18 +1,30 @@
 //! Removing what a program has left on a disk. It may be of any depth, so directories that lie deep are moved up instead of
-//! being gone into: two descriptors are enough, and no path is longer than a name.
+//! being gone into: two descriptors are enough, and no path is longer than a name. It may be of any mode, so who removes
+//! gives himself all rights first: without namespaces he has no others than the program had.
 
-use crate::files::{for_names, open_dir};
+use crate::files::{Opened, for_names};
 use crate::plan::Text;
 use crate::s;
 use crate::sys::*;
 
 /// Removes the directory `dir` is, which its parent knows as `name`, and everything in it.
 pub fn tree(dir: Fd, name: Str) -> Result<()> {
+    close(open_dir(dir, s!("."))?);
     empty(dir)?;
     let parent = openat(dir, s!(".."), O_PATH | O_DIRECTORY, 0)?;
     let removed = unlinkat(parent, name, AT_REMOVEDIR);
     close(parent);
     removed.map(|_| ())
+}
+
+/// Opens a directory, with all rights.
+fn open_dir(dir: Fd, name: Str) -> Result<Fd> {
+    const ALL: u32 = 0o700;
+    let opened = match name.bytes() {
+        b"." => Opened::of(dir, ALL),
+        _ => Opened::new(dir, name, ALL),
+    };
+    opened.map(|opened| opened.fd)
 }
 
 /// Removes everything in `top`. What cannot be does not keep the rest from being removed.
@@ -87,12 +99,18 @@ fn one(dir: Fd, name: Str) -> Result<bool> {
 }
 
 fn move_up(dir: Fd, name: Str, top: Fd, moved: &mut u64) -> Result<()> {
+    let mut opened = false;
     loop {
         *moved += 1;
         let new = Text::<32>::new().add(b"moved-").number(*moved);
         match renameat(dir, name, top, new.text()) {
             Ok(_) => return Ok(()),
             Err(EEXIST | ENOTEMPTY | ENOTDIR) => {} // the program has one of that name
+            // Without a right to write in it, it stays where it is.
+            Err(EACCES) if !opened => {
+                opened = true;
+                close(open_dir(dir, name)?);
+            }
             Err(errno) => return Err(errno),
         }
     }

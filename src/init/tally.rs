@@ -1,13 +1,15 @@
 //! How much of a disk a sandbox has written, where no file system of its own holds it to a limit: counted file by file.
 
 use crate::copy::Room;
-use crate::files::{for_names, open_dir};
+use crate::files::{Opened, for_names};
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;
 
 /// How deep directories may lie in each other; what is deeper could not be counted.
 const DEPTH_MAX: usize = 200;
+/// What a directory's owner needs to see what is in it: to read and to search.
+const SEEN: u32 = 0o500;
 /// The host's file system keeps so much free, or a twentieth of it if that is less.
 const RESERVE: u64 = 1 << 30;
 /// The directories that the sandbox has in it from the start.
@@ -97,17 +99,16 @@ impl Tally {
         let start = now();
         (self.bytes, self.inodes) = (0, 0);
         // Opened anew, so that it is read from its start.
-        let deep = match open_dir(self.dir, s!(".")) {
-            Ok(dir) => {
-                let counted = self.directory(dir, DEPTH_MAX);
-                close(dir);
-                counted.is_err()
-            }
-            Err(_) => false,
-        };
+        let counted = Opened::of(self.dir, SEEN).and_then(|top| {
+            let counted = self.directory(top.fd, DEPTH_MAX);
+            top.close();
+            counted
+        });
+        let (deep, hidden) = (counted == Err(ELOOP), counted == Err(EACCES));
         let end = now();
         self.next = end + (REST * (end - start)).max(SOONEST);
-        let over = if self.bytes > self.most_bytes() {
+        // What nobody can look into may be of any size.
+        let over = if hidden || self.bytes > self.most_bytes() {
             OVER_BYTES
         } else if deep || self.inodes > self.inodes_most.saturating_add(OWN) {
             OVER_INODES
@@ -123,29 +124,38 @@ impl Tally {
         self.bytes_most.saturating_add(OWN * 4096)
     }
 
-    /// Adds what is in a directory, until a limit is passed. An error means that it is too deep.
+    /// Adds what is in a directory, until a limit is passed. ELOOP means that it is too deep, EACCES that not all of it can
+    /// be seen.
     fn directory(&mut self, dir: Fd, depth: usize) -> Result<()> {
         let depth = depth.checked_sub(1).ok_or(ELOOP)?;
         let listed = for_names(dir, |name| {
-            // What is gone by now needs no room.
-            let Ok(seen) = fstatat(dir, name) else {
-                return Ok(());
+            let seen = match fstatat(dir, name) {
+                Ok(seen) => seen,
+                Err(EACCES | EPERM) => return Err(EACCES), // the right was taken away as we looked
+                Err(_) => return Ok(()),                   // what is gone by now needs no room
             };
             self.inodes += 1;
             let directory = seen.mode() & S_IFMT == S_IFDIR;
             // All names of a file are here.
             let names = if directory { 1 } else { seen.links().max(1) };
             self.bytes += seen.allocated() / names;
-            if directory && let Ok(inner) = open_dir(dir, name) {
-                let result = self.directory(inner, depth);
-                close(inner);
-                result?;
+            if directory {
+                match Opened::new(dir, name, SEEN) {
+                    Ok(inner) => {
+                        let result = self.directory(inner.fd, depth);
+                        inner.close();
+                        result?;
+                    }
+                    Err(EACCES | EPERM) => return Err(EACCES),
+                    Err(EMFILE) => return Err(ELOOP), // one is open for each level
+                    Err(_) => {}
+                }
             }
             let over = self.bytes > self.most_bytes() || self.inodes > self.inodes_most + OWN;
             if over { Err(ENOSPC) } else { Ok(()) }
         });
         match listed {
-            Err(ELOOP) => Err(ELOOP),
+            Err(errno @ (ELOOP | EACCES)) => Err(errno),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use crate::ids::Ids;
 use crate::supervisor::{self, Host};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,7 +65,12 @@ fn lock(path: &Path) -> std::io::Result<Option<File>> {
     let open = open
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-    let file = match open.open(path) {
+    let opened = open.open(path).or_else(|e| match e.kind() {
+        // A program without namespaces can have taken all rights away.
+        std::io::ErrorKind::PermissionDenied => grant(path).and_then(|()| open.open(path)),
+        _ => Err(e),
+    });
+    let file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
@@ -83,6 +88,15 @@ fn lock(path: &Path) -> std::io::Result<Option<File>> {
         ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
     };
     Ok(path.symlink_metadata().is_ok_and(same).then_some(file))
+}
+
+/// Gives the owner all rights to the directory `path`, and to nothing that a link in its place leads to.
+fn grant(path: &Path) -> std::io::Result<()> {
+    let mut open = OpenOptions::new();
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let held = open.read(true).custom_flags(flags).open(path)?;
+    let held = format!("/proc/self/fd/{}", held.as_raw_fd());
+    std::fs::set_permissions(held, PermissionsExt::from_mode(0o700))
 }
 
 /// Has the supervisor remove what dead processes of this user have left in `dir`.

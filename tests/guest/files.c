@@ -109,6 +109,31 @@ static int cmd_fill_files(int argc, char **argv)
     return 0;
 }
 
+/* hidden MODE SIZE COUNT: so many files of that size, written once all directories on the way to them have that mode. */
+static int cmd_hidden(int argc, char **argv)
+{
+    mode_t mode = strtoul(arg(argc, argv, 1, NULL), NULL, 8);
+    uint64_t size = parse_size(arg(argc, argv, 2, NULL));
+    int count = atoi(arg(argc, argv, 3, NULL)), fds[64];
+    char path[PATH_MAX];
+    if (count > 64 || mkdir("one", 0700) || mkdir("one/two", 0700))
+        die("mkdir");
+    for (int i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "one/two/file-%d", i);
+        fds[i] = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        if (fds[i] < 0)
+            die(path);
+    }
+    int dirs[] = {open("one/two", O_RDONLY | O_CLOEXEC), open("one", O_RDONLY | O_CLOEXEC), open(".", O_RDONLY | O_CLOEXEC)};
+    for (int i = 0; i < 3; i++)
+        if (fchmod(dirs[i], mode))
+            die("fchmod");
+    for (int i = 0; i < count; i++)
+        write_bytes(fds[i], size);
+    sleep(60);
+    return 0;
+}
+
 /* deep PATH COUNT: so many directories, each in the one before. */
 static int cmd_deep(int argc, char **argv)
 {
@@ -306,6 +331,7 @@ const struct command file_commands[] = {
     {"fsize", cmd_fsize, "PATH SIZE"},
     {"many-files", cmd_many_files, "DIRECTORY COUNT"},
     {"fill-files", cmd_fill_files, "DIRECTORY SIZE COUNT"},
+    {"hidden", cmd_hidden, "MODE SIZE COUNT"},
     {"deep", cmd_deep, "PATH COUNT"},
     {"read", cmd_read, "PATH"},
     {"ls", cmd_ls, "DIRECTORY"},

@@ -48,6 +48,7 @@ fn role() {
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
+        "restrict-sweeps" => restrict::sweeps(argument),
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),

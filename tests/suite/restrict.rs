@@ -382,6 +382,55 @@ fn limits_hold_or_are_refused() {
     }
 }
 
+/// A program may change the mode of a directory that it has open: what is written below one that nobody may look into is
+/// counted all the same, and removed.
+#[test]
+fn no_mode_hides_what_is_written() {
+    needs_it!();
+    let place = tempfile::tempdir().expect("a directory");
+    for mode in ["0", "100", "300", "400"] {
+        let outcome = restricted(["hidden", mode, "4m", "64"])
+            .upper_dir(place.path().to_str().expect("UTF-8"))
+            .disk(16 << 20)
+            .run()
+            .expect("starts");
+        assert_eq!(outcome.verdict, Verdict::DiskLimit, "{mode}: {outcome:?}");
+        let empty = || std::fs::read_dir(place.path()).is_ok_and(|mut all| all.next().is_none());
+        let gone = wait_until(Duration::from_secs(10) * slowness(), empty);
+        assert!(gone, "{mode}: something is left");
+    }
+}
+
+/// Whatever the mode that its program has given it.
+#[test]
+fn what_a_dead_process_has_left_is_removed_by_the_next() {
+    needs_it!();
+    let place = tempfile::tempdir().expect("a directory");
+    let left = place.path().join("stockade-upper-1-0");
+    let deep = left.join("one/two");
+    std::fs::create_dir_all(&deep).expect("mkdir");
+    std::fs::write(deep.join("file"), "x").expect("write");
+    for dir in [&deep, &left.join("one"), &left] {
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o000)).expect("chmod");
+    }
+    let place = place.path().to_str().expect("UTF-8");
+    let said = Host::start("restrict-sweeps", place).finish();
+    assert_eq!(said, ["nothing is left"]);
+}
+
+/// Plays a host program that is the next in that place.
+pub fn sweeps(place: &str) {
+    use crate::hosts::say;
+    run(restricted(["true"]).upper_dir(place));
+    let empty = || std::fs::read_dir(place).is_ok_and(|mut all| all.next().is_none());
+    let gone = wait_until(Duration::from_secs(10) * slowness(), empty);
+    say(if gone {
+        "nothing is left"
+    } else {
+        "something is left"
+    });
+}
+
 /// A host without user namespaces, which is made of one whose limit on them is 0.
 #[test]
 fn a_host_without_user_namespaces_is_told_what_to_do() {

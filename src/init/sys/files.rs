@@ -69,6 +69,17 @@ pub fn fchmod(fd: Fd, mode: u32) -> Result {
     syscall!(nr::FCHMOD, fd, mode)
 }
 
+/// Changes the mode of what `fd`, which may be opened for its path alone, is open on. Since Linux 6.6.
+pub fn fchmod_path(fd: Fd, mode: u32) -> Result {
+    let nothing = s!("");
+    syscall!(nr_new::FCHMODAT2, fd, nothing.ptr(), mode, AT_EMPTY_PATH)
+}
+
+/// Changes the mode, through links.
+pub fn fchmodat(dir: Fd, path: Str, mode: u32) -> Result {
+    syscall!(nr::FCHMODAT, dir, path.ptr(), mode)
+}
+
 /// Changes the owner, of a link itself.
 pub fn fchownat(dir: Fd, path: Str, user: u32, group: u32) -> Result {
     syscall!(

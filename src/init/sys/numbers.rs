@@ -21,7 +21,7 @@ pub mod nr {
     pub const SETPRIORITY: usize = 141; pub const SCHED_SETSCHEDULER: usize = 144; pub const SCHED_SETAFFINITY: usize = 203;
     pub const EPOLL_PWAIT: usize = 281; pub const FCNTL: usize = 72; pub const FUTEX: usize = 202; pub const TGKILL: usize = 234;
     pub const WAIT4: usize = 61; pub const FCHMOD: usize = 91; pub const RENAMEAT2: usize = 316; pub const STATX: usize = 332;
-    pub const EXIT: usize = 60; pub const SHUTDOWN: usize = 48; pub const GETSID: usize = 124;
+    pub const EXIT: usize = 60; pub const FCHMODAT: usize = 268; pub const SHUTDOWN: usize = 48; pub const GETSID: usize = 124;
 }
 #[cfg(target_arch = "aarch64")]
 #[rustfmt::skip]
@@ -44,7 +44,7 @@ pub mod nr {
     pub const SETPRIORITY: usize = 140; pub const SCHED_SETSCHEDULER: usize = 119; pub const SCHED_SETAFFINITY: usize = 122;
     pub const EPOLL_PWAIT: usize = 22; pub const FCNTL: usize = 25; pub const FUTEX: usize = 98; pub const TGKILL: usize = 131;
     pub const WAIT4: usize = 260; pub const PPOLL: usize = 73; pub const FCHMOD: usize = 52; pub const RENAMEAT2: usize = 276;
-    pub const STATX: usize = 291; pub const EXIT: usize = 93; pub const SHUTDOWN: usize = 210; pub const GETSID: usize = 156;
+    pub const STATX: usize = 291; pub const EXIT: usize = 93; pub const FCHMODAT: usize = 53; pub const SHUTDOWN: usize = 210; pub const GETSID: usize = 156;
 }
 /// The same on every architecture.
 #[rustfmt::skip]
@@ -53,4 +53,5 @@ pub mod nr_new {
     pub const FSOPEN: usize = 430; pub const FSCONFIG: usize = 431; pub const FSMOUNT: usize = 432;
     pub const CLONE3: usize = 435; pub const CLOSE_RANGE: usize = 436; pub const EPOLL_PWAIT2: usize = 441; pub const MOUNT_SETATTR: usize = 442;
     pub const LANDLOCK_CREATE_RULESET: usize = 444; pub const LANDLOCK_ADD_RULE: usize = 445; pub const LANDLOCK_RESTRICT_SELF: usize = 446;
+    pub const FCHMODAT2: usize = 452;
 }
