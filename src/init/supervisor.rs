@@ -20,7 +20,7 @@ mod reports;
 mod requests;
 mod starting;
 
-const SANDBOXES_MAX: usize = 1024;
+pub const SANDBOXES_MAX: usize = 1024;
 const NETWORKS_MAX: usize = 256;
 /// Descriptors kept free: those of a message that the kernel has no room for are lost, its channel among them.
 const SPARE_FDS: u64 = 2 * FDS_MAX as u64;
@@ -48,6 +48,10 @@ struct Sandbox {
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
+    /// The root that it was cloned in; none without namespaces.
+    template: Option<usize>,
+    /// What of that others have, too.
+    shared: Shared,
     /// What serves its root; -1 if nothing does.
     server: Fd,
     /// What has served it before a reset, until init has done without it; else -1.
