@@ -151,6 +151,9 @@ fn root_dir() -> tempfile::TempDir {
     root
 }
 
+/// Specifications with a root, by their arguments, and paths there.
+type Rooted<'a> = (&'a dyn Fn(&[&str]) -> Spec, &'a [&'a str]);
+
 fn in_dir(root: &Path, args: &[&str]) -> Spec {
     let mut spec = guest_spec(args);
     spec.rootfs = Rootfs::Directory(root.display().to_string());
@@ -186,7 +189,7 @@ fn locks_on_files_of_the_root_do_not_cross() {
     let host = |args: &[&str]| guest_spec(args);
     let dir = |args: &[&str]| in_dir(root.path(), args);
     let written = |args: &[&str]| in_dir(root.path(), args).overlay(Overlay::Kernel);
-    let specs: [(&dyn Fn(&[&str]) -> Spec, &[&str]); 3] = [
+    let specs: [Rooted; 3] = [
         (&host, &[SHARED, "/usr", "/etc/ld.so.cache", "/etc", "/"]),
         (&dir, &["/data/shared", "/data", "/"]),
         (&written, &["/data/shared", "/data"]),
@@ -248,7 +251,7 @@ fn what_others_open_is_not_watched() {
     let root = root_dir();
     let host = |args: &[&str]| guest_spec(args);
     let dir = |args: &[&str]| in_dir(root.path(), args);
-    let specs: [(&dyn Fn(&[&str]) -> Spec, &[&str]); 2] = [
+    let specs: [Rooted; 2] = [
         (&host, &[SHARED, "/usr/bin", "/etc/ld.so.cache", "/etc"]),
         (&dir, &["/data/shared", "/data"]),
     ];
