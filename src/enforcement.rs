@@ -8,8 +8,9 @@ use crate::limits::{kernel_at_least, no_time_namespace, own_oom_score_adj};
 use crate::outcome::{Enforcement, EnforcementStatus};
 use crate::overlay;
 use crate::restrict;
-use crate::spec::{Enforce, Network, Profile, Spec};
+use crate::spec::{Enforce, Network, Profile, Rootfs, Spec};
 use crate::supervisor::Host;
+use crate::wire::Shared;
 use EnforcementStatus::{Approximated, Enforced, NotEnforced};
 use std::collections::BTreeMap;
 
@@ -133,6 +134,16 @@ pub(crate) fn all(
         false => "CLONE_NEWNS, read-only root",
     };
     put("mount_namespace", Enforced, root);
+    let own = match (&overlay, &spec.rootfs) {
+        (Some(_), _) => "the writable root, whose files are the sandbox's own; not of",
+        (None, Rootfs::Host) => {
+            "an overlay of the sandbox's own over /usr and its like; not of the host's directories of /etc,"
+        }
+        (None, _) => {
+            "an overlay of the sandbox's own over each directory of the root file system; not of"
+        }
+    };
+    put("locks", Enforced, &format!("{own} devices and volumes"));
     if spec.deterministic {
         let by = "ADDR_NO_RANDOMIZE (personality(2)), which the program can undo; PYTHONHASHSEED, PERL_HASH_SEED and \
                   PERL_PERTURB_KEYS are 0 where env does not name them";
@@ -210,6 +221,31 @@ pub(crate) fn unheard(errno: i32) -> Enforcement {
         status: Approximated,
         by: format!(
             "the kernel, which kills the process that makes such a call and no other: the filter has no listener ({why})"
+        ),
+    }
+}
+
+/// What holds of locks where parts of the root are the very files that others have.
+pub(crate) fn shared(shared: &Shared) -> Enforcement {
+    let name = shared.first.split(|byte| *byte == 0).next();
+    let name = String::from_utf8_lossy(name.unwrap_or_default());
+    let why = match shared.errno as i32 {
+        libc::EPERM => "no user namespace may mount overlayfs here (Linux 5.11)".into(),
+        libc::ENODEV => "this kernel has no overlayfs".into(),
+        libc::EBUSY => "a file system is mounted below, which an overlay would hide".into(),
+        libc::ENOTDIR => "it is a file, and overlays are of directories".into(),
+        libc::EINVAL => "overlayfs does not take this file system".into(),
+        errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    };
+    Enforcement {
+        status: match shared.count < shared.of {
+            true => Approximated,
+            false => NotEnforced,
+        },
+        by: format!(
+            "{} of {} directories and files that the root shows of the host's are without an overlay of the sandbox's own, \
+             `{name}` among them: {why}",
+            shared.count, shared.of
         ),
     }
 }

@@ -40,12 +40,13 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
-/// Files of /proc that show or change the host; covered, as Docker does.
-const MASKED: [&str; 4] = [
+/// Files of /proc that show or change the host; covered, nearly all as Docker does.
+const MASKED: [&str; 5] = [
     "/proc/kcore",
     "/proc/keys",
     "/proc/timer_list",
     "/proc/sched_debug",
+    "/proc/locks", // open file description locks have no process, and so are shown of everybody
 ];
 /// Likewise, made read-only.
 const READ_ONLY: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
@@ -121,7 +122,7 @@ impl Root {
         match &spec.rootfs {
             Rootfs::Host => {
                 for entry in host_entries() {
-                    entry.add(t);
+                    entry.add(t, BIND_OWN);
                     made.insert(entry.name.clone());
                 }
                 directory(t, &mut made, "etc");
@@ -160,7 +161,7 @@ impl Root {
             Rootfs::Layers(_) => {} // always a writable root
             Rootfs::Directory(dir) => {
                 for entry in directory_entries(dir)? {
-                    entry.add(t);
+                    entry.add(t, BIND_OWN);
                     made.insert(entry.name.clone());
                 }
             }
@@ -378,13 +379,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn add(&self, t: &mut Steps) {
+    fn add(&self, t: &mut Steps, flags: u16) {
         match &self.link {
             Some(target) => t.text(T_LINK, 0, 0, 0, &[target, self.name.as_bytes()]),
             // Whoever may write there could have put a link in its place since.
             None => t.text(
                 T_BIND,
-                BIND_NO_LINK,
+                BIND_NO_LINK | flags,
                 0,
                 0,
                 &[self.source.as_bytes(), self.name.as_bytes()],

@@ -162,6 +162,11 @@ pub(crate) fn said(spec: &Spec, host: &Host) -> Vec<(&'static str, EnforcementSt
         ),
     }
     put(
+        "locks",
+        NotEnforced,
+        "isolation=restrict: the files are the host's, and locks on them are seen by all; watches are refused",
+    );
+    put(
         "supplementary_groups",
         NotEnforced,
         "without privilege nobody can drop the caller's groups",

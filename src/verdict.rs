@@ -111,6 +111,10 @@ impl Judged {
             let entry = enforcement::unheard(exit.unheard as i32);
             outcome.enforcement.insert("violation".into(), entry);
         }
+        if exit.shared.count != 0 {
+            let entry = enforcement::shared(&exit.shared);
+            outcome.enforcement.insert("locks".into(), entry);
+        }
         let status = exit.status;
         let signal = (status & 0x7f) as i32;
         if signal == 0 {

@@ -346,6 +346,9 @@ pub const BIND_OPTIONAL: u16 = 2;
 pub const BIND_NOEXEC: u16 = 4;
 /// A source that is a symbolic link is refused.
 pub const BIND_NO_LINK: u16 = 8;
+/// Shown through an overlay, so that its files are other inodes than the host's, if the kernel makes one ([`Shared`]). One
+/// sandbox at a time has a root with such binds.
+pub const BIND_OWN: u16 = 16;
 
 // ---- setup: done by a sandbox's init
 /// procfs at `path`.
@@ -629,6 +632,19 @@ pub struct Exit {
     /// The errno of why only the kernel hears of such calls; 0 if they are heard of.
     pub unheard: u32,
     pub pad: u32,
+    pub shared: Shared,
+}
+
+/// Of how many binds with [`BIND_OWN`] the files are those that all others have, too.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Shared {
+    pub count: u32,
+    /// How many there are in all.
+    pub of: u32,
+    /// Why, of the first of them, and where that is, ended by NUL if it is shorter.
+    pub errno: u32,
+    pub first: [u8; 28],
 }
 
 /// A call that a filter kills for, as `struct seccomp_data` has it, and who made it, by the sandbox's numbers.

@@ -11,16 +11,29 @@ use crate::sys::*;
 pub fn restrict(path: &[u8], attributes: u64, recursive: bool) -> Result<()> {
     let propagation = MS_PRIVATE | if recursive { MS_REC } else { 0 };
     change(path, |_| propagation)?;
+    let mut found = false;
+    for_mount_points(|mount_point| {
+        let below = remainder(mount_point, path);
+        if below == Some(0) || (recursive && below.is_some()) {
+            add(mount_point, attributes)?;
+            found |= below == Some(0);
+        }
+        Ok(())
+    })?;
+    if found { Ok(()) } else { Err(ENOENT) }
+}
+
+/// Calls `each` for where each mount is.
+fn for_mount_points(mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let list = openat(AT_FDCWD, s!("/proc/self/mountinfo"), O_RDONLY, 0)?;
-    let result = restrict_listed(list, path, attributes, recursive);
+    let result = for_listed(list, &mut each);
     close(list);
     result
 }
 
-fn restrict_listed(list: Fd, path: &[u8], attributes: u64, recursive: bool) -> Result<()> {
+fn for_listed(list: Fd, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut buffer = [0; 8192];
     let mut filled = 0;
-    let mut found = false;
     loop {
         // Whole lines, as many as there are; a line has at most two paths of 4096 bytes, but then none of ours.
         let n = read(list, &mut buffer[filled..])?;
@@ -28,16 +41,11 @@ fn restrict_listed(list: Fd, path: &[u8], attributes: u64, recursive: bool) -> R
         let mut done = 0;
         while let Some(end) = buffer[done..filled].iter().position(|b| *b == b'\n') {
             let mut room = [0; 4096];
-            let mount_point = mount_point(&buffer[done..done + end], &mut room);
-            let below = remainder(mount_point, path);
-            if below == Some(0) || (recursive && below.is_some()) {
-                add(mount_point, attributes)?;
-                found |= below == Some(0);
-            }
+            each(mount_point(&buffer[done..done + end], &mut room))?;
             done += end + 1;
         }
         if n == 0 {
-            return if found { Ok(()) } else { Err(ENOENT) };
+            return Ok(());
         }
         buffer.copy_within(done..filled, 0);
         filled -= done;
@@ -45,6 +53,16 @@ fn restrict_listed(list: Fd, path: &[u8], attributes: u64, recursive: bool) -> R
             return Err(E2BIG);
         }
     }
+}
+
+/// Whether anything is mounted below `path`, which is absolute.
+pub fn is_mounted_below(path: &[u8]) -> Result<bool> {
+    let mut below = false;
+    for_mount_points(|mount_point| {
+        below |= remainder(mount_point, path).is_some_and(|rest| rest > 0);
+        Ok(())
+    })?;
+    Ok(below)
 }
 
 /// How many components `path` has below `top`; `None` if it is not there. However either is written.

@@ -21,7 +21,7 @@ mod reports;
 mod requests;
 mod starting;
 
-const SANDBOXES_MAX: usize = 1024;
+pub const SANDBOXES_MAX: usize = 1024;
 const NETWORKS_MAX: usize = 256;
 /// As many requests about files of sub-ids are done at once.
 const SERVANTS_MAX: usize = 16;
@@ -51,6 +51,10 @@ struct Sandbox {
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
+    /// The root that it was cloned in; none without namespaces.
+    template: Option<usize>,
+    /// What of that others have, too.
+    shared: Shared,
     /// What serves its root; -1 if nothing does.
     server: Fd,
     /// What has served it before a reset, until init has done without it; else -1.

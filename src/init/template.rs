@@ -6,19 +6,43 @@
 use crate::attributes::restrict;
 use crate::plan::{Plan, Text, pair, text};
 use crate::s;
+use crate::supervisor::SANDBOXES_MAX;
 use crate::sys::*;
+use crate::table::Table;
 use crate::wire::*;
 
-/// How many shapes of root are kept.
+mod own;
+
+use own::{own_files, refresh};
+
+/// How many are kept that no sandbox has.
 const KEPT: usize = 16;
+/// Besides those, as many as sandboxes can have.
+const ALL: usize = SANDBOXES_MAX + KEPT;
 /// Binds in one root.
 const BINDS_MAX: usize = 160;
 
+/// What a sandbox asks for.
+#[derive(Clone, Copy, PartialEq)]
+struct Key {
+    shape: u64,
+    user: (u32, u32),
+}
+
+/// One bit for each bind.
+type Binds = [u64; BINDS_MAX.div_ceil(64)];
+
 #[derive(Clone, Copy)]
 struct Template {
-    key: u64,
+    key: Key,
     namespace: Fd,
     last_used: u64,
+    /// It is for one sandbox at a time, since locks and watches are about inodes; `leased` while one has it.
+    own: bool,
+    leased: bool,
+    /// Which of its binds with [`BIND_OWN`] have an overlay over them, and how many have not.
+    overlaid: Binds,
+    shared: Shared,
 }
 
 /// The host's view and the roots made from it.
@@ -26,8 +50,9 @@ pub struct Templates {
     /// The mount namespace as the host sees it, and its root directory there (the host may be in a chroot).
     host: Fd,
     host_root: Fd,
-    made: [Template; KEPT],
-    current: u64,
+    made: Table<Template, ALL>,
+    /// The one that we are in.
+    current: Option<usize>,
     clock: u64,
 }
 
@@ -40,16 +65,11 @@ fn step(which: u32) -> impl Fn(i32) -> Fault {
 
 impl Templates {
     pub const fn new() -> Self {
-        let none = Template {
-            key: 0,
-            namespace: -1,
-            last_used: 0,
-        };
         Templates {
             host: -1,
             host_root: -1,
-            made: [none; KEPT],
-            current: 0,
+            made: Table::new(),
+            current: None,
             clock: 0,
         }
     }
@@ -61,42 +81,92 @@ impl Templates {
         Ok(())
     }
 
-    /// Goes to the root for this plan, making it if it is new.
-    pub fn enter(&mut self, plan: &Plan) -> core::result::Result<(), Fault> {
-        let key = plan.head.template_key;
-        self.clock += 1;
-        if let Some(found) = self
-            .made
-            .iter_mut()
-            .find(|t| t.namespace >= 0 && t.key == key)
-        {
-            found.last_used = self.clock;
-            if self.current != key {
-                setns(found.namespace, CLONE_NEWNS).map_err(step(STEP_UNSHARE_MOUNTS))?;
-                self.current = key;
-            }
-            return Ok(());
-        }
-        self.current = 0;
-        let namespace = self.build(plan)?;
-        let mut oldest = 0;
-        for (i, template) in self.made.iter().enumerate() {
-            if template.namespace < 0 {
-                oldest = i;
-                break;
-            }
-            if template.last_used < self.made[oldest].last_used {
-                oldest = i;
-            }
-        }
-        close(self.made[oldest].namespace);
-        self.made[oldest] = Template {
-            key,
-            namespace,
-            last_used: self.clock,
+    /// Goes to a root for this plan, making it if there is none that is free; gives its place.
+    pub fn enter(&mut self, plan: &Plan, map: u32) -> core::result::Result<usize, Fault> {
+        let key = Key {
+            shape: plan.head.template_key,
+            user: (plan.head.user, plan.head.group),
         };
-        self.current = key;
-        Ok(())
+        self.clock += 1;
+        let free = |template: &Option<Template>| {
+            template.is_some_and(|template| template.key == key && !template.leased)
+        };
+        if let Some(found) = (0..self.made.high()).find(|place| free(&self.made[*place]))
+            && self
+                .enter_again(found, plan)
+                .map_err(step(STEP_UNSHARE_MOUNTS))?
+        {
+            return Ok(found);
+        }
+        self.current = None;
+        let mut template = self.build(plan, map)?;
+        (template.key, template.last_used) = (key, self.clock);
+        let place = self.room();
+        self.made[place] = Some(template);
+        self.current = Some(place);
+        Ok(place)
+    }
+
+    /// Goes to the root at `place`; false if it is of no use any more, and gone.
+    fn enter_again(&mut self, place: usize, plan: &Plan) -> Result<bool> {
+        let Some(template) = self.made[place].as_mut() else {
+            return Ok(false);
+        };
+        template.last_used = self.clock;
+        if self.current != Some(place) {
+            setns(template.namespace, CLONE_NEWNS)?;
+            self.current = Some(place);
+        }
+        if refresh(plan, &template.overlaid).is_err() {
+            self.forget(place);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// A free place. Of those that no sandbox has, the one goes that was not used for longest if there are many.
+    fn room(&mut self) -> usize {
+        let idle = |place: &usize| self.made[*place].is_some_and(|template| !template.leased);
+        if (0..self.made.high()).filter(idle).count() >= KEPT {
+            let used = |place: &usize| self.made[*place].map_or(0, |template| template.last_used);
+            if let Some(oldest) = (0..self.made.high()).filter(idle).min_by_key(used) {
+                self.forget(oldest);
+                return oldest;
+            }
+        }
+        let high = self.made.high();
+        (0..high)
+            .find(|place| self.made[*place].is_none())
+            .unwrap_or(high)
+    }
+
+    fn forget(&mut self, place: usize) {
+        if let Some(template) = self.made[place].take() {
+            close(template.namespace);
+        }
+        if self.current == Some(place) {
+            self.current = None;
+        }
+        self.made.trim();
+    }
+
+    /// A sandbox has the root at `place`, and nobody else gets it until it is released.
+    pub fn lease(&mut self, place: usize) {
+        if let Some(template) = self.made[place].as_mut() {
+            template.leased = template.own;
+        }
+    }
+
+    /// All processes of the sandbox that had it are dead, and their locks and watches gone.
+    pub fn release(&mut self, place: usize) {
+        if let Some(template) = self.made[place].as_mut() {
+            template.leased = false;
+        }
+    }
+
+    /// What of the root at `place` others have, too.
+    pub fn shared(&self, place: usize) -> Shared {
+        self.made[place].map_or(Shared::default(), |template| template.shared)
     }
 
     /// Detached trees of the plan's host directories, in order; leaves us where [`enter`](Self::enter) has put us.
@@ -108,7 +178,7 @@ impl Templates {
         if plan.head.volumes == 0 {
             return Ok(0);
         }
-        let current = core::mem::take(&mut self.current); // wherever this leaves us, if it fails, is no root
+        let current = self.current.take(); // wherever this leaves us, if it fails, is no root
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
         let mut result = Ok(0);
@@ -130,8 +200,7 @@ impl Templates {
                 }
             }
         }
-        let mut made = self.made.iter();
-        if let Some(back) = made.find(|t| t.namespace >= 0 && t.key == current) {
+        if let Some(back) = current.and_then(|place| self.made[place]) {
             match setns(back.namespace, CLONE_NEWNS) {
                 Ok(_) => self.current = current,
                 Err(errno) => result = Err((IN_STEP, STEP_HOST_MOUNTS, errno)),
@@ -150,9 +219,9 @@ impl Templates {
         Ok(())
     }
 
-    fn build(&mut self, plan: &Plan) -> core::result::Result<Fd, Fault> {
+    fn build(&mut self, plan: &Plan, map: u32) -> core::result::Result<Template, Fault> {
         let mut trees = [-1; BINDS_MAX];
-        let result = self.build_from(plan, &mut trees);
+        let result = self.build_from(plan, map, &mut trees);
         trees.iter().for_each(|fd| close(*fd));
         result
     }
@@ -160,8 +229,9 @@ impl Templates {
     fn build_from(
         &mut self,
         plan: &Plan,
+        map: u32,
         trees: &mut [Fd; BINDS_MAX],
-    ) -> core::result::Result<Fd, Fault> {
+    ) -> core::result::Result<Template, Fault> {
         // Sources are looked up where the host looks things up, each becoming a detached tree.
         self.go_to_host().map_err(step(STEP_HOST_MOUNTS))?;
         let mut count = 0;
@@ -211,7 +281,23 @@ impl Templates {
             Err(ENOSYS) => seal_by_mounts(plan)?,
             result => result.map(|_| ()).map_err(step(STEP_ROOT_TMPFS))?,
         }
-        openat(AT_FDCWD, s!("/proc/self/ns/mnt"), O_RDONLY, 0).map_err(step(STEP_NAMESPACE_FILES))
+        let mut template = Template {
+            key: Key {
+                shape: 0,
+                user: (0, 0),
+            },
+            namespace: -1,
+            last_used: 0,
+            own: false,
+            leased: false,
+            overlaid: Binds::default(),
+            shared: Shared::default(),
+        };
+        own_files(plan, map, &mut template)?;
+        let path = s!("/proc/self/ns/mnt");
+        template.namespace =
+            openat(AT_FDCWD, path, O_RDONLY, 0).map_err(step(STEP_NAMESPACE_FILES))?;
+        Ok(template)
     }
 }
 

@@ -95,7 +95,7 @@ impl Root {
         self.proc_and_devices();
         if driver == Driver::Fuse {
             for entry in host_entries() {
-                entry.add(&mut self.template);
+                entry.add(&mut self.template, 0);
             }
             self.directory("etc", 0o755, 0);
             let cache = [b"/etc/ld.so.cache" as &[u8], b"etc/ld.so.cache"];

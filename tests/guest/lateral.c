@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -35,29 +38,80 @@ static struct flock whole(short type)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET};
 }
 
-/* lock PATH SECONDS: locks of both kinds on a file that is open for reading, kept that long. */
+/* lock PATH SECONDS: locks of all kinds on a file that is open for reading, kept that long. */
 static int cmd_lock(int argc, char **argv)
 {
     struct flock lock = whole(F_RDLCK);
-    int fd = open_file(arg(argc, argv, 1, NULL));
+    const char *path = arg(argc, argv, 1, NULL);
+    int fd = open_file(path), other = open_file(path);
     if (flock(fd, LOCK_EX | LOCK_NB))
         die("flock");
     if (fcntl(fd, F_SETLK, &lock))
         die("F_SETLK");
+    if (fcntl(other, F_OFD_SETLK, &lock))
+        die("F_OFD_SETLK");
     write_all(1, "ready\n", 6);
     sleep_ns(parse_seconds(arg(argc, argv, 2, "0")));
     return 0;
 }
 
+static const char *seen(int fd, int how)
+{
+    struct flock lock = whole(F_WRLCK);
+    if (fcntl(fd, how, &lock))
+        die("F_GETLK");
+    return lock.l_type == F_UNLCK ? "OK" : "locked";
+}
+
 /* try-lock PATH: whether such locks are seen. */
 static int cmd_try_lock(int argc, char **argv)
 {
-    struct flock lock = whole(F_WRLCK);
     int fd = open_file(arg(argc, argv, 1, NULL));
     printf("flock=%s\n", result(flock(fd, LOCK_EX | LOCK_NB)));
-    if (fcntl(fd, F_GETLK, &lock))
-        die("F_GETLK");
-    printf("fcntl=%s\n", lock.l_type == F_UNLCK ? "OK" : "locked");
+    printf("fcntl=%s\n", seen(fd, F_GETLK));
+    printf("ofd=%s\n", seen(fd, F_OFD_GETLK));
+    return 0;
+}
+
+static const char *watched(int watcher)
+{
+    struct pollfd event = {.fd = watcher, .events = POLLIN};
+    return poll(&event, 1, 0) == 1 ? "seen" : "nothing";
+}
+
+/* watch PATH...: what is heard of them until standard input ends, and of what we do to them then. */
+static int cmd_watch(int argc, char **argv)
+{
+    int watcher = inotify_init1(IN_CLOEXEC);
+    for (int i = 1; i < argc; i++)
+        if (inotify_add_watch(watcher, argv[i], IN_ALL_EVENTS) < 0)
+            die(argv[i]);
+    write_all(1, "ready\n", 6);
+    char byte;
+    while (read(0, &byte, 1) > 0)
+        ;
+    printf("others=%s\n", watched(watcher));
+    for (int i = 1; i < argc; i++)
+        close(open_file(argv[i]));
+    printf("own=%s\n", watched(watcher));
+    return 0;
+}
+
+/* futex PATH wait|wake: by memory that is the file, shared and read-only. */
+static int cmd_futex(int argc, char **argv)
+{
+    int fd = open_file(arg(argc, argv, 1, NULL));
+    unsigned *word = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    if (word == MAP_FAILED)
+        die("mmap");
+    unsigned value = *(volatile unsigned *)word;
+    if (!strcmp(arg(argc, argv, 2, NULL), "wait")) {
+        struct timespec most = {.tv_sec = 20};
+        write_all(1, "ready\n", 6);
+        printf("wait=%s\n", result(syscall(SYS_futex, word, FUTEX_WAIT, value, &most)));
+    } else {
+        printf("woken=%ld\n", syscall(SYS_futex, word, FUTEX_WAKE, 1));
+    }
     return 0;
 }
 
@@ -68,6 +122,7 @@ static int cmd_watch_file(int argc, char **argv)
     printf("lease=%s\n", result(fcntl(fd, F_SETLEASE, F_RDLCK)));
     printf("lease-high=%s\n", result(syscall(SYS_fcntl, fd, F_SETLEASE | 1UL << 32, F_RDLCK)));
     printf("notify=%s\n", result(fcntl(root, F_NOTIFY, DN_ACCESS | DN_MULTISHOT)));
+    printf("fanotify=%s\n", result(syscall(SYS_fanotify_init, 0x200 /* FAN_REPORT_FID */, O_RDONLY)));
     int watcher = inotify_init1(IN_CLOEXEC);
     printf("inotify=%s\n", result(watcher < 0 ? -1 : inotify_add_watch(watcher, "/usr", IN_ALL_EVENTS)));
     return 0;
@@ -145,6 +200,8 @@ static int cmd_reopen(int argc, char **argv)
 const struct command lateral_commands[] = {
     {"lock", cmd_lock, "PATH [SECONDS]"},
     {"try-lock", cmd_try_lock, "PATH"},
+    {"watch", cmd_watch, "PATH..."},
+    {"futex", cmd_futex, "PATH wait|wake"},
     {"watch-file", cmd_watch_file, "PATH"},
     {"sysv-leave", cmd_sysv_leave, "[SECONDS]"},
     {"sysv-find", cmd_sysv_find, ""},

@@ -251,6 +251,7 @@ fn the_kernel_files_are_read_only_or_hidden() {
         "open",
         "/proc/kcore",
         "/proc/keys",
+        "/proc/locks",
         "/proc/timer_list",
         "/proc/latency_stats",
         "/proc/sched_debug",

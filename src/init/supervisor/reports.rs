@@ -175,6 +175,8 @@ impl Supervisor {
         exit.reason = run.reason_of_end(exit.ended_at);
         exit.paused = run.paused(exit.ended_at);
         run.seen.tell(&mut exit);
+        let sandbox = self.sandboxes[run.sandbox];
+        exit.shared = sandbox.map_or(Shared::default(), |sandbox| sandbox.shared);
         let raw = as_bytes(RAW.take());
         let (len, reads) = run.groups.read(&run.reads, false, raw);
         exit.reads = reads;
@@ -243,8 +245,12 @@ impl Supervisor {
         sandbox.close_files();
         let upper = sandbox.upper.take();
         let network = sandbox.network.take();
+        let template = sandbox.template.take();
         (sandbox.init, sandbox.pidfd, sandbox.channel) = (0, -1, -1);
         self.release_network(network);
+        if let Some(template) = template {
+            self.templates.release(template);
+        }
         if restricted {
             self.end_orphans();
         }

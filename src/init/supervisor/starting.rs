@@ -53,12 +53,12 @@ impl Supervisor {
             (0..SANDBOXES_MAX).find(|i| self.sandboxes[*i].is_none() && self.runs[*i].is_none());
         let slot = free.ok_or((IN_STEP, STEP_SLOTS, ENFILE))?;
         let mut trees = [-1; VOLUMES_MAX];
-        let mut volumes = 0;
+        let (mut volumes, mut template) = (0, None);
         if (flags & RESTRICT != 0) != (self.config.map == MAP_NONE) {
             return Err((IN_STEP, STEP_PLAN, EPROTO));
         }
         if flags & RESTRICT == 0 {
-            self.templates.enter(plan)?;
+            template = Some(self.templates.enter(plan, self.config.map)?);
             volumes = self.templates.open_volumes(plan, &mut trees)?;
         }
         let result = self.start_init(plan, channel, fds, slot, &trees[..volumes]);
@@ -86,6 +86,11 @@ impl Supervisor {
                 self.remove(run.groups);
             }
             return Err((IN_STEP, STEP_EPOLL, errno));
+        }
+        if let Some(template) = template {
+            self.templates.lease(template);
+            sandbox.template = Some(template);
+            sandbox.shared = self.templates.shared(template);
         }
         debug_assert!(flags & ONE_SHOT != 0 || run.is_none());
         self.sandboxes[slot] = Some(sandbox);
@@ -144,6 +149,8 @@ impl Supervisor {
                         restricted: flags & RESTRICT != 0,
                         channel: if run.is_some() { -1 } else { channel },
                         network,
+                        template: None,
+                        shared: Shared::default(),
                         server,
                         old_server: -1,
                         files: [-1; 2],

@@ -15,6 +15,7 @@ pub const MS_NODEV: usize = 4;
 pub const MS_NOEXEC: usize = 8;
 pub const MS_REMOUNT: usize = 32;
 pub const MS_BIND: usize = 4096;
+pub const MS_MOVE: usize = 8192;
 pub const MS_REC: usize = 16384;
 pub const MS_PRIVATE: usize = 1 << 18;
 pub const MNT_DETACH: usize = 2;

@@ -11,6 +11,7 @@ pub mod nr {
     pub const GETRUSAGE: usize = 98; pub const SETSID: usize = 112; pub const SETGROUPS: usize = 116; pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119; pub const CAPSET: usize = 126; pub const FSTATFS: usize = 138; pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157; pub const CHROOT: usize = 161; pub const MOUNT: usize = 165; pub const UMOUNT2: usize = 166;
+    pub const SETFSUID: usize = 122; pub const SETFSGID: usize = 123; pub const CAPGET: usize = 125;
     pub const SETHOSTNAME: usize = 170; pub const GETDENTS64: usize = 217; pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231; pub const PERSONALITY: usize = 135; pub const EPOLL_CTL: usize = 233; pub const WAITID: usize = 247; pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257; pub const MKDIRAT: usize = 258; pub const NEWFSTATAT: usize = 262; pub const UNLINKAT: usize = 263;
@@ -34,6 +35,7 @@ pub mod nr {
     pub const GETRUSAGE: usize = 165; pub const SETSID: usize = 157; pub const SETGROUPS: usize = 159; pub const SETRESUID: usize = 147;
     pub const SETRESGID: usize = 149; pub const CAPSET: usize = 91; pub const FSTATFS: usize = 44; pub const PIVOT_ROOT: usize = 41;
     pub const PRCTL: usize = 167; pub const CHROOT: usize = 51; pub const MOUNT: usize = 40; pub const UMOUNT2: usize = 39;
+    pub const SETFSUID: usize = 151; pub const SETFSGID: usize = 152; pub const CAPGET: usize = 90;
     pub const SETHOSTNAME: usize = 161; pub const GETDENTS64: usize = 61; pub const CLOCK_GETTIME: usize = 113;
     pub const EXIT_GROUP: usize = 94; pub const PERSONALITY: usize = 92; pub const EPOLL_CTL: usize = 21; pub const WAITID: usize = 95; pub const KEYCTL: usize = 219;
     pub const OPENAT: usize = 56; pub const MKDIRAT: usize = 34; pub const NEWFSTATAT: usize = 79; pub const UNLINKAT: usize = 35;

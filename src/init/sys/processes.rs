@@ -249,6 +249,36 @@ pub fn set_ids(user: u32, group: u32) -> Result {
     syscall!(nr::SETRESUID, user, user, user)
 }
 
+/// Has files be looked up with these ids, which the caller may take on.
+pub fn set_fs_ids(user: u32, group: u32) -> Result<()> {
+    const ASK: u32 = u32::MAX;
+    // They say no more than what was before.
+    for (call, id) in [(nr::SETFSGID, group), (nr::SETFSUID, user)] {
+        syscall!(call, id)?;
+        if syscall!(call, ASK)? != id as usize {
+            return Err(EPERM);
+        }
+    }
+    Ok(())
+}
+
+/// The sets of capabilities as capget(2) gives them: effective, permitted, inheritable, and the same of the upper half.
+pub type Capabilities = [u32; 6];
+
+const CAPABILITIES: [u32; 2] = [0x20080522, 0];
+
+pub fn capabilities() -> Result<Capabilities> {
+    let head = CAPABILITIES;
+    let mut data = [0; 6];
+    syscall!(nr::CAPGET, head.as_ptr(), data.as_mut_ptr())?;
+    Ok(data)
+}
+
+pub fn set_capabilities(data: &Capabilities) -> Result {
+    let head = CAPABILITIES;
+    syscall!(nr::CAPSET, head.as_ptr(), data.as_ptr())
+}
+
 pub fn sethostname(name: &[u8]) -> Result {
     syscall!(nr::SETHOSTNAME, name.as_ptr(), name.len())
 }
