@@ -3,7 +3,6 @@
 
 use super::bad;
 use crate::error::Error;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{
@@ -11,7 +10,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -157,15 +156,14 @@ pub(super) fn set_time(fd: impl AsFd, mtime: (i64, u32)) -> nix::Result<()> {
 
 /// The names in the directory that `fd` is open on for reading, sorted.
 pub(super) fn names(fd: impl AsFd) -> nix::Result<Vec<CString>> {
-    // A descriptor of its own, whose position is its own.
-    let own = openat(fd, c".", DIRECTORY, Mode::empty())?;
-    let mut dir = Dir::from_fd(own)?;
+    let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
     let mut names = Vec::new();
-    for entry in dir.iter() {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
+    // Not by fdopendir(3), through which nix loses the descriptor where that fails. It is opened anew, for a position of
+    // its own.
+    let path = through_proc(fd.as_fd());
+    for entry in std::fs::read_dir(OsStr::from_bytes(path.as_bytes())).map_err(errno)? {
+        let name = entry.map_err(errno)?.file_name();
+        names.push(c_name(name.as_bytes())?);
     }
     names.sort();
     Ok(names)

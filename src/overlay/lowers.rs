@@ -1,6 +1,8 @@
 //! Lower directories, looked into as overlayfs joins them: the highest that has an entry decides.
 
 use crate::error::Error;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 #[cfg(feature = "image")]
 use std::io::Read;
@@ -40,24 +42,37 @@ impl Lowers {
     }
 
     /// What the joined tree has at `path`, which is relative; its top for an empty one.
-    pub fn find(&self, path: impl AsRef<Path>) -> Option<Metadata> {
-        let mut current = self.directories.clone();
-        let mut found = current.first()?.metadata().ok();
-        for name in path.as_ref() {
-            (found, current) = step(&current, name);
-            found.as_ref()?;
-        }
-        found
+    pub fn find(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, Error> {
+        let path = path.as_ref();
+        let look = || {
+            let mut current = self.directories.clone();
+            let mut found = match current.first() {
+                Some(top) => known(top.metadata())?,
+                None => None,
+            };
+            for name in path {
+                (found, current) = step(&current, name)?;
+                if found.is_none() {
+                    break;
+                }
+            }
+            Ok(found)
+        };
+        look().map_err(|e| failed(path, e))
     }
 
     /// Where the symbolic link leads that the joined tree has at `path`.
-    pub fn link(&self, path: &Path) -> Option<PathBuf> {
-        std::fs::read_link(self.place(path)?).ok()
+    pub fn link(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        let look = || match self.place(path)? {
+            Some(place) => std::fs::read_link(place).map(Some),
+            None => Ok(None),
+        };
+        look().map_err(|e| failed(path, e))
     }
 
     /// The regular file that the joined tree has at `path`, open for reading.
     pub fn open(&self, path: &Path) -> std::io::Result<Option<File>> {
-        let Some(place) = self.place(path) else {
+        let Some(place) = self.place(path)? else {
             return Ok(None);
         };
         let mut open = std::fs::OpenOptions::new();
@@ -69,15 +84,23 @@ impl Lowers {
     }
 
     /// Where what the joined tree has at `path` lies.
-    fn place(&self, path: &Path) -> Option<PathBuf> {
-        let (parent, name) = (path.parent()?, path.file_name()?);
+    fn place(&self, path: &Path) -> std::io::Result<Option<PathBuf>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
         let mut current = self.directories.clone();
         for part in parent {
-            current = step(&current, part).1;
+            current = step(&current, part)?.1;
         }
-        step(&current, name).0?;
-        let mut places = current.iter().map(|dir| dir.join(name));
-        places.find(|place| place.symlink_metadata().is_ok())
+        if step(&current, name)?.0.is_none() {
+            return Ok(None);
+        }
+        for place in current.iter().map(|dir| dir.join(name)) {
+            if known(place.symlink_metadata())?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     /// The content of the regular file that the joined tree has at `path`, at most `most` bytes of it; `None` if it has
@@ -93,29 +116,56 @@ impl Lowers {
     }
 
     /// The names that the joined tree has in the directory `path`, which is relative; none if it has no such directory.
-    pub fn names(&self, path: &Path) -> Vec<std::ffi::OsString> {
-        let mut current = self.directories.clone();
-        for name in path {
-            current = step(&current, name).1;
-        }
-        let mut names = std::collections::BTreeSet::new();
-        for dir in &current {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            names.extend(entries.map(|entry| entry.file_name()));
-        }
-        names
-            .into_iter()
-            .filter(|name| step(&current, name).0.is_some())
-            .collect()
+    pub fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        let look = || {
+            let mut current = self.directories.clone();
+            for name in path {
+                current = step(&current, name)?.1;
+            }
+            let mut names = BTreeSet::new();
+            for dir in &current {
+                for entry in known(std::fs::read_dir(dir))?.into_iter().flatten() {
+                    names.insert(entry?.file_name());
+                }
+            }
+            let mut there = Vec::new();
+            for name in names {
+                if step(&current, &name)?.0.is_some() {
+                    there.push(name);
+                }
+            }
+            Ok(there)
+        };
+        look().map_err(|e| failed(path, e))
+    }
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    let what = format!("looking at `/{}` in the root file system", path.display());
+    Error::system(what, e)
+}
+
+/// Whether an error says that there is nothing, or nothing that the caller can know of.
+pub(crate) fn is_nothing(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(e.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+/// What is there; that it cannot be found out is no reason to go on as if it were not.
+fn known<T>(looked: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match looked {
+        Ok(seen) => Ok(Some(seen)),
+        Err(e) if is_nothing(&e) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
 /// One name in joined directories: what it is, and the directories that are joined below.
-fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<PathBuf>) {
+fn step(current: &[PathBuf], name: &OsStr) -> std::io::Result<(Option<Metadata>, Vec<PathBuf>)> {
     let (mut found, mut below) = (None, Vec::new());
     for dir in current {
         let path = dir.join(name);
-        let Ok(seen) = path.symlink_metadata() else {
+        let Some(seen) = known(path.symlink_metadata())? else {
             continue;
         };
         if is_whiteout(&seen) || (found.is_some() && !seen.is_dir()) {
@@ -123,15 +173,15 @@ fn step(current: &[PathBuf], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<P
         }
         let directory = seen.is_dir();
         found.get_or_insert(seen);
-        if !directory || {
-            let opaque = is_opaque_path(&path);
+        let last = !directory || is_opaque_path(&path)?;
+        if directory {
             below.push(path);
-            opaque
-        } {
+        }
+        if last {
             break;
         }
     }
-    (found, below)
+    Ok((found, below))
 }
 
 /// Whether it stands for "there is nothing here": a character device 0, 0.
@@ -139,30 +189,41 @@ pub(crate) fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
-fn is_opaque_path(path: &Path) -> bool {
+fn is_opaque_path(path: &Path) -> std::io::Result<bool> {
     let mut open = std::fs::OpenOptions::new();
     let open = open
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-    open.open(path)
-        .is_ok_and(|dir: File| is_opaque(dir.as_fd()))
+    match known(open.open(path))? {
+        Some(dir) => is_opaque(dir.as_fd()),
+        None => Ok(false),
+    }
 }
 
 /// Whether a directory hides what is below it in lower layers, as either driver marks that.
-pub(crate) fn is_opaque(dir: BorrowedFd) -> bool {
-    [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"]
-        .iter()
-        .any(|name| {
-            let mut value = [0u8; 4];
-            // SAFETY: an open descriptor, a string with its NUL, and a buffer of the length that is given.
-            let len = unsafe {
-                libc::fgetxattr(
-                    dir.as_raw_fd(),
-                    name.as_ptr(),
-                    value.as_mut_ptr().cast(),
-                    value.len(),
-                )
-            };
-            len == 1 && value[0] == b'y'
-        })
+pub(crate) fn is_opaque(dir: BorrowedFd) -> std::io::Result<bool> {
+    for name in [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"] {
+        let mut value = [0u8; 4];
+        // SAFETY: an open descriptor, a string with its NUL, and a buffer of the length that is given.
+        let len = unsafe {
+            libc::fgetxattr(
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                value.as_mut_ptr().cast(),
+                value.len(),
+            )
+        };
+        if len < 0 {
+            let e = std::io::Error::last_os_error();
+            // There is none, there are none at all, or it is longer.
+            let none = [libc::ENODATA, libc::EOPNOTSUPP, libc::ENOSYS, libc::ERANGE];
+            if !e.raw_os_error().is_some_and(|errno| none.contains(&errno)) {
+                return Err(e);
+            }
+        }
+        if len == 1 && value[0] == b'y' {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
