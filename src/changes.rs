@@ -116,13 +116,13 @@ impl Walk<'_> {
             let hidden = name.as_bytes().strip_prefix(b".wh.");
             if let Some(hidden) = hidden.filter(|_| self.names) {
                 let hidden = path.join(OsStr::from_bytes(hidden));
-                if joined && self.lower(&hidden).is_some() {
+                if joined && self.lower(&hidden)?.is_some() {
                     self.note(&hidden, ChangeKind::Deleted);
                 }
                 continue;
             }
             let path = path.join(&name);
-            let lower = if joined { self.lower(&path) } else { None };
+            let lower = if joined { self.lower(&path)? } else { None };
             if is_whiteout(&seen) {
                 if lower.is_some() {
                     self.note(&path, ChangeKind::Deleted);
@@ -160,9 +160,10 @@ impl Walk<'_> {
         };
         let marked = OsStr::new(".wh..wh..opq");
         let marked = self.names && rights::metadata(&dir, marked).is_ok();
-        let opaque = is_opaque(dir.as_fd()) || marked;
+        let failed = |e| Error::system(format!("looking for changes in `/{}`", path.display()), e);
+        let opaque = is_opaque(dir.as_fd()).map_err(failed)? || marked;
         if joined && opaque {
-            for name in self.lowers.names(path) {
+            for name in self.lowers.names(path)? {
                 if rights::metadata(&dir, &name).is_err() {
                     self.note(&path.join(name), ChangeKind::Deleted);
                 }
@@ -173,7 +174,7 @@ impl Walk<'_> {
     }
 
     /// Whether lower layers have something at `path`, and whether that is a directory.
-    fn lower(&self, path: &Path) -> Option<bool> {
-        self.lowers.find(path).map(|seen| seen.is_dir())
+    fn lower(&self, path: &Path) -> Result<Option<bool>, Error> {
+        Ok(self.lowers.find(path)?.map(|seen| seen.is_dir()))
     }
 }

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ids::Ids;
 use crate::landlock;
 use crate::once::Once;
-use crate::overlay::Chosen;
+use crate::overlay::{Chosen, is_nothing};
 use crate::plan::{Steps, WORK, inside};
 use crate::spec::{Network, Rootfs, Spec};
 use crate::wire::*;
@@ -119,9 +119,13 @@ impl Root {
         self.proc_and_devices();
         made.insert("proc".into());
         let t = &mut self.template;
+        let bound = match &spec.rootfs {
+            Rootfs::Host => host_entries()?,
+            Rootfs::Directory(_) | Rootfs::Layers(_) => &[],
+        };
         match &spec.rootfs {
             Rootfs::Host => {
-                for entry in host_entries() {
+                for entry in bound {
                     entry.add(t, BIND_OWN);
                     made.insert(entry.name.clone());
                 }
@@ -189,19 +193,25 @@ impl Root {
             // Below a directory of the root file system nothing can be made: the mount point must be there.
             if let Some(base) = parents
                 .iter()
-                .find(|p| made.contains(**p) && !is_own_directory(spec, p))
+                .find(|p| made.contains(**p) && !is_own_directory(spec, bound, p))
             {
                 let there = match &spec.rootfs {
                     Rootfs::Host => Path::new("/").join(relative),
                     Rootfs::Directory(dir) => Path::new(dir).join(relative),
                     Rootfs::Layers(_) => continue,
                 };
-                if there.symlink_metadata().is_err() {
-                    return Err(Error::invalid(format!(
-                        "volumes: `{path}` cannot be made below the read-only `/{base}`; use a place that exists there, or another"
-                    )));
+                match there.symlink_metadata() {
+                    Ok(_) => continue,
+                    Err(e) if is_nothing(&e) => {
+                        return Err(Error::invalid(format!(
+                            "volumes: `{path}` cannot be made below the read-only `/{base}`; use a place that exists there, or another"
+                        )));
+                    }
+                    Err(e) => {
+                        let what = format!("volumes: looking for `{}`", there.display());
+                        return Err(Error::system(what, e));
+                    }
                 }
-                continue;
             }
             for parent in parents {
                 directory(t, &mut made, parent);
@@ -334,9 +344,10 @@ fn writable(spec: &Spec, path: &str) -> bool {
 }
 
 /// Whether `path` (relative) is a directory of the small tmpfs that the root is, where anything can be made.
-fn is_own_directory(spec: &Spec, path: &str) -> bool {
+/// `bound` of the host's root is in it.
+fn is_own_directory(spec: &Spec, bound: &[Entry], path: &str) -> bool {
     match spec.rootfs {
-        Rootfs::Host => OWN.contains(&path) || path == "etc" || !is_bound(&host_entries(), path),
+        Rootfs::Host => OWN.contains(&path) || path == "etc" || !is_bound(bound, path),
         Rootfs::Directory(_) | Rootfs::Layers(_) => OWN.contains(&path),
     }
 }
@@ -371,7 +382,6 @@ fn check_source(host: &str) -> Result<&str, Error> {
 }
 
 /// A top-level entry of a root file system.
-#[derive(Clone)]
 struct Entry {
     name: String,
     source: String,
@@ -393,39 +403,39 @@ impl Entry {
         }
     }
 
-    fn of(dir: &Path, name: &str) -> Option<Entry> {
+    /// `None` if there is no such thing, or it is neither directory nor file nor link. Not to know is an error: a root
+    /// without it would be another than was asked for.
+    fn of(dir: &str, name: &str) -> Result<Option<Entry>, Error> {
         use std::os::unix::ffi::OsStringExt;
-        let source = dir.join(name);
-        let kind = source.symlink_metadata().ok()?.file_type();
-        let link = match kind.is_symlink() {
-            true => Some(
-                std::fs::read_link(&source)
-                    .ok()?
-                    .into_os_string()
-                    .into_vec(),
-            ),
-            false => None,
+        let source = format!("{}/{name}", dir.trim_end_matches('/'));
+        let failed = |e| Error::system(format!("rootfs: looking at `{source}`"), e);
+        let kind = match std::fs::symlink_metadata(&source) {
+            Ok(seen) => seen.file_type(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
         };
-        Some(Entry {
+        let link = match kind.is_symlink() {
+            true => Some(std::fs::read_link(&source).map_err(failed)?),
+            false if kind.is_dir() || kind.is_file() => None,
+            false => return Ok(None),
+        };
+        Ok(Some(Entry {
             name: name.into(),
-            source: source.to_str()?.into(),
-            link,
-        })
+            source,
+            link: link.map(|link| link.into_os_string().into_vec()),
+        }))
     }
 }
 
 /// `/usr` and the directories or links beside it that programs and their linker are in. Looked up once.
-fn host_entries() -> Vec<Entry> {
+fn host_entries() -> Result<&'static [Entry], Error> {
     static ENTRIES: Once<Vec<Entry>> = Once::new();
     let names = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-    ENTRIES
-        .get_or_init(|| {
-            names
-                .iter()
-                .filter_map(|name| Entry::of(Path::new("/"), name))
-                .collect()
-        })
-        .clone()
+    let look = || {
+        let entries = names.iter().map(|name| Entry::of("/", name));
+        entries.filter_map(Result::transpose).collect()
+    };
+    ENTRIES.get_or_try_init(look).map(Vec::as_slice)
 }
 
 /// Everything in a root file system's top directory but what the sandbox has of its own.
@@ -442,9 +452,7 @@ fn directory_entries(dir: &str) -> Result<Vec<Entry>, Error> {
         let name = entry.map_err(bad)?.file_name();
         let Some(name) = name.to_str() else { continue };
         if !OWN.contains(&name) {
-            entries.extend(Entry::of(Path::new(dir), name).filter(|e| {
-                e.link.is_some() || Path::new(&e.source).is_dir() || Path::new(&e.source).is_file()
-            }));
+            entries.extend(Entry::of(dir, name)?);
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));

@@ -58,7 +58,7 @@ impl Walk<'_> {
         }
         let before = self.changes.len();
         let there: BTreeSet<OsString> = rights::names(dir).map_err(failed)?.into_iter().collect();
-        for name in self.names(path) {
+        for name in self.names(path)? {
             if !there.contains(&name) {
                 self.note(&path.join(name), ChangeKind::Deleted);
             }
@@ -82,7 +82,7 @@ impl Walk<'_> {
         depth: usize,
     ) -> Result<(), Error> {
         let at = At(here, name);
-        let was = self.original.find(path);
+        let was = self.original.find(path)?;
         let Some(was) = was else {
             self.note(path, ChangeKind::Added);
             return match open_directory(&at, seen, path)? {
@@ -103,7 +103,7 @@ impl Walk<'_> {
         if self.original.differs(&was, seen, &at, path)? {
             self.note(path, ChangeKind::Changed);
             if was.is_dir() {
-                for name in self.names(path) {
+                for name in self.names(path)? {
                     self.note(&path.join(name), ChangeKind::Deleted);
                 }
             } else if let Some(dir) = open_directory(&at, seen, path)? {
@@ -135,15 +135,17 @@ impl Walk<'_> {
     }
 
     /// What the original has in a directory, of what is copied.
-    fn names(&self, path: &Path) -> BTreeSet<OsString> {
-        let lower = self.original.lowers.names(path).into_iter();
-        let mut names: BTreeSet<OsString> = lower
-            .filter(|name| self.original.find(&path.join(name)).is_some())
-            .collect();
+    fn names(&self, path: &Path) -> Result<BTreeSet<OsString>, Error> {
+        let mut names = BTreeSet::new();
+        for name in self.original.lowers.names(path)? {
+            if self.original.find(&path.join(&name))?.is_some() {
+                names.insert(name);
+            }
+        }
         let own = self.original.own.keys();
         let own = own.filter(|own| own.parent() == Some(path));
         names.extend(own.filter_map(|own| own.file_name().map(OsString::from)));
-        names
+        Ok(names)
     }
 }
 
@@ -166,19 +168,21 @@ impl Was<'_> {
 }
 
 impl Original<'_> {
-    fn find(&self, path: &Path) -> Option<Was<'_>> {
+    fn find(&self, path: &Path) -> Result<Option<Was<'_>>, Error> {
         if let Some(made) = self.own.get(path) {
-            return Some(Was::Own(made));
+            return Ok(Some(Was::Own(made)));
         }
         // Below a file of our own there is nothing.
         let hidden = path.ancestors().skip(1).any(|parent| {
             let own = self.own.get(parent);
             own.is_some_and(|made| !matches!(made, Made::Directory(_)))
         });
-        let seen = self.lowers.find(path).filter(|_| !hidden)?;
+        let Some(seen) = self.lowers.find(path)?.filter(|_| !hidden) else {
+            return Ok(None);
+        };
         let kind = seen.file_type();
         let copied = kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_fifo();
-        copied.then_some(Was::Lower(seen))
+        Ok(copied.then_some(Was::Lower(seen)))
     }
 
     /// Whether what is at `at` is another than it was.
@@ -210,7 +214,7 @@ impl Original<'_> {
                 }
                 if seen.is_symlink() {
                     let here = rights::link(at.0, at.1).map_err(failed)?;
-                    return Ok(self.lowers.link(path).is_none_or(|there| there != here));
+                    return Ok(self.lowers.link(path)?.is_none_or(|there| there != here));
                 }
                 if mode != lower.mode() & kept {
                     return Ok(true);

@@ -55,13 +55,13 @@ impl Compared {
             ));
         }
         let before = self.changes.len();
-        let names = self.new.names(dir);
+        let names = self.new.names(dir)?;
         for name in &names {
             let path = dir.join(name);
-            let Some(new) = self.new.find(&path) else {
+            let Some(new) = self.new.find(&path)? else {
                 continue;
             };
-            match self.old.find(&path) {
+            match self.old.find(&path)? {
                 None => self.added(&path, &new, depth)?,
                 Some(old) if old.is_dir() && new.is_dir() => {
                     if self.directory(&path, depth + 1)? || attributes(&old) != attributes(&new) {
@@ -78,7 +78,7 @@ impl Compared {
                 }
             }
         }
-        for name in self.old.names(dir) {
+        for name in self.old.names(dir)? {
             if names.binary_search(&name).is_err() {
                 self.note(&dir.join(name), ChangeKind::Deleted);
             }
@@ -99,9 +99,9 @@ impl Compared {
         if depth > fs::DEPTH_MAX {
             return Ok(());
         }
-        for name in self.new.names(dir) {
+        for name in self.new.names(dir)? {
             let path = dir.join(name);
-            if let Some(new) = self.new.find(&path) {
+            if let Some(new) = self.new.find(&path)? {
                 self.added(&path, &new, depth)?;
             }
         }

@@ -4,7 +4,6 @@
 use super::bad;
 use crate::error::Error;
 use crate::rights;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{
@@ -12,7 +11,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -177,14 +176,23 @@ pub(super) fn set_time(fd: impl AsFd, mtime: (i64, u32)) -> nix::Result<()> {
 
 /// The names in the directory that `fd` is open on for reading, sorted.
 pub(super) fn names(fd: impl AsFd) -> nix::Result<Vec<CString>> {
-    // A descriptor of its own, whose position is its own.
-    let own = open_at(fd, b".", DIRECTORY)?;
-    let mut dir = Dir::from_fd(own)?;
+    let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
     let mut names = Vec::new();
-    for entry in dir.iter() {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
+    // Not by fdopendir(3), through which nix loses the descriptor where that fails. It is opened anew, for a position of
+    // its own.
+    let path = through_proc(fd.as_fd());
+    match std::fs::read_dir(OsStr::from_bytes(path.as_bytes())) {
+        Err(e) if rights::denied(&e) => {
+            let own = open_at(fd, b".", DIRECTORY)?;
+            for name in rights::listed(own).map_err(errno)? {
+                names.push(c_name(name.as_bytes())?);
+            }
+        }
+        entries => {
+            for entry in entries.map_err(errno)? {
+                let name = entry.map_err(errno)?.file_name();
+                names.push(c_name(name.as_bytes())?);
+            }
         }
     }
     names.sort();

@@ -133,7 +133,14 @@ impl Store {
         };
         let fault = |e| Error::system(format_args!("open the store {}", fs::shown(&path)), e);
         let parent = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(parent).map_err(fault)?;
+        // Looked at first: of what it cannot find out create_dir_all says that it exists.
+        match parent.metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(parent).map_err(fault)?;
+            }
+            Err(e) => return Err(fault(e)),
+            Ok(_) => {}
+        }
         match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(fault(errno.into())),

@@ -94,7 +94,7 @@ impl Root {
         }
         self.proc_and_devices();
         if driver == Driver::Fuse {
-            for entry in host_entries() {
+            for entry in host_entries()? {
                 entry.add(&mut self.template, 0);
             }
             self.directory("etc", 0o755, 0);
@@ -118,7 +118,7 @@ impl Root {
     fn own_layer(&mut self, spec: &Spec, chosen: &Chosen, owners: &Owners) -> Result<(), Error> {
         let mut made = BTreeSet::new();
         for path in ["dev", "proc", "sys", "tmp", "work", "etc"] {
-            self.own_directory(path, chosen, owners, &mut made);
+            self.own_directory(path, chosen, owners, &mut made)?;
         }
         let mut files = vec![
             ("etc/hosts".to_string(), hosts(spec)),
@@ -127,10 +127,16 @@ impl Root {
                 format!("{}\n", spec.hostname.as_deref().unwrap_or("stockade")),
             ),
         ];
-        // An image's own users are the truth, if it has any.
-        files.extend(own_etc(spec).into_iter().filter(|(path, _)| {
-            path != "etc/hosts" && chosen.lowers.find(path).is_none_or(|seen| !seen.is_file())
-        }));
+        for (path, content) in own_etc(spec) {
+            // An image's own users are the truth, if it has any.
+            let own = chosen
+                .lowers
+                .find(&path)?
+                .is_some_and(|seen| seen.is_file());
+            if path != "etc/hosts" && !own {
+                files.push((path, content));
+            }
+        }
         for (path, content) in files {
             let payload = [
                 TOP.as_bytes(),
@@ -160,7 +166,7 @@ impl Root {
                 .filter(|part| !part.is_empty() && *part != ".")
                 .collect();
             for end in 1..parts.len() {
-                self.own_directory(&parts[..end].join("/"), chosen, owners, &mut made);
+                self.own_directory(&parts[..end].join("/"), chosen, owners, &mut made)?;
             }
             let relative = parts.join("/");
             if relative.is_empty() {
@@ -169,7 +175,7 @@ impl Root {
                 ));
             }
             if directory {
-                self.own_directory(&relative, chosen, owners, &mut made);
+                self.own_directory(&relative, chosen, owners, &mut made)?;
             } else if made.insert(relative.clone()) {
                 let path = placed(&relative);
                 self.template
@@ -186,11 +192,11 @@ impl Root {
         chosen: &Chosen,
         owners: &Owners,
         made: &mut BTreeSet<String>,
-    ) {
+    ) -> Result<(), Error> {
         if !made.insert(path.to_string()) {
-            return;
+            return Ok(());
         }
-        let like = chosen.lowers.find(path).filter(|seen| seen.is_dir());
+        let like = chosen.lowers.find(path)?.filter(|seen| seen.is_dir());
         let (mode, ids) = match like {
             Some(like) => (like.mode() & 0o1777, (like.uid(), like.gid())),
             None => (0o755, owners.ids.root()),
@@ -200,6 +206,7 @@ impl Root {
             .supervisors(ids)
             .map_or(0, |(user, group)| owner(user, group));
         self.directory(&placed(path), mode, owner);
+        Ok(())
     }
 
     fn directory(&mut self, path: &str, mode: u32, owner: u64) {
@@ -216,7 +223,7 @@ impl Root {
         on_disk: bool,
     ) -> Result<(), Error> {
         let (disk, inodes) = disk_and_inodes(spec)?;
-        let like = chosen.lowers.find("");
+        let like = chosen.lowers.find("")?;
         let mode = like.as_ref().map_or(0o755, |seen| seen.mode() & 0o1777);
         let ids = like.map(|seen| (seen.uid(), seen.gid()));
         let ids = ids.and_then(|ids| owners.ids.inside(ids, owners.user));

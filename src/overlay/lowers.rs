@@ -2,6 +2,8 @@
 
 use crate::error::Error;
 use crate::rights;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 #[cfg(feature = "image")]
 use std::io::Read;
@@ -42,24 +44,37 @@ impl Lowers {
     }
 
     /// What the joined tree has at `path`, which is relative; its top for an empty one.
-    pub fn find(&self, path: impl AsRef<Path>) -> Option<Metadata> {
-        let mut current = self.tops();
-        let mut found = self.directories.first()?.metadata().ok();
-        for name in path.as_ref() {
-            (found, current) = step(&current, name);
-            found.as_ref()?;
-        }
-        found
+    pub fn find(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, Error> {
+        let path = path.as_ref();
+        let look = || {
+            let mut current = self.tops();
+            let mut found = match self.directories.first() {
+                Some(top) => known(top.metadata())?,
+                None => None,
+            };
+            for name in path {
+                (found, current) = step(&current, name)?;
+                if found.is_none() {
+                    break;
+                }
+            }
+            Ok(found)
+        };
+        look().map_err(|e| failed(path, e))
     }
 
     /// Where the symbolic link leads that the joined tree has at `path`.
-    pub fn link(&self, path: &Path) -> Option<PathBuf> {
-        self.place(path)?.link().ok()
+    pub fn link(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        let look = || match self.place(path)? {
+            Some(place) => place.link().map(Some),
+            None => Ok(None),
+        };
+        look().map_err(|e| failed(path, e))
     }
 
     /// The regular file that the joined tree has at `path`, open for reading.
     pub fn open(&self, path: &Path) -> std::io::Result<Option<File>> {
-        let Some(place) = self.place(path) else {
+        let Some(place) = self.place(path)? else {
             return Ok(None);
         };
         let file = place.open(libc::O_NONBLOCK)?;
@@ -67,15 +82,23 @@ impl Lowers {
     }
 
     /// Where what the joined tree has at `path` lies.
-    fn place(&self, path: &Path) -> Option<Place<'_>> {
-        let (parent, name) = (path.parent()?, path.file_name()?);
+    fn place(&self, path: &Path) -> std::io::Result<Option<Place<'_>>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
         let mut current = self.tops();
         for part in parent {
-            current = step(&current, part).1;
+            current = step(&current, part)?.1;
         }
-        step(&current, name).0?;
-        let mut places = current.iter().map(|dir| dir.join(name));
-        places.find(|place| place.seen().is_ok())
+        if step(&current, name)?.0.is_none() {
+            return Ok(None);
+        }
+        for place in current.iter().map(|dir| dir.join(name)) {
+            if known(place.seen())?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     fn tops(&self) -> Vec<Place<'_>> {
@@ -99,21 +122,47 @@ impl Lowers {
     }
 
     /// The names that the joined tree has in the directory `path`, which is relative; none if it has no such directory.
-    pub fn names(&self, path: &Path) -> Vec<std::ffi::OsString> {
-        let mut current = self.tops();
-        for name in path {
-            current = step(&current, name).1;
-        }
-        let mut names = std::collections::BTreeSet::new();
-        for dir in &current {
-            let opened = dir.open(libc::O_DIRECTORY);
-            let listed = opened.and_then(|dir| rights::listed(dir.into()));
-            names.extend(listed.into_iter().flatten());
-        }
-        names
-            .into_iter()
-            .filter(|name| step(&current, name).0.is_some())
-            .collect()
+    pub fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        let look = || {
+            let mut current = self.tops();
+            for name in path {
+                current = step(&current, name)?.1;
+            }
+            let mut names = BTreeSet::new();
+            for dir in &current {
+                if let Some(dir) = known(dir.open(libc::O_DIRECTORY))? {
+                    names.extend(rights::listed(dir.into())?);
+                }
+            }
+            let mut there = Vec::new();
+            for name in names {
+                if step(&current, &name)?.0.is_some() {
+                    there.push(name);
+                }
+            }
+            Ok(there)
+        };
+        look().map_err(|e| failed(path, e))
+    }
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    let what = format!("looking at `/{}` in the root file system", path.display());
+    Error::system(what, e)
+}
+
+/// Whether an error says that there is nothing, or nothing that the caller can know of.
+pub(crate) fn is_nothing(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(e.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+/// What is there; that it cannot be found out is no reason to go on as if it were not.
+fn known<T>(looked: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match looked {
+        Ok(seen) => Ok(Some(seen)),
+        Err(e) if is_nothing(&e) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -177,18 +226,23 @@ impl<'a> Place<'a> {
         Ok(rights::open(top, self.below.as_os_str().as_bytes(), flags)?)
     }
 
-    fn is_opaque(&self) -> bool {
-        self.open(libc::O_DIRECTORY)
-            .is_ok_and(|dir| is_opaque(dir.as_fd()))
+    fn is_opaque(&self) -> std::io::Result<bool> {
+        match known(self.open(libc::O_DIRECTORY))? {
+            Some(dir) => is_opaque(dir.as_fd()),
+            None => Ok(false),
+        }
     }
 }
 
-/// One name in joined directories: what it is, and the directories that are joined below.
-fn step<'a>(current: &[Place<'a>], name: &std::ffi::OsStr) -> (Option<Metadata>, Vec<Place<'a>>) {
+/// What a name is, and the directories that are joined below it.
+type Below<'a> = (Option<Metadata>, Vec<Place<'a>>);
+
+/// One name in joined directories.
+fn step<'a>(current: &[Place<'a>], name: &OsStr) -> std::io::Result<Below<'a>> {
     let (mut found, mut below) = (None, Vec::new());
     for dir in current {
         let path = dir.join(name);
-        let Ok(seen) = path.seen() else {
+        let Some(seen) = known(path.seen())? else {
             continue;
         };
         if is_whiteout(&seen) || (found.is_some() && !seen.is_dir()) {
@@ -196,15 +250,15 @@ fn step<'a>(current: &[Place<'a>], name: &std::ffi::OsStr) -> (Option<Metadata>,
         }
         let directory = seen.is_dir();
         found.get_or_insert(seen);
-        if !directory || {
-            let opaque = path.is_opaque();
+        let last = !directory || path.is_opaque()?;
+        if directory {
             below.push(path);
-            opaque
-        } {
+        }
+        if last {
             break;
         }
     }
-    (found, below)
+    Ok((found, below))
 }
 
 /// Whether it stands for "there is nothing here": a character device 0, 0.
@@ -213,25 +267,37 @@ pub(crate) fn is_whiteout(metadata: &Metadata) -> bool {
 }
 
 /// Whether a directory hides what is below it in lower layers, as either driver marks that.
-pub(crate) fn is_opaque(dir: BorrowedFd) -> bool {
-    [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"]
-        .iter()
-        .any(|name| {
-            let mut value = [0u8; 4];
-            // SAFETY: an open descriptor, a string with its NUL, and a buffer of the length that is given.
-            let len = unsafe {
-                libc::fgetxattr(
-                    dir.as_raw_fd(),
-                    name.as_ptr(),
-                    value.as_mut_ptr().cast(),
-                    value.len(),
-                )
-            };
-            match len {
-                -1 if std::io::Error::last_os_error().raw_os_error() == Some(libc::EACCES) => {
-                    rights::attribute(dir, name).is_ok_and(|value| value.is_some_and(|v| v == b"y"))
+pub(crate) fn is_opaque(dir: BorrowedFd) -> std::io::Result<bool> {
+    for name in [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"] {
+        let mut value = [0u8; 4];
+        // SAFETY: an open descriptor, a string with its NUL, and a buffer of the length that is given.
+        let len = unsafe {
+            libc::fgetxattr(
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                value.as_mut_ptr().cast(),
+                value.len(),
+            )
+        };
+        let yes = match len {
+            1 => value[0] == b'y',
+            0.. => false,
+            _ => match std::io::Error::last_os_error() {
+                e if rights::denied(&e) => rights::attribute(dir, name)?.is_some_and(|v| v == b"y"),
+                // There is none, there are none at all, or it is longer.
+                e if matches!(
+                    e.raw_os_error(),
+                    Some(libc::ENODATA | libc::EOPNOTSUPP | libc::ENOSYS | libc::ERANGE)
+                ) =>
+                {
+                    false
                 }
-                len => len == 1 && value[0] == b'y',
-            }
-        })
+                e => return Err(e),
+            },
+        };
+        if yes {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -5,13 +5,13 @@ use super::Sandbox;
 use super::files::{Content, DEPTH_MAX, Entries, deeper, joined, stat_of};
 use crate::error::Error;
 use crate::plan::inside;
+use crate::rights;
 use crate::sparse;
 use crate::wire::{GET_FILE, LIST, MAKE_DIR, MAKE_LINK, READ_LINK, STAT};
-use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -79,28 +79,22 @@ impl Sandbox {
         let depth = deeper(depth, path)?;
         let mode = fstat(&dir).map_err(failed)?.st_mode;
         self.about(MAKE_DIR, mode & 0o777, 0, &[path], None)?;
-        let mut names = Vec::new();
-        let mut listed =
-            Dir::from_fd(dir.try_clone().map_err(|e| failed(of(&e)))?).map_err(failed)?;
-        for entry in listed.iter() {
-            let name = entry.map_err(failed)?.file_name().to_owned();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-        for name in names {
-            let inner = joined(path, name.to_bytes());
-            let outer = from.join(OsStr::from_bytes(name.to_bytes()));
+        let unread = |e| Error::system(format!("reading `{}`", from.display()), e);
+        for name in rights::names(&dir).map_err(unread)? {
+            let inner = joined(path, name.as_bytes());
+            let outer = from.join(&name);
             let failed = |e: nix::Error| {
                 Error::system(format!("reading `{}`", outer.display()), io::Error::from(e))
             };
-            match kind(&fstatat(&dir, &*name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?) {
+            match kind(
+                &fstatat(&dir, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?,
+            ) {
                 libc::S_IFDIR => {
                     let dir = open_at(&dir, &name, DIRECTORY).map_err(failed)?;
                     self.put_directory(&inner, dir, &outer, depth)?;
                 }
                 libc::S_IFLNK => {
-                    let target = readlinkat(&dir, &*name).map_err(failed)?;
+                    let target = readlinkat(&dir, name.as_os_str()).map_err(failed)?;
                     let strings = [&inner, target.as_bytes()];
                     self.about(MAKE_LINK, 0, 0, &strings, None)?;
                 }
@@ -120,16 +114,12 @@ impl Sandbox {
 }
 
 /// Opens `name` itself: one that has become a link meanwhile is an error.
-fn open_at(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+fn open_at(dir: impl AsFd, name: &OsStr, flags: OFlag) -> nix::Result<OwnedFd> {
     openat(dir, name, flags | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
 fn kind(stat: &FileStat) -> libc::mode_t {
     stat.st_mode & libc::S_IFMT
-}
-
-fn of(e: &io::Error) -> nix::Error {
-    nix::Error::from_raw(e.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// A tree on its way out.

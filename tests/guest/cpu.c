@@ -34,6 +34,38 @@ static int cmd_spin(int argc, char **argv)
     return 0;
 }
 
+/* COUNT grandchildren, one after another, burn MILLISECONDS each; the program waits for none of them. */
+static int cmd_short_orphans(int argc, char **argv)
+{
+    int count = atoi(arg(argc, argv, 1, NULL));
+    int64_t ns = atoll(arg(argc, argv, 2, "1")) * 1000000;
+    for (int i = 0; i < count; i++) {
+        int ends[2];
+        char byte;
+        if (pipe(ends))
+            die("pipe");
+        pid_t child = fork();
+        if (child < 0)
+            die("fork");
+        if (child == 0) {
+            if (fork() == 0) {
+                close(ends[0]);
+                burn_ns(ns);
+            }
+            _exit(0);
+        }
+        close(ends[1]);
+        if (waitpid(child, NULL, 0) != child)
+            die("waitpid");
+        while (read(ends[0], &byte, 1) > 0)
+            ;
+        close(ends[0]);
+    }
+    /* The last pipe closes before its orphan's time is accounted for. */
+    sleep_ns(50000000);
+    return 0;
+}
+
 /* A grandchild that the program never waits for burns SECONDS and is gone before the program ends. */
 static int cmd_orphan_spin(int argc, char **argv)
 {
@@ -159,6 +191,7 @@ static int cmd_system_spin(int argc, char **argv)
 const struct command cpu_commands[] = {
     {"spin", cmd_spin, "SECONDS [THREADS]"},
     {"orphan-spin", cmd_orphan_spin, "SECONDS"},
+    {"short-orphans", cmd_short_orphans, "COUNT MILLISECONDS"},
     {"leave-spinning", cmd_leave_spinning, "SECONDS"},
     {"unwaited-children", cmd_unwaited_children, "COUNT [MILLISECONDS]"},
     {"short-children", cmd_short_children, "COUNT [MILLISECONDS]"},

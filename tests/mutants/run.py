@@ -3,16 +3,21 @@
 A file `NAME.toml` beside this one names a protection, a change of the sources that removes it, and the test that then
 has to fail. Where other layers stop the same, it names changes that take these away first (`besides`): then the test
 has to pass still. `make mutants [M="NAME..."]` tries them on a copy of the tree, whose build is kept: first that the
-test passes as things are (a skipped one would prove nothing), then that it fails. `--check` builds nothing: every
-text to be replaced is there once, every test is there, every row of the table has a mutant, and the table in
+test passes as things are (a skipped one would prove nothing), then that it fails. A change of the helper alone
+(`src/init`) is built as a file, which the library that is not changed takes in the place of its own (`STOCKADE_INIT`).
+What was red is on record, and `--resume` does not try it again until something has changed. `--check` builds nothing:
+every text to be replaced is there once, every test is there, every row of the table has a mutant, and the table in
 docs/security.md is theirs; `--table` writes that table.
 """
 
 import argparse
 import ctypes
+import hashlib
+import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +81,11 @@ class Mutant:
     target: str
     test: str
     user: str
+
+    @property
+    def of_helper(self) -> bool:
+        """Whether only the helper is another. What the library shares with it is built with both."""
+        return all(change.file.startswith("src/init/") for change in self.besides + self.changes)
 
     @property
     def shown(self) -> str:
@@ -232,8 +242,10 @@ class Copy:
             place = Path("/var/tmp") / f"stockade-mutants-{os.getuid()}"
         self.tree = place / "tree"
         self.target = place / "target"
+        self.place = place
         self.tree.mkdir(parents=True, exist_ok=True)
         self.mutated: dict[str, str] = {}
+        self.digest = hashlib.sha256()
 
     def refresh(self) -> None:
         """Brings it up to date, and touches only what differs, so that no more than that is built anew."""
@@ -247,13 +259,17 @@ class Copy:
         for old in [path for path in self.tree.rglob("*") if path.is_file()]:
             if str(old.relative_to(self.tree)) not in names:
                 old.unlink()
-        for name in names:
+        for name in sorted(names):
             self.take(name)
+            if not name.startswith(("tests/mutants/", "docs/")) and not name.endswith(".md"):
+                self.digest.update(name.encode() + b"\0" + (self.tree / name).read_bytes() + b"\0")
 
     def take(self, name: str) -> None:
-        """Makes one file what it is in the tree."""
+        """Makes one file what it is in the tree, but for a form of the library that no test here needs."""
         source, copy = TOP / name, self.tree / name
         content = source.read_bytes()
+        if name == "Cargo.toml":
+            content = content.replace(b'crate-type = ["lib", "cdylib"]', b'crate-type = ["lib"]')
         if not copy.is_file() or copy.read_bytes() != content:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
@@ -287,17 +303,47 @@ class Copy:
             raise MutantError("it cannot be built:\n" + done.stderr[-3000:])
         return self.tree / str(found[0])
 
-    def run(self, program: Path, test: str, user: str) -> tuple[str, str]:
+    def keep(self, target: str) -> Path:
+        """The test program of a target as it is, which the next build leaves alone."""
+        kept = self.place / f"standing-{target}"
+        shutil.copy(self.build(target), kept)
+        return kept
+
+    def build_guest(self) -> None:
+        """The program that runs in the suite's sandboxes, else built by each test."""
+        (self.place / "guest").mkdir(exist_ok=True)
+        flags = ["-static", "-O2", "-pthread", "-o", self.place / "guest" / "guest"]
+        subprocess.run(["gcc", *flags, *sorted((self.tree / "tests" / "guest").glob("*.c"))], check=True)
+
+    def helper(self) -> Path:
+        """The helper alone, by what builds it for the library."""
+        scripts = self.target.glob("debug/build/stockade-*/build-script-build")
+        script = max(scripts, key=lambda path: path.stat().st_mtime)
+        out = self.place / "helper"
+        out.mkdir(exist_ok=True)
+        about = subprocess.run(["rustc", "-vV"], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
+        names = {"OUT_DIR": str(out), "TARGET": re.findall("host: (.*)", about)[0], "RUSTC": "rustc"}
+        environment = {**os.environ, **names, "CARGO_MANIFEST_DIR": str(self.tree)}
+        done = subprocess.run(
+            [script], cwd=self.tree, env=environment, check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise MutantError("it cannot be built:\n" + done.stderr[-3000:])
+        return out / "stockade-init"
+
+    def run(self, program: Path, test: str, user: str, helper: Path | None = None) -> tuple[str, str]:
         """`passed`, `failed`, `skipped` or `none`, and what it printed."""
         command = [str(program), "--exact", test, "--test-threads=1"]
+        variables = [f"CARGO_MANIFEST_DIR={self.tree}", f"STOCKADE_SUITE_GUEST={self.place / 'guest'}"]
+        variables += [f"STOCKADE_INIT={helper}"] if helper else []
+        command = ["env", *variables, *command]
         if user == "user":
-            command = ["scripts/as-test-user.sh", "env", f"CARGO_MANIFEST_DIR={self.tree}", *command]
+            command = ["scripts/as-test-user.sh", *command]
         if os.getuid() == 0:
             command = ["scripts/with-fuse.sh", *command]
         child = subprocess.Popen(
             command,
             cwd=self.tree,
-            env={**os.environ, "CARGO_MANIFEST_DIR": str(self.tree)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -351,55 +397,95 @@ def why_red(said: str) -> str:
     return lines[-1][:100] if lines else ""
 
 
-def try_all(mutants: list[Mutant]) -> int:
-    """Tries them, one after the other."""
+class Record:
+    """What was red, of which tree and which mutant."""
+
+    def __init__(self, copy: Copy) -> None:
+        """Reads what is there."""
+        self.path = copy.place / "record.json"
+        self.tree = copy.digest.hexdigest()
+        self.red: dict[str, str] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def key(self, mutant: Mutant) -> str:
+        """What has to be the same."""
+        return self.tree + hashlib.sha256((HERE / f"{mutant.name}.toml").read_bytes()).hexdigest()
+
+    def has(self, mutant: Mutant) -> bool:
+        """Whether it was red, and nothing has changed since."""
+        return self.red.get(mutant.name) == self.key(mutant)
+
+    def note(self, mutant: Mutant, key: str, word: str) -> None:
+        """Keeps a result at once: the run may be ended."""
+        self.red.pop(mutant.name, None)
+        if word == "red":
+            self.red[mutant.name] = key
+        self.path.write_text(json.dumps(self.red))
+
+
+def try_one(copy: Copy, standing: dict[str, Path], mutant: Mutant) -> tuple[str, str]:
+    """A word, and what there is to be said about it."""
+
+    def built(changes: tuple[Change, ...]) -> tuple[Path, Path | None]:
+        copy.apply(changes)
+        if mutant.of_helper:
+            return standing[mutant.target], copy.helper()
+        return copy.build(mutant.target), None
+
+    if mutant.besides:
+        program, helper = built(mutant.besides)
+        result, said = copy.run(program, mutant.test, mutant.user, helper)
+        if result != "passed":
+            raise MutantError(f"without the other layers its test is {result}: {why_red(said)}")
+    program, helper = built(mutant.besides + mutant.changes)
+    result, said = copy.run(program, mutant.test, mutant.user, helper)
+    if result == "passed":
+        return "GREEN", "the test passes without the protection"
+    if result != "failed":
+        raise MutantError(f"the test was not run: {result}")
+    if mutant.target == "suite" and copy.run(program, CONTROL, mutant.user, helper)[0] != "passed":
+        raise MutantError(f"no program runs any more: {why_red(said)}")
+    return "red", why_red(said)
+
+
+def try_all(mutants: list[Mutant], resume: bool) -> int:
+    """Tries them, one after the other: those of the helper first, whose builds are short."""
     copy = Copy()
     copy.refresh()
     adopt_orphans()
+    record = Record(copy)
+    keys = {mutant.name: record.key(mutant) for mutant in mutants}
     left_out = [mutant for mutant in mutants if mutant.user == "root" and os.getuid() != 0]
-    mutants = [mutant for mutant in mutants if mutant not in left_out]
-    programs = {target: copy.build(target) for target in sorted({mutant.target for mutant in mutants})}
-    standing: dict[tuple[str, str, str], str] = {}
-    for mutant in mutants:
+    known = [mutant for mutant in mutants if resume and record.has(mutant)]
+    mutants = [mutant for mutant in mutants if mutant not in left_out + known]
+    standing = {target: copy.keep(target) for target in sorted({mutant.target for mutant in mutants})}
+    copy.build_guest()
+    passes: dict[tuple[str, str, str], str] = {}
+    results: dict[str, list[str]] = {"red": [mutant.name for mutant in known], "GREEN": [], "ERROR": []}
+    for mutant in sorted(mutants, key=lambda mutant: not mutant.of_helper):
+        begun = time.monotonic()
         key = (mutant.target, mutant.test, mutant.user)
-        if key not in standing:
-            result, said = copy.run(programs[mutant.target], mutant.test, mutant.user)
-            standing[key] = result
+        if key not in passes:
+            result, said = copy.run(standing[mutant.target], mutant.test, mutant.user)
+            passes[key] = result
             if result != "passed":
                 print(f"as it is, {mutant.shown} as {mutant.user}: {result}\n{said[-2000:]}", flush=True)
-    counts = {"red": 0, "GREEN": 0, "ERROR": 0}
-    for mutant in mutants:
-        begun = time.monotonic()
         try:
-            if standing[mutant.target, mutant.test, mutant.user] != "passed":
+            if passes[key] != "passed":
                 raise MutantError("its test does not pass with the protection")
-            if mutant.besides:
-                copy.apply(mutant.besides)
-                result, said = copy.run(copy.build(mutant.target), mutant.test, mutant.user)
-                if result != "passed":
-                    raise MutantError(f"without the other layers its test is {result}: {why_red(said)}")
-            copy.apply(mutant.besides + mutant.changes)
-            program = copy.build(mutant.target)
-            result, said = copy.run(program, mutant.test, mutant.user)
-            if (
-                result == "failed"
-                and mutant.target == "suite"
-                and copy.run(program, CONTROL, mutant.user)[0] != "passed"
-            ):
-                raise MutantError(f"no program runs any more: {why_red(said)}")
-            word, why = {
-                "failed": ("red", why_red(said)),
-                "passed": ("GREEN", "the test passes without the protection"),
-            }.get(result, ("ERROR", f"the test was not run: {result}"))
+            word, why = try_one(copy, standing, mutant)
         except MutantError as fault:
             word, why = "ERROR", str(fault)
-        counts[word] += 1
+        results[word].append(mutant.name)
+        record.note(mutant, keys[mutant.name], word)
         took = time.monotonic() - begun
         print(f"{word:5} {mutant.name} ({mutant.shown} as {mutant.user}, {took:.0f} s): {why}", flush=True)
-    for mutant in left_out:
-        print(f"not run: {mutant.name}: it needs root")
-    print(f"{counts['red']} red, {counts['GREEN']} green, {counts['ERROR']} errors, {len(left_out)} not run")
-    return 1 if counts["GREEN"] or counts["ERROR"] else 0
+    copy.apply(())
+    results["not run: root is needed"] = [mutant.name for mutant in left_out]
+    for word, names in results.items():
+        print(f"{len(names)} {word}{': ' if names else ''}{' '.join(sorted(names))}")
+    if known:
+        print(f"of the red ones {len(known)} from the record")
+    return 1 if results["GREEN"] or results["ERROR"] else 0
 
 
 def main() -> int:
@@ -407,6 +493,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="build nothing: do they fit the tree and the document?")
     parser.add_argument("--table", action="store_true", help="write the table in docs/security.md")
+    parser.add_argument("--resume", action="store_true", help="leave out what was red, of the same tree")
     parser.add_argument("names", nargs="*", help="which to try; all without one")
     options = parser.parse_args()
     mutants: list[Mutant] = []
@@ -434,7 +521,7 @@ def main() -> int:
         parser.error(f"no such mutant: {shlex.join(sorted(unknown))}")
     chosen = [mutant for mutant in mutants if not options.names or mutant.name in options.names]
     try:
-        return try_all(chosen)
+        return try_all(chosen, options.resume)
     except MutantError as fault:
         print(fault)
         return 1

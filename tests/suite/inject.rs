@@ -26,11 +26,17 @@ pub use scenarios::injected;
 
 /// Tries all of the points whose names have every part of `parts` in them.
 fn try_points(name: &str, warm: bool, parts: &str) {
+    try_these(name, warm, parts, "");
+}
+
+/// The same, with `late` for calls that fail only when everyone else has done what can be done without them.
+fn try_these(name: &str, warm: bool, parts: &str, when: &str) {
     let said = Host::start_with(
         "injector",
         &format!("{name} {warm} {} 1", u64::MAX),
         |host| {
-            host.env("STOCKADE_SUITE_POINT", parts);
+            host.env("STOCKADE_SUITE_POINT", parts)
+                .env("STOCKADE_SUITE_WHEN", when);
         },
     );
     let said = said.finish();
@@ -73,8 +79,25 @@ fn no_process_of_others_is_seen_though_a_mount_failed() {
 
 #[test]
 fn the_last_word_of_an_init_is_heard() {
-    // It is unread only if init dies at the right moment: of so many points some are.
-    try_points("live", true, "Init prctl#|EPERM");
+    // What it has not read is that its ids are mapped.
+    try_these("live", true, "Init prctl#1 EPERM", "late");
+}
+
+#[test]
+fn a_root_that_cannot_be_looked_at_lacks_nothing() {
+    try_points("plain", false, "Host statx#|EIO");
+    try_points("directory", false, "Host statx#|EIO");
+}
+
+#[test]
+fn what_fails_once_says_nothing_of_a_driver() {
+    try_points("kernel", false, "Supervisor fchdir#|E");
+    try_points("kernel", false, "Init mount#|EPERM");
+}
+
+#[test]
+fn a_store_that_cannot_be_looked_at_leaves_nothing_open() {
+    try_points("image", true, "Host |stat|EIO");
 }
 
 fn try_scenario(name: &str, warm: bool) {
@@ -90,7 +113,15 @@ fn try_scenario(name: &str, warm: bool) {
     let seed =
         std::env::var("STOCKADE_SUITE_SEED").map_or(1, |n| n.parse::<u64>().expect("a number"));
     let argument = format!("{name} {warm} {seconds} {seed}");
-    let said = Host::start("injector", &argument).finish();
+    let mut injector = Host::start("injector", &argument);
+    let mut said = Vec::new();
+    while let Some(line) = injector.line() {
+        if seconds == u64::MAX {
+            crate::support::say_aloud(&format!("faults: {name}: {line}")); // it takes long
+        }
+        said.push(line);
+    }
+    injector.finish();
     if let Some(why) = said.iter().find_map(|line| line.strip_prefix("lacks ")) {
         skip!("{name}: {why}");
     }
@@ -113,6 +144,7 @@ scenarios! {
     a_later_run: "plain", true;
     a_run_with_loopback: "loopback", true;
     a_run_with_volumes: "volumes", true;
+    a_run_in_a_directory: "directory", false;
     a_live_sandbox: "live", true;
     a_first_writable_root: "kernel", false;
     a_writable_root: "kernel", true;
@@ -158,7 +190,7 @@ pub fn injector(argument: &str) {
     let dir = scratch.path();
     // In a process of its own, so that none of it is ours.
     let only = std::env::var("STOCKADE_SUITE_POINT").ok();
-    let plain = Case::of(name, dir, warm, None);
+    let plain = Case::of(name, dir, warm, None, None);
     let Some(first) = &plain.first else {
         panic!("the host said nothing")
     };
@@ -200,7 +232,7 @@ pub fn injector(argument: &str) {
             random as usize % harms.len()
         };
         let harm = harms.remove(which);
-        let case = Case::of(name, dir, warm, Some(harm));
+        let case = Case::of(name, dir, warm, Some(harm), Some(&base.look));
         later.extend(case.later.iter().cloned());
         tried += 1;
         if tried % 500 == 0 {
@@ -213,7 +245,7 @@ pub fn injector(argument: &str) {
             say(&format!("{}: {fault}", told(harm)));
         }
     }
-    Case::of(name, dir, warm, None);
+    Case::of(name, dir, warm, None, None);
     later.retain(|left| Path::new(left).exists());
     if !later.is_empty() {
         wrong += 1;
@@ -232,7 +264,14 @@ fn told((point, harm): (Point, Harm)) -> String {
 }
 
 impl Case {
-    fn of(name: &str, dir: &Path, warm: bool, harm: Option<(Point, Harm)>) -> Case {
+    /// `usual` is what is seen when nothing fails.
+    fn of(
+        name: &str,
+        dir: &Path,
+        warm: bool,
+        harm: Option<(Point, Harm)>,
+        usual: Option<&Look>,
+    ) -> Case {
         let argument = format!(
             "{name} {}{}",
             dir.display(),
@@ -261,12 +300,13 @@ impl Case {
         let ready = host.line().expect("it starts");
         let tid = ready.strip_prefix("ready ").expect("a thread").parse();
         let tid = tid.expect("a number");
-        let trace = tracer::follow(tid, &supervisors(pid as u32), harm, &mut go);
+        let late = std::env::var("STOCKADE_SUITE_WHEN").is_ok_and(|when| when == "late");
+        let trace = tracer::follow(tid, &supervisors(pid as u32), harm, late, &mut go);
         let mut looks = Vec::new();
         let mut said = |what: &str| {
             let line = host.line()?;
             let value = line.strip_prefix(what).expect("in order");
-            looks.push(Look::at(pid as u32, dir));
+            looks.push(Look::at(pid as u32, dir, usual));
             go();
             Some(serde_json::from_str::<Value>(value).expect("JSON"))
         };
@@ -314,16 +354,38 @@ fn supervisors(host: u32) -> Vec<u32> {
 }
 
 impl Look {
-    /// Once nothing runs any more.
-    fn at(host: u32, dir: &Path) -> Look {
+    /// Once nothing runs any more. Ends are seen a moment before they are heard of, so that more than `usual` counts only
+    /// if it stays.
+    fn at(host: u32, dir: &Path, usual: Option<&Look>) -> Look {
+        let mut look = Look::now(host, dir);
+        wait_until(Duration::from_secs(10) * slowness(), || {
+            look = Look::now(host, dir);
+            look.below == 0 && look.files == 0
+        });
+        let long = match usual {
+            Some(_) => Duration::from_secs(2),
+            None => Duration::from_millis(200),
+        };
+        wait_until(long * slowness(), || {
+            std::thread::sleep(Duration::from_millis(10));
+            look = Look::now(host, dir);
+            usual.is_some_and(|usual| !look.has_more(usual))
+        });
+        look
+    }
+
+    /// Than is usual.
+    fn has_more(&self, usual: &Look) -> bool {
+        self.below > 0
+            || self.supervisors > usual.supervisors
+            || self.host_descriptors > usual.host_descriptors
+            || self.descriptors > usual.descriptors
+            || self.cgroups > usual.cgroups
+    }
+
+    fn now(host: u32, dir: &Path) -> Look {
         let below = || supervisors(host).into_iter().flat_map(descendants).count();
         let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
-        let files = || entries("tmp") + entries("upper");
-        wait_until(Duration::from_secs(10) * slowness(), || {
-            below() == 0 && files() == 0
-        });
-        // Its end is seen a moment before it is heard of.
-        std::thread::sleep(Duration::from_millis(10) * slowness());
         let supervisors = supervisors(host);
         let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
         // A supervisor keeps a network for each sandbox that it has seen at one time, and the last 16 shapes of roots.
@@ -344,7 +406,7 @@ impl Look {
             host_descriptors: open_descriptors(host),
             descriptors: count(but_kept),
             mounts: count(mount_count),
-            files: files(),
+            files: entries("tmp") + entries("upper"),
             cgroups: cgroups_of(host).len(),
         }
     }

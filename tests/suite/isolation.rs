@@ -84,6 +84,12 @@ fn privileges_are_none() {
     }
 }
 
+/// Whatever else keeps them from it.
+#[test]
+fn no_program_gains_privileges_by_executing_another() {
+    assert_eq!(report(guest_spec(["report"]))["NoNewPrivs"], "1");
+}
+
 #[test]
 fn outside_it_is_nobody_of_weight() {
     for user in ["1000", "0:0"] {
@@ -266,6 +272,29 @@ fn the_kernel_files_are_read_only_or_hidden() {
         .filter(|(_, result)| result.starts_with("OK") && result != "OK 0")
         .collect();
     assert!(read.is_empty(), "readable: {read:?}");
+}
+
+#[test]
+fn the_hosts_root_is_not_mounted_beneath() {
+    // Which device, and what of it.
+    let what = |line: &str| {
+        line.split(' ')
+            .skip(2)
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let host = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let root = host
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some("/"));
+    let root = what(root.expect("a root"));
+    let inside = lines(&run_guest(["read", "/proc/self/mountinfo"]));
+    assert!(inside.len() > 5, "{inside:?}");
+    assert!(
+        !inside.iter().any(|line| what(line) == root),
+        "{root}: {inside:?}"
+    );
 }
 
 #[test]

@@ -239,6 +239,20 @@ fn cpu_time_is_limited_within_a_tick_or_two() {
     );
 }
 
+/// Between two looks at what runs they come and go, and nobody but init ever waits for them.
+#[test]
+fn orphans_that_have_ended_count() {
+    let spec = || guest_spec(["short-orphans", "60", "20"]);
+    let billed = spec().run().expect("the sandbox starts");
+    assert_eq!(billed.verdict, Verdict::Ok, "{billed:?}");
+    let all = Duration::from_millis(60 * 20);
+    assert!(billed.usage.cpu_time >= all.mul_f64(0.95), "{billed:?}");
+    let limit = Duration::from_millis(400);
+    let ended = spec().cpu_time(limit).run().expect("the sandbox starts");
+    assert_eq!(ended.verdict, Verdict::TimeLimit, "{ended:?}");
+    assert!(ended.usage.cpu_time < all.mul_f64(0.7), "{ended:?}");
+}
+
 #[test]
 fn user_and_system_add_up() {
     let outcome = run_guest(["system-spin", "0.2"]);

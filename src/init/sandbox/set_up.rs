@@ -145,7 +145,10 @@ impl Init {
             },
             S_READ_ONLY => {
                 let path = text(payload)?;
-                mount(path, path, s!(""), MS_BIND | MS_REC, s!(""))?;
+                match mount(path, path, s!(""), MS_BIND | MS_REC, s!("")) {
+                    Err(ENOENT) => return Ok(()),
+                    bound => drop(bound?),
+                }
                 let flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
                 mount(path, path, s!(""), flags, s!(""))?;
             }

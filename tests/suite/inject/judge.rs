@@ -7,7 +7,7 @@ use serde_json::Value;
 /// What is said and seen when nothing fails.
 pub struct Base {
     outcomes: Value,
-    look: Look,
+    pub look: Look,
 }
 
 /// How long a call may take that has failed.
@@ -106,18 +106,11 @@ impl Base {
             Some(_) => {}
         }
         for (look, when) in case.looks.iter().zip(["after it", "after the next"]) {
-            let more = |now: usize, then: usize| now > then;
             // Until the next run it may be in a mount namespace that was not finished, and the directory of a supervisor
             // that was killed is there.
             let last = when == "after the next";
-            if look.below > 0
-                || more(look.supervisors, self.look.supervisors)
-                || more(look.host_descriptors, self.look.host_descriptors)
-                || more(look.descriptors, self.look.descriptors)
-                || (last && more(look.mounts, self.look.mounts))
-                || (last && more(look.files, self.look.files))
-                || more(look.cgroups, self.look.cgroups)
-            {
+            let also = look.mounts > self.look.mounts || look.files > self.look.files;
+            if look.has_more(&self.look) || (last && also) {
                 fault(format!("{when}: {look:?} for {:?}", self.look));
             }
         }

@@ -161,6 +161,13 @@ fn scenario(name: &str, dir: &Path) -> Result<Vec<Outcome>, Error> {
                 });
             Ok(vec![spec.run()?])
         }
+        "directory" => {
+            let mut spec = inventory().rootfs(Rootfs::Directory(path("root")));
+            spec.args = ["/bin/guest", "inventory", "/etc/passwd"]
+                .map(Into::into)
+                .into();
+            Ok(vec![spec.run()?])
+        }
         "between" => {
             // Two that share a root, of which only the first has a volume.
             let run = |spec: Spec| spec.wall_time(LONG).run();

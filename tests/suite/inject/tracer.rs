@@ -6,9 +6,13 @@
 use super::calls::name;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// `prctl(MARK, n)`: 1 begins, 2 ends the host's part, 3 ends it all.
 pub const MARK: i32 = 0x5354_4f43;
+
+/// When nobody has made a call for so long, all wait.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +77,9 @@ struct Tracer {
     harm: Option<(Point, Harm)>,
     trace: Trace,
     leaving: bool,
+    /// Whether what fails goes on with that only when all others have done what they can.
+    late: bool,
+    held: Option<i32>,
 }
 
 fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> i64 {
@@ -87,6 +94,7 @@ pub fn follow(
     tid: i32,
     supervisors: &[u32],
     harm: Option<(Point, Harm)>,
+    late: bool,
     go: impl FnOnce(),
 ) -> Trace {
     let options = libc::PTRACE_O_TRACESYSGOOD
@@ -116,6 +124,8 @@ pub fn follow(
             hit: false,
         },
         leaving: false,
+        late,
+        held: None,
     };
     for pid in supervisors {
         seize(*pid as i32);
@@ -124,10 +134,21 @@ pub fn follow(
     seize(tid);
     tracer.add(tid, Role::Host);
     go();
+    let mut quiet = Instant::now();
     while !tracer.tracees.is_empty() {
         let mut status = 0;
+        let flags = libc::__WALL | tracer.held.map_or(0, |_| libc::WNOHANG);
         // SAFETY: `status` lives through the call.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::__WALL) };
+        let pid = unsafe { libc::waitpid(-1, &mut status, flags) };
+        if pid == 0 {
+            if quiet.elapsed() > QUIET {
+                let held = tracer.held.take().expect("else it would have been waited");
+                ptrace(libc::PTRACE_SYSCALL, held, 0, 0);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        quiet = Instant::now();
         if pid < 0 {
             assert_eq!(
                 std::io::Error::last_os_error().raw_os_error(),
@@ -178,6 +199,9 @@ impl Tracer {
         }
         if self.leaving {
             return self.let_go(pid);
+        }
+        if self.held == Some(pid) {
+            return;
         }
         ptrace(libc::PTRACE_SYSCALL, pid, 0, deliver as usize);
     }
@@ -294,6 +318,7 @@ impl Tracer {
             Harm::Errno(errno) => {
                 set_register(pid, NUMBER, u64::MAX);
                 self.give(pid, Some(-i64::from(errno)));
+                self.held = self.late.then_some(pid);
             }
             Harm::KillAfter => {
                 if let Some(tracee) = self.tracees.get_mut(&pid) {

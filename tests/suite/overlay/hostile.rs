@@ -5,6 +5,33 @@ use crate::support::fields;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use stockade::{Tmpfs, Volume};
 
+/// Init holds the root that it has made the sandbox's of, and more: none of it is a way out for who names it.
+#[test]
+fn no_descriptor_of_inits_is_a_working_directory() {
+    let tree = Tree::new().done();
+    for overlay in drivers() {
+        let sandbox = stockade::Sandbox::start(&over(&tree, overlay, ["-"])).expect("starts");
+        let mut outside = 0;
+        for fd in 0..40 {
+            let spec = over(&tree, overlay, ["cwd"]).cwd(format!("/proc/self/fd/{fd}"));
+            let said = match sandbox.run(&spec) {
+                Ok(outcome) if outcome.verdict == Verdict::Ok => continue, // where it is it can say
+                Ok(outcome) => {
+                    assert_eq!(
+                        outcome.verdict,
+                        Verdict::ExecFailed,
+                        "{overlay:?}: {outcome:?}"
+                    );
+                    outcome.message.unwrap_or_default()
+                }
+                Err(e) => e.to_string(),
+            };
+            outside += usize::from(said.contains("lies inside"));
+        }
+        assert!(outside > 0, "{overlay:?}: nothing was tried");
+    }
+}
+
 #[test]
 fn a_hostile_tree_leads_nowhere() {
     let outside = tempfile::tempdir().expect("a directory");
