@@ -38,7 +38,7 @@ fi
 [ "$1" != abi ] || need abidiff abigail-tools
 if [ "$1" = images ]; then
     need busybox busybox-static
-    for tool in fuse-overlayfs mmdebstrap podman skopeo umoci; do
+    for tool in docker-registry fuse-overlayfs mmdebstrap podman skopeo umoci; do
         need "$tool" "$tool"
     done
     # What podman wants with it.

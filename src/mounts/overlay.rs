@@ -283,9 +283,11 @@ impl Root {
             }
             Driver::Fuse => {
                 let lowers: Vec<String> = names.map(|name| format!("{LOWERS}/{name}")).collect();
-                // Without its cache of writes a program is told at once that the disk is full.
+                // Without its cache of writes a program is told at once that the disk is full. With `fast_ino` it does not
+                // open each entry of a directory that it reads to ask whence it was once copied up: it has done that
+                // itself, and remembers.
                 let options = format!(
-                    "writeback=0,lowerdir={},upperdir={UPPER},workdir=/box/driver",
+                    "writeback=0,fast_ino=1,lowerdir={},upperdir={UPPER},workdir=/box/driver",
                     lowers.join(":")
                 );
                 let args: Vec<&[u8]> = vec![

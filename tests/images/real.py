@@ -3,7 +3,9 @@
 For a Debian, a busybox laid out like Alpine, and a Debian with Python and a C compiler: podman imports the root file
 system, umoci puts a layer of changes over it, skopeo writes the archive. Stockade loads it, runs programs in it, and
 saves it; what its layers show, mounted by the kernel, is compared file by file with the unpacking of umoci and podman,
-of the archive as it came and as it was saved. As root, since all of them mount; `make test-images` runs it.
+of the archive as it came and as it was saved. It is pulled from Debian's registry, into which skopeo has put it, and
+what a program has changed is committed, saved, put into the registry and pulled again. As root, since all of them
+mount; `make test-images` runs it.
 """
 
 import argparse
@@ -18,6 +20,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from registry import registry
 
 TOP = Path(__file__).resolve().parent.parent.parent
 ROOTS_IDS = 2_000_000_000  # where root's sandboxes have their ids on the host
@@ -176,9 +180,9 @@ class Tools:
             shutil.rmtree(done) if done.is_dir() else done.unlink()
         return archive
 
-    def skopeo(self, source: str, target: str) -> None:
+    def skopeo(self, source: str, target: str, *more: str) -> None:
         """Copies an image."""
-        run("skopeo", "--insecure-policy", "copy", "--quiet", source, target, TMPDIR=str(self.work))
+        run("skopeo", "--insecure-policy", "copy", "--quiet", *more, source, target, TMPDIR=str(self.work))
 
     def umoci_tree(self, archive: str) -> Tree:
         """What umoci unpacks an archive to."""
@@ -239,6 +243,79 @@ class Ours:
             return look(at, ROOTS_IDS)
 
 
+ZSTD = ["--format", "oci", "--dest-compress-format", "zstd"]
+
+# What a program changes in any of the images, with its own tools: as `change` does it, and modes and times.
+CHANGES = """
+set -e
+mkdir -p /opt/more/deep && echo more > /opt/more/deep/file && ln /opt/more/deep/file /opt/more/link
+ln -s deep/file /opt/more/soft && mkfifo /opt/more/pipe && chmod 640 /opt/more/deep/file
+rm -r /opt/new && mkdir /opt/new && echo instead > /opt/new/other && rm /var/pipe && mv /etc/changed /etc/moved
+cp -p /bin/sh /opt/more/shell && chmod 1777 /opt/more && touch -d @1000000000 /opt/more/link
+"""
+# And so what the tree has more of, less of, and other than before.
+CHANGED = {
+    "opt/more": True,
+    "opt/more/deep/file": True,
+    "opt/more/pipe": True,
+    "opt/more/shell": True,
+    "opt/more/soft": True,
+    "opt/new/other": True,
+    "etc/moved": True,
+    "opt/new/file": False,
+    "opt/new/link": False,
+    "var/pipe": False,
+    "etc/changed": False,
+}
+
+
+def pulled(archive: str, name: str, wanted: Tree, ours: Ours, tools: Tools) -> None:
+    """From a registry that another tool has filled, as OCI has it and as Docker: the same tree."""
+    with registry(tools.work) as address:
+        for tag, more in (("oci", ["--format", "oci"]), ("docker", ["--format", "v2s2"]), ("zstd", ZSTD)):
+            image = f"{address}/real/{name}:{tag}"
+            tools.skopeo(archive, f"docker://{image}", "--dest-tls-verify=false", *more)
+            again = Ours(ours.program, tools.work / "pulled")
+            again.run("pull", "-q", "--authfile", "/dev/null", image)
+            again.run("verify")
+            compare(f"pulled ({tag})", again.tree(image), wanted)
+            shutil.rmtree(again.store)
+    shutil.rmtree(tools.work / "registry")
+
+
+def committed(name: str, driver: str, before: Tree, ours: Ours, tools: Tools) -> None:
+    """What a program has changed, as a layer of a new image, out and in again by every path."""
+    image, new = f"localhost/{name}:1", f"localhost/{name}:changed"
+    flags = ["--overlay", driver, "--disk", "1g", "--wall-time", "100"]
+    ours.run("run", "--image", image, *flags, "--commit", new, "--", "/bin/sh", "-c", CHANGES)
+    after = ours.tree(new)
+    for path, there in CHANGED.items():
+        if (path in after, path in before) != (there, not there):
+            sys.exit(f"{name}, {driver}: after the commit {path} is {after.get(path)}, before {before.get(path)}")
+    if (shell := after["opt/more/shell"])[:2] != ("0o100755", (0, 0)) or shell[3] != sha256_of_shell(before):
+        sys.exit(f"{name}, {driver}: the copy of /bin/sh is {shell}")
+    same = {path: seen for path, seen in before.items() if after.get(path) == seen}
+    if len(before) - len(same) > 20:
+        sys.exit(f"{name}, {driver}: {len(before) - len(same)} files are different after the commit")
+    compare(f"{driver}: unchanged by the commit", ours.tree(image), before)
+    saved = tools.work / "committed.tar"
+    ours.run("save", "--format", "oci-archive", "-o", saved, new)
+    compare(f"{driver}: committed and saved, to umoci", after, tools.umoci_tree(f"oci-archive:{saved}"))
+    if driver == "kernel":
+        pulled(f"oci-archive:{saved}", name, after, ours, tools)
+    saved.unlink()
+    ours.run("rmi", new)
+
+
+def sha256_of_shell(tree: Tree) -> object:
+    """Of what /bin/sh is in the end."""
+    path = "bin/sh" if "bin/sh" in tree else "usr/bin/sh"
+    target = tree[path][3]
+    if isinstance(target, Path):
+        path = str(target.relative_to("/")) if target.is_absolute() else f"{path.rsplit('/', 1)[0]}/{target}"
+    return tree[path][3]
+
+
 def check(name: str, rootfs: Path, ours: Ours, tools: Tools) -> None:
     """All of it with one image."""
     print(f"{name}:")
@@ -270,6 +347,9 @@ def check(name: str, rootfs: Path, ours: Ours, tools: Tools) -> None:
         # Everything that a program can do to the root leaves the image as it was.
         ours.run("run", *command, "rm -rf /etc /opt /var; mkdir /etc; echo x > /etc/passwd; chmod 0 /bin/sh")
         print(f"  {driver}: {len(IMAGES[name][1])} programs run, and one that destroys")
+        if driver != "copy":  # which has no layer of its own
+            committed(name, driver, before, ours, tools)
+    pulled(f"oci-archive:{archive}", name, before, ours, tools)
     compare("after the runs, to before", ours.tree(image), before)
     for form in ("docker-archive", "oci-archive"):
         saved = tools.work / f"{form}.tar"
