@@ -3,8 +3,8 @@
 For a Debian, a busybox laid out like Alpine, and a Debian with Python and a C compiler: podman imports the root file
 system, umoci puts a layer of changes over it, skopeo writes the archive. Stockade loads it, runs programs in it, and
 saves it; what its layers show, mounted by the kernel, is compared file by file with the unpacking of umoci and podman,
-of the archive as it came and as it was saved. The same from a plain user's store, whose files belong to sub-ids, and what a
-program in the image sees of owners. As root, since all of them mount; `make test-images` runs it.
+of the archive as it came and as it was saved. The same from a plain user's store, whose files belong to sub-ids, and
+what a program in the image sees of owners. As root, since all of them mount; `make test-images` runs it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent.parent
 ROOTS_IDS = 2_000_000_000  # where root's sandboxes have their ids on the host
 
-AS_USER = TOP / "scripts/as-test-user.sh"
+AS_USER = [TOP / "scripts/with-fuse.sh", TOP / "scripts/as-test-user.sh"]
 
 Tree = dict[str, tuple[object, ...]]
 Owner = tuple[int, int]
@@ -252,7 +252,7 @@ class Theirs(Ours):
 
     def run(self, command: str, *words: str | Path) -> str:
         """The output of a command of ours, called by that user."""
-        return run(AS_USER, self.program, command, "--store", self.store, *words)
+        return run(*AS_USER, self.program, command, "--store", self.store, *words)
 
     def inside(self, image: str) -> Callable[[int, int], Owner]:
         """That user is root in the image, and each sub-id is what the store says."""
@@ -279,13 +279,25 @@ def check_plain(name: str, archive: Path, ours: Ours, umoci: Tree) -> None:
     try:
         shutil.copy(archive, place / "image.tar")
         shutil.copy(ours.program, place / "stockade")
-        user = run(AS_USER, "id", "-u").strip()
-        os.chown(place, int(user), int(run(AS_USER, "id", "-g").strip()))
+        user = run(*AS_USER, "id", "-u").strip()
+        os.chown(place, int(user), int(run(*AS_USER, "id", "-g").strip()))
         theirs = Theirs(place / "stockade", place / "store")
         theirs.run("load", "-q", "-i", place / "image.tar")
         compare("of a plain user, to umoci", theirs.tree(image), umoci)
         for driver in ("kernel", "fuse", "copy"):
-            command = ["--image", image, "--overlay", driver, "--disk", "1g", "--wall-time", "100", "--", "/bin/sh", "-c"]
+            command = [
+                "--image",
+                image,
+                "--overlay",
+                driver,
+                "--disk",
+                "1g",
+                "--wall-time",
+                "100",
+                "--",
+                "/bin/sh",
+                "-c",
+            ]
             script = "for f in /bin/* /etc/* /var/* /var/*/* /opt/new; do stat -c '%u %g %n' $f 2>/dev/null; done; true"
             if name == "busybox":
                 script = script.replace("stat", "busybox stat")
@@ -296,6 +308,8 @@ def check_plain(name: str, archive: Path, ours: Ours, umoci: Tree) -> None:
                 # Our own are `hosts` and `hostname`, and what the template has of the image's directories.
                 if wanted and path not in ("etc/hosts", "etc/hostname") and tuple(map(int, owner)) != wanted[1]:
                     sys.exit(f"{name}, {driver}: {path} belongs to {owner} inside, not to {wanted[1]}")
+            if len(seen) < 20:
+                sys.exit(f"{name}, {driver}: a program sees only {seen}")
             print(f"  {driver}, of a plain user: {len(seen)} files have their owners inside")
         theirs.run("verify")
         theirs.run("rmi", image)
