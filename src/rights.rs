@@ -6,6 +6,8 @@
 
 use crate::channel::{self, Channel, Received};
 #[cfg(feature = "image")]
+use crate::error::Error;
+#[cfg(feature = "image")]
 use crate::ids::{Given, Ids};
 #[cfg(feature = "image")]
 use crate::launch::sealed_memfd;
@@ -21,16 +23,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// The sub-ids that files can be given to.
+/// The sub-ids that files can be given to, if to any.
 ///
 /// # Errors
-/// In words, why they cannot be given to any.
+/// If what is short just now keeps that from being found out.
 #[cfg(feature = "image")]
-pub(crate) fn given() -> Result<Given, String> {
-    match supervisor::with_sub_ids()?.ids {
-        Ids::Range { users, groups, .. } => Ok(Given { users, groups }),
-        _ => Err("sub-ids are not there any more".into()),
-    }
+pub(crate) fn given() -> Result<Option<Given>, Error> {
+    let host = supervisor::with_sub_ids()?;
+    Ok(host.and_then(|host| match host.ids {
+        Ids::Range { users, groups, .. } => Some(Given { users, groups }),
+        _ => None,
+    }))
 }
 
 /// Sees that what is here can be asked for. Whoever takes a lock by which others know that he lives does so before: what
@@ -172,7 +175,11 @@ fn done_by(
     let body = [path, b"\0"].concat();
     // Whoever has died without an answer, another may be asked: what is asked for comes to the same.
     for _ in 0..3 {
-        let host = supervisor::with_sub_ids().map_err(|_| Errno::EACCES)?;
+        let host = supervisor::with_sub_ids().map_err(|e| match e.errno() {
+            0 => Errno::EAGAIN,
+            errno => Errno::from_raw(errno),
+        })?;
+        let host = host.ok_or(Errno::EACCES)?;
         if !is_right(&host) {
             return Err(Errno::EACCES);
         }

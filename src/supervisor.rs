@@ -123,34 +123,32 @@ pub(crate) fn get(key: &Key) -> Result<Arc<Host>, Error> {
     Ok(host)
 }
 
-/// A supervisor whose ids are the caller's and a range of sub-ids: one that is there, else one that does nothing else.
+/// A supervisor whose ids are the caller's and a range of sub-ids: one that is there, else one that does nothing else; `None`
+/// where sub-ids cannot be used.
 ///
 /// # Errors
-/// In words, why there is none.
-pub(crate) fn with_sub_ids() -> Result<Arc<Host>, String> {
-    let ranged = |host: &Host| matches!(host.ids, Ids::Range { .. });
+/// If what is short just now keeps one from being started.
+pub(crate) fn with_sub_ids() -> Result<Option<Arc<Host>>, Error> {
+    let ranged = |host: &Arc<Host>| matches!(host.ids, Ids::Range { .. }) && !host.is_lost();
     {
         let hosts = registry().hosts.lock();
         let hosts = hosts.unwrap_or_else(PoisonError::into_inner);
-        let mut alive = hosts.iter().map(|(_, host)| host);
-        if let Some(host) = alive.find(|host| ranged(host) && !host.is_lost()) {
-            return Ok(host.clone());
+        if let Some((_, host)) = hosts.iter().find(|(_, host)| ranged(host)) {
+            return Ok(Some(host.clone()));
         }
     }
-    match Ids::detect().map_err(|e| e.to_string())? {
-        Ids::Range { .. } => {}
-        Ids::Single { note } => return Err(note),
-        _ => return Err("root needs none".into()),
+    if !matches!(Ids::detect()?, Ids::Range { .. }) {
+        return Ok(None);
     }
     let key = Key {
         files_only: true,
         ..Key::of(&Spec::default())
     };
-    let host = get(&key).map_err(|e| e.to_string())?;
-    match &host.ids {
-        Ids::Range { .. } => Ok(host),
-        Ids::Single { note } => Err(note.clone()),
-        _ => Err("sub-ids are not there any more".into()),
+    match get(&key) {
+        Ok(host) => Ok(Some(host).filter(ranged)),
+        Err(e) if e.kind() == ErrorKind::Resource => Err(e),
+        // No user namespace is to be had here.
+        Err(_) => Ok(None),
     }
 }
 

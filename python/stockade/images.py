@@ -113,8 +113,8 @@ class Image:
         layers: its layers, the lowest first.
         dropped: how many device nodes ("devices"), set-id bits ("set_id"), file capabilities ("capabilities"), other
             attributes ("xattrs") and owners ("owners") its unpacked form lacks. They are kept for `save`.
-        owners: whose its unpacked files are: "sub-ids" or, in root's store, "host ids", which stand for the owners that the
-            image has; or "folded: " and why all of them belong to one, who in a sandbox is its user.
+        owners: whose its unpacked files are: "sub-ids" or, in root's store, "host ids", which stand for the owners that
+            the image has; or "folded: " and why all of them belong to one, who in a sandbox is its user.
     """
 
     id: str

@@ -166,7 +166,7 @@ pub(super) fn for_layer_on(below: &[Layer]) -> Result<Option<Given>, Error> {
         before => before,
     };
     let now = match Ids::detect()? {
-        Ids::Range { .. } => rights::given().ok(),
+        Ids::Range { .. } => rights::given()?,
         Ids::Single { .. } => None,
         _ => return Ok(None),
     };
@@ -182,8 +182,8 @@ pub(super) fn for_layer_on(below: &[Layer]) -> Result<Option<Given>, Error> {
 
 /// Refuses sub-ids that this user does not have now.
 pub(super) fn check(given: &Given) -> Result<(), Error> {
-    match rights::given() {
-        Ok(now) if given.is_in(&now) => Ok(()),
+    match rights::given()? {
+        Some(now) if given.is_in(&now) => Ok(()),
         _ => Err(changed(given)),
     }
 }

@@ -4,8 +4,9 @@ For a Debian, a busybox laid out like Alpine, and a Debian with Python and a C c
 system, umoci puts a layer of changes over it, skopeo writes the archive. Stockade loads it, runs programs in it, and
 saves it; what its layers show, mounted by the kernel, is compared file by file with the unpacking of umoci and podman,
 of the archive as it came and as it was saved. It is pulled from Debian's registry, into which skopeo has put it, and
-what a program has changed is committed, saved, put into the registry and pulled again. As root, since all of them
-mount; `make test-images` runs it.
+what a program has changed is committed, saved, put into the registry and pulled again. The same image from a plain
+user's store, whose files belong to sub-ids, and what a program in it sees of owners. As root, since all of them mount;
+`make test-images` runs it.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +27,10 @@ from registry import registry
 TOP = Path(__file__).resolve().parent.parent.parent
 ROOTS_IDS = 2_000_000_000  # where root's sandboxes have their ids on the host
 
+AS_USER = [TOP / "scripts/with-fuse.sh", TOP / "scripts/as-test-user.sh"]
+
 Tree = dict[str, tuple[object, ...]]
+Owner = tuple[int, int]
 
 HELLO = 'int printf(const char *, ...);\nint main(void) { return printf("compiled\\n") != 9; }\n'
 
@@ -67,8 +71,8 @@ def run(*command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def look(top: Path, shift: int = 0) -> Tree:
-    """Everything below a directory, by its path. Host ids less `shift` are those of the image."""
+def look(top: Path, inside: Callable[[int, int], Owner] = lambda user, group: (user, group)) -> Tree:
+    """Everything below a directory, by its path. `inside` says whom the image calls a user and group of the host's."""
     tree: Tree = {}
     names: dict[int, str] = {}
     for parent, directories, files in os.walk(top):
@@ -88,7 +92,7 @@ def look(top: Path, shift: int = 0) -> Tree:
                 () if path.is_symlink() else tuple(sorted(n for n in os.listxattr(path) if n.startswith("user.note")))
             )
             mode = info.st_mode & (stat.S_IFMT(0o170000) | 0o1777)
-            owner = (info.st_uid - shift, info.st_gid - shift)
+            owner = inside(info.st_uid, info.st_gid)
             tree[relative] = (oct(mode), owner, int(info.st_mtime), what, first, notes)
     return tree
 
@@ -225,6 +229,10 @@ class Ours:
         """The output of a command of ours."""
         return run(self.program, command, "--store", self.store, *words)
 
+    def inside(self, _image: str) -> Callable[[int, int], Owner]:
+        """Whom an image calls a user and group of the host's."""
+        return lambda user, group: (user - ROOTS_IDS, group - ROOTS_IDS)
+
     @contextmanager
     def mounted(self, image: str) -> Iterator[Path]:
         """The layers of an image, mounted over one another by the kernel."""
@@ -240,7 +248,79 @@ class Ours:
     def tree(self, image: str) -> Tree:
         """What the layers of an image show."""
         with self.mounted(image) as at:
-            return look(at, ROOTS_IDS)
+            return look(at, self.inside(image))
+
+
+class Theirs(Ours):
+    """A store of a plain user's."""
+
+    def run(self, command: str, *words: str | Path) -> str:
+        """The output of a command of ours, called by that user."""
+        return run(*AS_USER, self.program, command, "--store", self.store, *words)
+
+    def inside(self, image: str) -> Callable[[int, int], Owner]:
+        """That user is root in the image, and each sub-id is what the store says."""
+        info = json.loads(self.run("inspect", image))[0]
+        if info["owners"] != "sub-ids":
+            sys.exit(f"the test user has no sub-ids: {info['owners']}")
+        note = Path(info["layers"][0]["path"]).parent / "layer.json"
+        given = json.loads(note.read_text())["given"]
+        own = self.store.stat()
+
+        def one(host: int, owner: int, first: int) -> int:
+            return 0 if host == owner else host - first + 1
+
+        return lambda user, group: (
+            one(user, own.st_uid, given["users"]["start"]),
+            one(group, own.st_gid, given["groups"]["start"]),
+        )
+
+
+def check_plain(name: str, archive: Path, ours: Ours, umoci: Tree) -> None:
+    """A plain user's store of the image: its files, and what a program sees of their owners."""
+    image = f"localhost/{name}:1"
+    place = Path(tempfile.mkdtemp(prefix="sb.", dir="/var/tmp"))
+    try:
+        shutil.copy(archive, place / "image.tar")
+        shutil.copy(ours.program, place / "stockade")
+        user = run(*AS_USER, "id", "-u").strip()
+        os.chown(place, int(user), int(run(*AS_USER, "id", "-g").strip()))
+        theirs = Theirs(place / "stockade", place / "store")
+        theirs.run("load", "-q", "-i", place / "image.tar")
+        compare("of a plain user, to umoci", theirs.tree(image), umoci)
+        for driver in ("kernel", "fuse", "copy"):
+            command = [
+                "--image",
+                image,
+                "--overlay",
+                driver,
+                "--disk",
+                "1g",
+                "--wall-time",
+                "100",
+                "--",
+                "/bin/sh",
+                "-c",
+            ]
+            script = "for f in /bin/* /etc/* /var/* /var/*/* /opt/new; do stat -c '%u %g %n' $f 2>/dev/null; done; true"
+            if name == "busybox":
+                script = script.replace("stat", "busybox stat")
+            seen = theirs.run("run", *command, script).splitlines()
+            for line in seen:
+                owner, path = line.split()[:2], line.split(maxsplit=2)[2].lstrip("/")
+                wanted = umoci.get(path)
+                # Our own are `hosts` and `hostname`, and what the template has of the image's directories.
+                if wanted and path not in ("etc/hosts", "etc/hostname") and tuple(map(int, owner)) != wanted[1]:
+                    sys.exit(f"{name}, {driver}: {path} belongs to {owner} inside, not to {wanted[1]}")
+            if len(seen) < 20:
+                sys.exit(f"{name}, {driver}: a program sees only {seen}")
+            print(f"  {driver}, of a plain user: {len(seen)} files have their owners inside")
+        theirs.run("verify")
+        theirs.run("rmi", image)
+        if any((place / "store/layers").iterdir()) or any((place / "store/tmp").iterdir()):
+            sys.exit(f"{name}: something is left of the layers of sub-ids")
+    finally:
+        shutil.rmtree(place)
 
 
 ZSTD = ["--format", "oci", "--dest-compress-format", "zstd"]
@@ -326,6 +406,7 @@ def check(name: str, rootfs: Path, ours: Ours, tools: Tools) -> None:
     before = ours.tree(image)
     compare("unpacked, to umoci", before, umoci)
     compare("unpacked, to podman", before, tools.podman_tree(archive, name, umoci))
+    check_plain(name, archive, ours, umoci)
     for driver in ("kernel", "fuse", "copy"):
         for script, wanted in IMAGES[name][1]:
             command = [

@@ -181,6 +181,7 @@ fn what_is_committed_and_saved_has_them_too() {
     let place = Place::new();
     let Some(store) = given(&place) else { return };
     let second = place.store("second");
+    let mut committed = Vec::new();
     for (overlay, name) in [(Overlay::Kernel, "kernel:1"), (Overlay::Fuse, "fuse:1")] {
         let spec = spec(&place.at("store"), "owned:1", "33").overlay(overlay);
         let sandbox = match Sandbox::start(&spec) {
@@ -196,6 +197,7 @@ fn what_is_committed_and_saved_has_them_too() {
         let said = steps(&sandbox, &[&made[..], &last[..]].concat());
         assert!(said.values().all(|said| said == "OK"), "{said:?}");
         sandbox.commit(&[name], &Commit::new()).unwrap();
+        committed.push(name);
         let archive = place.at(&name.replace(':', "-"));
         let to = Target::Path(archive.clone());
         store.save(&[name], Format::OciArchive, to, None).unwrap();
@@ -223,6 +225,19 @@ fn what_is_committed_and_saved_has_them_too() {
         let told = changes.iter().any(|c| &*c.path == b"/srv/web/dir/new");
         assert!(told, "{changes:?}");
     }
+    // Many at once: each looks into directories that are closed to us.
+    if let Some(name) = committed.first() {
+        let one = store.diff(name, Some("owned:1")).unwrap();
+        assert!(!one.is_empty());
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..24)
+                .map(|_| scope.spawn(|| store.diff(name, Some("owned:1"))))
+                .collect();
+            for other in all {
+                assert_eq!(other.join().unwrap().unwrap(), one);
+            }
+        });
+    }
     // What goes out is what came, the ids beyond all ranges too.
     let mut tar = tempfile::NamedTempFile::new().unwrap();
     store.export("owned:1", &mut tar, None).unwrap();
@@ -245,7 +260,7 @@ fn what_is_committed_and_saved_has_them_too() {
     }
     drop(second);
     for name in ["kernel:1", "fuse:1", "owned:1"] {
-        let _ = store.remove(name);
+        let _ = store.remove(name); // there is one for each driver that works here
     }
     store.prune(true).unwrap();
     for dir in ["layers", "tmp", "blobs/sha256"] {
@@ -283,6 +298,29 @@ fn an_owner_that_was_changed_is_found() {
         .iter()
         .any(|p| p.contains("/srv/user") && p.contains("owner"));
     assert!(told, "{problems:?}");
+}
+
+/// The caller is root where files have their owners, whoever the user is.
+#[test]
+fn a_volume_of_the_callers_is_roots() {
+    if is_root() {
+        skip!("root is nobody in its sandboxes");
+    }
+    let place = Place::new();
+    let Some(_store) = given(&place) else { return };
+    let volume = place.at("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::set_permissions(&volume, PermissionsExt::from_mode(0o755)).unwrap();
+    for (user, result) in [("0", "OK"), ("33", "EACCES")] {
+        let mut spec = spec(&place.at("store"), "owned:1", user);
+        let shown = format!("{}:/vol:rw", volume.display());
+        spec.volumes = vec![shown.parse().unwrap()];
+        let sandbox = Sandbox::start(&spec).unwrap();
+        let said = steps(&sandbox, &["own:/vol", "put:/vol/new:x", "own:/work"]);
+        assert_eq!(said["own:/vol"], "0,0,755:OK", "{user}");
+        assert_eq!(said["put:/vol/new"], result, "{user}");
+        assert_eq!(said["own:/work"], format!("{user},{user},755:OK"));
+    }
 }
 
 /// Where the sub-ids are others than those that the files were given to, nothing is run with the wrong owners.
