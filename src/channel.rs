@@ -2,8 +2,8 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::launch::above_stdio;
-use crate::plan::bytes_of;
-use crate::wire::{FDS_MAX, Message};
+use crate::plan::{bytes_of, read_of};
+use crate::wire::{FAILED, FDS_MAX, Failure, Message, STEP_INIT_DIED};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
@@ -134,6 +134,20 @@ impl Channel {
                 Ok(_) => return self.receive(false),
             }
         }
+    }
+
+    /// Nothing more is said: whoever hears us sees that behind all that was.
+    pub fn say_no_more(&self) {
+        let _ = shutdown(self.fd(), Shutdown::Write);
+    }
+
+    /// Whether the next message, which stays, is that the sandbox's init has died.
+    pub fn says_init_died(&self) -> bool {
+        let mut buffer = [0; size_of::<Failure>()];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let seen = nix::sys::socket::recv(self.fd(), &mut buffer, flags);
+        let said = seen.ok().and_then(|n| read_of::<Failure>(&buffer[..n]));
+        said.is_some_and(|said| said.kind == FAILED && said.index == STEP_INIT_DIED)
     }
 
     /// Nothing more is said or heard. The descriptor stays, which others may wait on.

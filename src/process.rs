@@ -353,7 +353,9 @@ impl Process {
                     };
                     outcome.message = Some(error.to_string());
                     state.ended = Some(Ok(outcome));
-                } else if failure.section == IN_STEP && failure.index == STEP_INIT_DIED {
+                } else if failure.section == IN_STEP
+                    && [STEP_INIT_DIED, STEP_STOPPED, STEP_STUCK].contains(&failure.index)
+                {
                     self.sandbox_error(state, &error.to_string());
                 } else {
                     self.fail(state, &error);

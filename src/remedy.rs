@@ -29,6 +29,17 @@ pub(crate) fn explain(failure: &Failure, step: Option<(Op, &[u8])>) -> Error {
         .with_step(name)
 }
 
+/// In words, that the sandbox's init died while a program ran.
+pub(crate) fn init_died() -> String {
+    let failure = Failure {
+        kind: FAILED,
+        section: IN_STEP,
+        index: STEP_INIT_DIED,
+        errno: 0,
+    };
+    explain(&failure, None).to_string()
+}
+
 /// Ubuntu lets anybody make a user namespace and then denies what is done in it, so that any step may fail.
 fn app_armor(failure: &Failure, errno: i32) -> Option<String> {
     let denied = matches!(errno, libc::EPERM | libc::EACCES)
@@ -159,6 +170,8 @@ fn step_name(step: u32) -> &'static str {
         STEP_LANDLOCK => "entering the Landlock domain",
         STEP_OOM_SCORE_ADJ => "writing /proc/self/oom_score_adj",
         STEP_IPC => "making an IPC namespace",
+        STEP_STOPPED => "starting the program beside others",
+        STEP_STUCK => "waiting for the sandbox's init to start the program",
         STEP_UPTIME => "making a time namespace",
         _ => "an unknown step",
     }
@@ -264,6 +277,13 @@ fn advice(failure: &Failure, code: Option<u16>, errno: i32) -> Option<&'static s
         }
         (None, _) if failure.index == STEP_VERSION => {
             "the helper named by STOCKADE_INIT is another version's"
+        }
+        (None, _) if failure.index == STEP_STOPPED => {
+            "another program of the sandbox keeps stopping it by signals (SIGSTOP); the others go on"
+        }
+        (None, _) if failure.index == STEP_STUCK => {
+            "it took longer than 10 s and the wall-clock limit, so the sandbox was ended; does its root, or a volume, lie on \
+             a file system that does not answer?"
         }
         (None, _) if failure.index == STEP_INIT_DIED => {
             "it was killed from outside, or by the kernel for want of memory"

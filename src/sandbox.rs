@@ -205,6 +205,8 @@ impl Sandbox {
             return Ok(());
         }
         self.channel.tell(KILL, REASON_CALLER)?;
+        // Seen before requests of other threads that wait for each other.
+        self.channel.say_no_more();
         // The supervisor closes its end when the sandbox's init, and so everything in it, is dead and reaped.
         while let Some(received) = self.channel.receive(true)? {
             if received.bytes.is_empty() {

@@ -275,9 +275,14 @@ impl Host {
         Some(end)
     }
 
-    /// The same as an error of a sandbox's.
-    pub fn sandbox_lost(&self) -> Error {
-        let message = match self.lost() {
+    /// The same as an error of a sandbox's, whose channel is `sandbox`.
+    pub fn sandbox_lost(&self, sandbox: &Channel) -> Error {
+        // Then it lives, and need not be waited for.
+        let end = match sandbox.says_init_died() {
+            true => None,
+            false => self.lost(),
+        };
+        let message = match end {
             Some(end) => format!("the sandbox is gone: its supervisor {end}"),
             None => "the sandbox is gone: its init was killed".into(),
         };

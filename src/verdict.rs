@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::limits;
 use crate::once::Once;
 use crate::outcome::{Outcome, Usage, Verdict};
-use crate::spec::Spec;
+use crate::remedy;
+use crate::spec::{Profile, Spec};
 use crate::violation::Violation;
 use crate::wire::*;
 use std::time::Duration;
@@ -15,6 +16,9 @@ const STARVED: &str = "the kernel's OOM killer ended a process of the program th
                        the host, or a cgroup above, is out of memory";
 
 const SURVIVED: &str = "the kernel's OOM killer ended a process of the program for its memory limit (oom_group is off)";
+
+/// Where a figure is from that nobody has told.
+const LOST: &str = "nothing: the sandbox's init ended before it could tell; not known, where no other source is named";
 
 const NO_SPACE: &str =
     "the file system of `upper_dir` is nearly full: the program was ended to keep room for others";
@@ -32,6 +36,8 @@ pub(crate) struct Judged {
     /// Whether there was a limit on memory at any time.
     memory_limited: bool,
     disk: bool,
+    /// Whether its profile answers calls by a signal, of which init is not told.
+    traps: bool,
     /// Whether arguments and environment are no longer than the kernel takes.
     args_fit: bool,
 }
@@ -53,6 +59,7 @@ impl Judged {
             oom_group: spec.oom_group != Some(false),
             memory_limited: spec.memory.is_some(),
             disk: true,
+            traps: matches!(&spec.profile, Profile::Docker(own) if own.traps()),
             args_fit: args_fit(spec),
         }
     }
@@ -129,7 +136,10 @@ impl Judged {
         outcome.verdict = verdict;
         outcome.limit = limit.map(String::from);
         if verdict == Verdict::SandboxError {
-            outcome.message = Some(STARVED.into());
+            outcome.message = Some(match exit.lost {
+                0 => STARVED.into(),
+                _ => remedy::init_died(),
+            });
         } else if verdict == Verdict::DiskLimit && exit.disk_over == OVER_SPACE {
             outcome.message = Some(NO_SPACE.into());
         } else if verdict != Verdict::MemoryLimit && outcome.usage.oom_killed {
@@ -153,8 +163,13 @@ impl Judged {
         let signal = outcome.signal.unwrap_or(0);
         let killed = exit.reason;
         let violated = outcome.violation.is_some() || killed == REASON_VIOLATION;
-        if violated || signal == libc::SIGSYS {
+        // A program can send itself that signal. Of calls that init is told of its word is the whole truth.
+        let told = exit.unheard == 0 && !self.traps;
+        if violated || signal == libc::SIGSYS && !told {
             return (Verdict::Violation, None);
+        }
+        if exit.lost != 0 && killed == REASON_NONE {
+            return (Verdict::SandboxError, None);
         }
         let failed = signal != 0 || outcome.returncode != 0;
         // Killed for a limit further up or for want of memory on the whole host: that is not the program's doing.
@@ -229,7 +244,10 @@ pub(crate) fn fill_usage(
     memory_limit: Option<u64>,
 ) {
     let ns = Duration::from_nanos;
-    let reaped = "getrusage(2) of the tree's reaped processes";
+    let reaped = match exit.lost {
+        0 => "getrusage(2) of the tree's reaped processes",
+        _ => LOST,
+    };
     usage.cpu_user = ns(exit.user_ns);
     usage.cpu_system = ns(exit.system_ns);
     usage.cpu_time = usage.cpu_user + usage.cpu_system;
@@ -245,7 +263,7 @@ pub(crate) fn fill_usage(
     usage.csw_forced = exit.csw_forced;
     usage.source(&["max_rss", "csw_voluntary", "csw_forced"], reaped);
     usage.source(&["oom_killed"], "nothing: no cgroup counts memory");
-    if counts_blocks() {
+    if counts_blocks() && exit.lost == 0 {
         usage.io_read = Some(exit.blocks_read.saturating_mul(512));
         usage.io_write = Some(exit.blocks_written.saturating_mul(512));
         let from = "getrusage(2) of the tree's reaped processes: blocks of 512 bytes";

@@ -8,7 +8,7 @@
 //! over it, and its end-of-file means that the host lost interest, which ends the sandbox or the run.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 0x5354_0029;
+pub const VERSION: u32 = 0x5354_002a;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -17,7 +17,8 @@ pub const CONFIG: u32 = 1;
 pub const START: u32 = 2;
 /// On a sandbox's channel: run a program in it; a [`Request`] with a plan, descriptors as in [`START`].
 pub const EXEC: u32 = 3;
-/// On a run's channel: end the run; `arg` is the reason.
+/// On a run's channel: end the run; `arg` is the reason. Back from init to the supervisor when its processes have the signal:
+/// what then takes time is the kernel's to do.
 pub const KILL: u32 = 4;
 /// On a run's channel: send signal `arg` to the program.
 pub const SIGNAL: u32 = 5;
@@ -112,6 +113,11 @@ pub struct Ask {
 pub const FILES: u32 = 21;
 /// A call was made that the filter kills for, and the run is being ended.
 pub const VIOLATED: u32 = 22;
+/// The set-up takes long, as a copied root does, and goes on.
+pub const BUSY: u32 = 23;
+/// What the host has asked of the sandbox is answered: it may ask for the next.
+pub const DONE: u32 = 24;
+// [`REMOVE`], as above: the supervisor has what was written before a reset removed.
 
 // ---- messages, supervisor to init
 /// Id maps are written; go on.
@@ -517,6 +523,8 @@ pub const STEP_LANDLOCK: u32 = 28;
 pub const STEP_UPTIME: u32 = 30;
 pub const STEP_IPC: u32 = 31;
 pub const STEP_DESCENT: u32 = 29;
+pub const STEP_STOPPED: u32 = 33;
+pub const STEP_STUCK: u32 = 34;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -631,7 +639,8 @@ pub struct Exit {
     pub violation: Violation,
     /// The errno of why only the kernel hears of such calls; 0 if they are heard of.
     pub unheard: u32,
-    pub pad: u32,
+    /// 1 if init has ended before it could tell of this, which all is the supervisor's: what only init knows is 0.
+    pub lost: u32,
     pub shared: Shared,
 }
 

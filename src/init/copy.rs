@@ -9,14 +9,16 @@ use crate::sys::*;
 /// How deep directories may lie in each other.
 const DEPTH_MAX: usize = 200;
 
-/// What may still be copied, where no file system holds it to that.
-pub struct Room {
+/// What may still be copied, where no file system holds it to that; and who is told that it goes on.
+pub struct Room<'a> {
     pub bytes: u64,
     pub inodes: u64,
+    pub meanwhile: &'a mut dyn FnMut(),
 }
 
-impl Room {
+impl Room<'_> {
     fn take(&mut self, bytes: u64) -> Result<()> {
+        (self.meanwhile)();
         self.bytes = self.bytes.checked_sub(bytes).ok_or(ENOSPC)?;
         self.inodes = self.inodes.checked_sub(1).ok_or(ENOSPC)?;
         Ok(())
@@ -47,7 +49,7 @@ fn merge(from: Fd, to: Fd, depth: usize, room: &mut Room) -> Result<()> {
             S_IFREG => {
                 remove(to, name, depth)?;
                 room.take(seen.size())?;
-                file(from, to, name, &seen)
+                file(from, to, name, &seen, room)
             }
             S_IFLNK => {
                 remove(to, name, depth)?;
@@ -106,14 +108,14 @@ fn directory(
     made
 }
 
-fn file(from: Fd, to: Fd, name: Str, seen: &Stat) -> Result<()> {
+fn file(from: Fd, to: Fd, name: Str, seen: &Stat, room: &mut Room) -> Result<()> {
     let source = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)?;
     let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     let made = openat(to, name, flags, 0o600).and_then(|target| {
         // Where the file system can have two files share their blocks, they do.
         let copied = share(source, target)
             .map(|_| ())
-            .or_else(|_| copy_all(source, target))
+            .or_else(|_| copy_all(source, target, &mut *room.meanwhile))
             .and_then(|()| own(target, s!(""), seen))
             .and_then(|()| fchmod(target, seen.mode() & 0o777));
         set_time(target, seen.modified());

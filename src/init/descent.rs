@@ -8,6 +8,8 @@ use crate::sys::*;
 #[derive(Clone, Copy)]
 pub struct Children(Fd);
 
+/// How many are reaped before the rest is killed again.
+const REAPED_AT_ONCE: usize = 256;
 /// Between two looks.
 const PAUSE: u64 = 200_000;
 
@@ -48,17 +50,22 @@ impl Children {
         count
     }
 
-    /// Kills and reaps every descendant for which `to` holds, and tells `reaped` of each child that has ended.
+    /// Kills and reaps every descendant for which `to` holds, and tells `each` of the children that have ended.
     ///
-    /// A process may fork while we read, but only so often as it runs; whatever is there the next time is killed then.
-    pub fn end(&self, to: impl Fn(i32) -> bool, mut reaped: impl FnMut(i32, u32)) {
+    /// That is called with `None` between two rounds. A process may fork while we read, but only so often as it runs; whatever is there the next time is killed then.
+    pub fn end(&self, to: impl Fn(i32) -> bool, mut each: impl FnMut(Option<(i32, u32)>)) {
         loop {
             let left = self.signal(SIGKILL, &to);
             let mut any = false;
-            while let Ok(Some((pid, status))) = wait_any(false) {
+            // Those that end as fast as they are reaped leave others that are to be killed.
+            for _ in 0..REAPED_AT_ONCE {
+                let Ok(Some((pid, status))) = wait_any(false) else {
+                    break;
+                };
                 any = true;
-                reaped(pid, status);
+                each(Some((pid, status)));
             }
+            each(None);
             if left == 0 && !any {
                 return;
             }

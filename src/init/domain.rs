@@ -3,7 +3,8 @@
 //! Init itself stays outside, since it mounts, and since what is inside may neither signal nor trace what is not. The
 //! program of a sandbox for one run enters the domain itself. A domain that each program of a live sandbox made for
 //! itself would hide them from each other; they are started by a thread of init's that is in it for them all, and that a
-//! `kill(-1)` of init's passes over.
+//! `kill(-1)` of init's passes over. Who starts a program waits until that is executed, which others in the sandbox can hold
+//! up by a signal that stops it: so there is such a thread without Landlock, too, and init's own goes on meanwhile.
 
 use crate::mem::Global;
 use crate::plan::Plan;
@@ -26,10 +27,6 @@ impl Rules {
         ruleset: -1,
         flags: 0,
     };
-
-    pub fn are_there(&self) -> bool {
-        self.ruleset >= 0
-    }
 
     /// Takes this thread into a domain of these rules.
     pub fn enter(&self) -> Result<()> {
@@ -69,12 +66,23 @@ fn failure(errno: i32) -> Failure {
     }
 }
 
-/// As [`program::spawn`], in the domain of all programs of this sandbox.
+/// After how long to see what keeps a start, and how often then.
+const TICK: u64 = 2_000_000;
+
+/// Waits for at most `time` until the program is started, or has failed to be; whether that is so.
+pub fn wait(time: u64) -> bool {
+    futex_wait_for(&WORD, WORK, time);
+    WORD.load(Ordering::Acquire) != WORK
+}
+
+/// As [`program::spawn`], in the domain of all programs of this sandbox. While that takes long `meanwhile` is called. It must
+/// open no descriptor: the child counts on the lowest free number.
 pub fn spawn(
     rules: Rules,
     plan: &mut Plan,
     start: &Start,
     stack: &mut [u8],
+    mut meanwhile: impl FnMut(),
 ) -> core::result::Result<Spawned, Failure> {
     let mut job = Job {
         rules,
@@ -90,7 +98,9 @@ pub fn spawn(
     } else {
         futex_wake(&WORD);
     }
-    futex_wait(&WORD, WORK);
+    while !wait(TICK) {
+        meanwhile();
+    }
     job.result
 }
 

@@ -36,26 +36,40 @@ pub fn make_dirs(path: &[u8], mode: u32) -> Result<()> {
     }
 }
 
-/// Makes file `path` anew, with its parents; what was there is replaced, never written through.
-pub fn make_file(path: &[u8], mode: u32, content: &[u8]) -> Result<()> {
+/// Makes file `path` anew, with its parents; what was there is replaced, never written through. Of what is long
+/// `meanwhile` is called between two parts.
+pub fn make_file(
+    path: &[u8],
+    mode: u32,
+    content: &[u8],
+    meanwhile: &mut dyn FnMut(),
+) -> Result<()> {
     let (dir, name) = parent(path, true)?;
     let result = match name {
         None => Err(EINVAL),
-        Some(name) => create(dir, name.text(), mode, content),
+        Some(name) => create_with(dir, name.text(), mode, |fd| {
+            content.chunks(SLICE).try_for_each(|part| {
+                write_all(fd, part)?;
+                meanwhile();
+                Ok(())
+            })
+        }),
     };
     close(dir);
     result
 }
 
 /// The same with the content of a regular file.
-pub fn copy_file(path: &[u8], mode: u32, content: Fd) -> Result<()> {
+pub fn copy_file(path: &[u8], mode: u32, content: Fd, meanwhile: &mut dyn FnMut()) -> Result<()> {
     if fstat(content)?.mode() & S_IFMT != S_IFREG {
         return Err(EINVAL); // it could keep us waiting
     }
     let (dir, name) = parent(path, true)?;
     let result = match name {
         None => Err(EINVAL),
-        Some(name) => create_with(dir, name.text(), mode, |fd| copy_all(content, fd)),
+        Some(name) => create_with(dir, name.text(), mode, |fd| {
+            copy_all(content, fd, meanwhile)
+        }),
     };
     close(dir);
     result
@@ -75,10 +89,6 @@ pub fn make_link(path: &[u8], target: Str) -> Result<()> {
     };
     close(dir);
     result.map(|_| ())
-}
-
-fn create(dir: Fd, name: Str, mode: u32, content: &[u8]) -> Result<()> {
-    create_with(dir, name, mode, |fd| write_all(fd, content))
 }
 
 fn create_with(dir: Fd, name: Str, mode: u32, write: impl FnOnce(Fd) -> Result<()>) -> Result<()> {

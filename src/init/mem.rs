@@ -20,7 +20,8 @@ pub fn read_of<T: Copy>(bytes: &[u8]) -> Option<T> {
 /// A value of which there is one, used by one thread at a time.
 pub struct Global<T>(core::cell::UnsafeCell<T>);
 
-// SAFETY: the one thread that the helper ever starts (`domain`), and the child of a vfork, run while who started them waits.
+// SAFETY: the child of a vfork runs while who started it waits. The one thread that the helper ever starts (`domain`) works
+// while init's own waits for it, and touches none of these then (`sandbox/meanwhile.rs`).
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Global<T> {

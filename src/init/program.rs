@@ -7,6 +7,7 @@ use crate::plan::{Plan, text};
 use crate::s;
 use crate::sys::*;
 use crate::wire::*;
+use core::sync::atomic::{AtomicI32, Ordering};
 
 /// What a program is started with, beside its plan.
 #[derive(Clone, Copy)]
@@ -43,6 +44,14 @@ impl Start {
             *fd = -1;
         }
     }
+}
+
+/// The process that is being started, as soon as there is one: of who looks on while another thread starts it.
+static STARTING: AtomicI32 = AtomicI32::new(0);
+
+/// The process that is being started, while one is.
+pub fn starting() -> Option<i32> {
+    Some(STARTING.load(Ordering::Acquire)).filter(|pid| *pid > 0)
 }
 
 /// What the child works on; it shares our memory until its exec.
@@ -87,9 +96,11 @@ pub fn spawn(
         violation: Violation::default(),
     };
     let mut pidfd: Fd = -1;
+    STARTING.store(0, Ordering::Release);
     let mut args = CloneArgs {
         // Its descriptors are ours until its exec, so that the listener is; from then on it has a copy without it.
         flags: CLONE_FILES
+            | CLONE_PARENT_SETTID
             | if wanted { CLONE_PIDFD } else { 0 }
             | if start.into_cgroup >= 0 {
                 CLONE_INTO_CGROUP
@@ -97,6 +108,7 @@ pub fn spawn(
                 0
             },
         pidfd: &raw mut pidfd as u64,
+        parent_tid: STARTING.as_ptr() as u64,
         exit_signal: SIGCHLD as u64,
         cgroup: start.into_cgroup.max(0) as u64,
         ..CloneArgs::default()

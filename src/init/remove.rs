@@ -30,6 +30,7 @@ fn open_dir(dir: Fd, name: Str) -> Result<Fd> {
 /// Removes everything in `top`. What cannot be does not keep the rest from being removed.
 fn empty(top: Fd) -> Result<()> {
     let mut moved = 0;
+    let mut again_most = 1000;
     loop {
         let (mut some, mut fault) = (false, None);
         let mut left = 0u64;
@@ -46,6 +47,11 @@ fn empty(top: Fd) -> Result<()> {
         listed?;
         match fault {
             None if !some => return Ok(()),
+            // Another removes the same: what lay in it before a reset.
+            Some(ENOTEMPTY) if again_most > 0 => {
+                again_most -= 1;
+                sleep(1_000_000);
+            }
             // Moved up by this pass, they are the next one's.
             Some(errno) if left > 0 && !again(top, left)? => return Err(errno),
             _ => {}
@@ -71,8 +77,8 @@ fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
         return Ok(());
     }
     let inner = match open_dir(top, name) {
-        Err(ENOENT) => return Ok(()),
-        opened => opened?,
+        Err(ENOENT) => return Ok(()), // another was faster
+        inner => inner?,
     };
     let emptied = for_names(inner, |child| match one(inner, child) {
         Ok(true) => Ok(()),
@@ -81,7 +87,7 @@ fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
     });
     close(inner);
     emptied?;
-    unlinkat(top, name, AT_REMOVEDIR).map(|_| ())
+    one(top, name)?.then_some(()).ok_or(ENOTEMPTY)
 }
 
 /// Removes a file or an empty directory; false if it is one that is not empty.
@@ -104,7 +110,7 @@ fn move_up(dir: Fd, name: Str, top: Fd, moved: &mut u64) -> Result<()> {
         *moved += 1;
         let new = Text::<32>::new().add(b"moved-").number(*moved);
         match renameat(dir, name, top, new.text()) {
-            Ok(_) => return Ok(()),
+            Ok(_) | Err(ENOENT) => return Ok(()),
             Err(EEXIST | ENOTEMPTY | ENOTDIR) => {} // the program has one of that name
             // Without a right to write in it, it stays where it is.
             Err(EACCES) if !opened => {

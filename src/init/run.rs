@@ -4,12 +4,16 @@ use crate::groups::{Groups, Read, Reads};
 use crate::mem::bytes_of;
 use crate::plan::Text;
 use crate::s;
-use crate::sample::{Seen, open_proc, reaped, sample};
+use crate::sample::{Sample, Seen, open_proc, reaped, sample};
 use crate::sys::*;
 use crate::wire::*;
 
-/// How long init may take to clear a sandbox away before it is killed itself.
+/// How long init may take to hear that a run is to be ended, before it is killed itself.
 const PATIENCE: u64 = 500_000_000;
+/// How long all may take once its processes have the signal, or init has begun to hand over what is collected. The kernel
+/// takes the memory of a process away while that dies, which is a second for some GiB; that init died would be no help, as
+/// its namespace ends with all in it no sooner.
+const CLEARING: u64 = 60_000_000_000;
 /// How long a start may take, or the wall-clock limit if that is longer: another program of the sandbox could stop this
 /// one between its clone and its exec, and with it init, for ever.
 const START_PATIENCE: u64 = 10_000_000_000;
@@ -19,6 +23,8 @@ const LOOK_MAX: u64 = 20_000_000;
 /// Between two looks at whether all of a group is frozen, and how often at most.
 const FREEZE_LOOK: u64 = 500_000;
 const FREEZE_LOOKS: u32 = 4000;
+/// How often processes are looked at again before it is believed that their CPU time has become less.
+const FALLS_DOUBTED: u32 = 3;
 const OOM_LOOK_MAX: u64 = 1_000_000_000;
 /// A look at what memory is, where no limit hangs on it, comes after so large a part of the run's age.
 const LOOK_SHARE: u64 = 50;
@@ -64,6 +70,9 @@ pub struct Run {
     cpus: u64,
     /// CPU time of what its sandbox's init had reaped before, which is other programs'.
     cpu_before: u64,
+    /// What the last look at its processes has added up, and what of that had gone with processes that nobody waited for.
+    cpu_sum: u64,
+    cpu_gone: u64,
     /// Its program has ended, and so have all its processes.
     over: bool,
     /// Since when it is paused; 0 if it is not.
@@ -77,6 +86,8 @@ pub struct Run {
     freeze_look: u64,
     /// It has ended, and its sandbox's init waits for the host to read of that: no clock goes on.
     pub parked: bool,
+    /// Init was to start it and did not, and is killed for that.
+    pub stuck: bool,
 }
 
 /// What a clock says to do.
@@ -131,6 +142,8 @@ impl Run {
             thresholds: [0; THRESHOLDS],
             cpus: u64::from(cpus.max(1)),
             cpu_before: 0,
+            cpu_sum: 0,
+            cpu_gone: 0,
             over: false,
             paused_at: 0,
             paused_for: 0,
@@ -138,6 +151,7 @@ impl Run {
             freeze_looks: 0,
             freeze_look: u64::MAX,
             parked: false,
+            stuck: false,
         }
     }
 
@@ -200,6 +214,7 @@ impl Run {
     pub fn check(&mut self, now: u64) -> Due {
         if now >= self.patience {
             self.patience = now + PATIENCE;
+            self.stuck |= self.started_at == 0 && self.reason == REASON_NONE;
             return Due::KillInit;
         }
         if now >= self.freeze_look {
@@ -348,7 +363,21 @@ impl Run {
         self.deadline = u64::MAX;
         self.next_look = u64::MAX;
         if self.clocks.wall_time > 0 || self.patience != u64::MAX {
-            self.patience = now + PATIENCE;
+            self.patience = now + CLEARING;
+        }
+    }
+
+    /// Its processes have the signal that ends them.
+    pub fn signalled(&mut self, now: u64) {
+        if self.reason != REASON_NONE {
+            self.patience = now + CLEARING;
+        }
+    }
+
+    /// Init is setting its sandbox up, and getting on with it.
+    pub fn set_up_goes_on(&mut self, now: u64) {
+        if self.patience != u64::MAX && self.reason == REASON_NONE {
+            self.patience = self.patience.max(now + START_PATIENCE);
         }
     }
 
@@ -388,7 +417,7 @@ impl Run {
             return (UNKNOWN, UNKNOWN);
         }
         let mut sum = sample(self.proc, false);
-        self.seen.cpu = self.seen.cpu.max(sum.cpu.saturating_sub(self.cpu_before));
+        self.add_cpu(&mut sum);
         self.seen.pids = self.seen.pids.max(sum.pids);
         let disk = self.disk_used();
         let memory = sum.anon + sum.shmem + disk;
@@ -407,6 +436,24 @@ impl Run {
             self.seen.split.shmem = sum.shmem + disk;
         }
         (memory, sum.pids)
+    }
+
+    /// The time of a process goes to whoever waits for it, so their sum never falls; but where SIGCHLD is ignored it goes to
+    /// nobody, and the sum falls by it.
+    fn add_cpu(&mut self, sum: &mut Sample) {
+        // One that ended as we looked, behind our back at its parent, is in the sum when we look again.
+        let mut again = FALLS_DOUBTED;
+        while sum.cpu < self.cpu_sum && again > 0 {
+            again -= 1;
+            let second = sample(self.proc, false);
+            if second.cpu > sum.cpu {
+                *sum = second;
+            }
+        }
+        self.cpu_gone += self.cpu_sum.saturating_sub(sum.cpu);
+        self.cpu_sum = sum.cpu;
+        let used = (sum.cpu + self.cpu_gone).saturating_sub(self.cpu_before);
+        self.seen.cpu = self.seen.cpu.max(used);
     }
 
     fn look_at_memory(&mut self) {
@@ -460,6 +507,9 @@ impl Run {
         let mut wait = u64::MAX;
         if self.clocks.cpu_time > 0 {
             wait = wait.min(self.clocks.cpu_time.saturating_sub(self.seen.cpu) / self.cpus);
+        }
+        if self.cpu_gone > 0 && (self.clocks.cpu_time > 0 || self.thresholds[0] > 0) {
+            wait = wait.min(LOOK_MAX); // what is used and gone between two looks nobody ever sees
         }
         if self.clocks.memory > 0 {
             let room = self.clocks.memory.saturating_sub(self.memory);

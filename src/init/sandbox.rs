@@ -5,7 +5,7 @@ use crate::domain::{self, Rules};
 use crate::files;
 use crate::mem::{Global, bytes_of, read_of};
 use crate::plan::{Plan, Text, pair, text};
-use crate::program::{Start, spawn};
+use crate::program::{self, Spawned, Start, spawn};
 use crate::s;
 use crate::serve;
 use crate::sys::*;
@@ -14,6 +14,7 @@ use crate::wire::*;
 
 mod finish;
 mod live;
+mod meanwhile;
 mod set_up;
 mod violations;
 
@@ -57,6 +58,8 @@ struct Program {
     run: u32,
     pid: i32,
     started_at: u64,
+    /// Stopped by the host's wish, where no cgroup does that.
+    paused: bool,
     /// How it ended, once it has.
     status: Option<u32>,
     ended_at: u64,
@@ -91,6 +94,8 @@ struct Init {
     generation: u64,
     tally: Tally,
     programs: [Option<Program>; PROGRAMS_MAX],
+    /// The run whose program is being started by another thread.
+    starting: Option<u32>,
     listeners: [Listener; LISTENERS_MAX],
     /// What programs have left in the IPC namespace is there still, as no other could be made.
     stale_ipc: bool,
@@ -113,6 +118,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         generation: 0,
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
+        starting: None,
         listeners: [Listener::NONE; LISTENERS_MAX],
         stale_ipc: false,
     };
@@ -175,10 +181,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             init.hear_calls();
             init.close_listeners(false);
         }
-        if init.programs.iter().any(Option::is_some) && init.tally.look() {
-            // There is no other way to hold it: the host's disk is not the sandbox's to fill.
-            init.signal_everything(SIGKILL);
-        }
+        init.hold_disk();
         if more || ready[1].revents != 0 {
             let mut info = [0; 128 * 8];
             let _ = read(init.signals, &mut info);
@@ -210,7 +213,7 @@ impl Init {
     /// Ends, and everything in the sandbox before: with a pid namespace by that alone.
     fn leave(&self, status: i32) -> ! {
         if self.children.are_watched() {
-            self.children.end(|_| true, |_, _| {});
+            self.children.end(|_| true, |_| {});
         }
         exit(status)
     }
@@ -222,18 +225,6 @@ impl Init {
         } else if self.flags & RESTRICT == 0 {
             // One is enough: it holds the lock that fork needs, so no child can be born between.
             let _ = kill(-1, signal);
-        }
-    }
-
-    /// Kills and reaps everything but init.
-    fn end_everything(&mut self) {
-        self.signal_everything(SIGKILL);
-        if self.children.are_watched() {
-            let children = self.children;
-            children.end(|_| true, |pid, status| self.note(pid, status));
-        }
-        while let Ok(Some((pid, status))) = wait_any(true) {
-            self.note(pid, status);
         }
     }
 
@@ -266,8 +257,8 @@ impl Init {
 
     /// Starts a program and says how it went; gives its place.
     fn start(&mut self, plan: &mut Plan, run: u32, mut with: Start) -> Option<usize> {
-        // A program that is alone has a domain of its own; those of a live sandbox share one.
-        let shares = self.flags & ONE_SHOT == 0 && self.rules.are_there();
+        // A program that is alone has a domain of its own; those of a live sandbox share one, and the thread that is in it.
+        let shares = self.flags & ONE_SHOT == 0;
         with.others = u64::from(self.served) + u64::from(shares);
         if !shares {
             with.rules = self.rules;
@@ -296,7 +287,7 @@ impl Init {
             (Some(slot), _) => self.make_files(plan).and_then(|()| {
                 let before = children_usage();
                 let spawned = match shares {
-                    true => domain::spawn(self.rules, plan, &with, STACK.take())?,
+                    true => self.start_beside(plan, &with, run)?,
                     false => spawn(plan, &with, STACK.take())?,
                 };
                 self.listen(run, spawned.listener);
@@ -306,6 +297,7 @@ impl Init {
                         run,
                         pid: spawned.pid,
                         started_at: now(),
+                        paused: false,
                         status: None,
                         ended_at: 0,
                         before,
@@ -354,13 +346,15 @@ impl Init {
         }
     }
 
-    fn make_files(&self, plan: &Plan) -> core::result::Result<(), Failure> {
+    fn make_files(&mut self, plan: &Plan) -> core::result::Result<(), Failure> {
         for (at, payload) in plan
             .steps(plan.head.run)
             .filter(|(at, _)| at.op.code == R_FILE)
         {
             let made = pair(payload).and_then(|(path, content)| {
-                files::make_file(path.bytes(), at.op.a as u32, content)
+                files::make_file(path.bytes(), at.op.a as u32, content, &mut || {
+                    self.meanwhile()
+                })
             });
             if let Err(errno) = made {
                 return Err(Failure {
@@ -397,7 +391,7 @@ impl Init {
         // Before they are killed: who waits to be heard of has made its call before the end.
         self.hear_calls();
         if self.programs.iter().flatten().all(|p| p.status.is_some()) {
-            self.end_everything();
+            self.end_everything(false);
         }
         self.finish_ended(plan);
         true
@@ -458,37 +452,11 @@ impl Init {
         };
         match message.kind {
             EXEC => self.exec(envelope, rest, &fds[..count]),
-            KILL => self.signal_all(envelope.run, SIGKILL),
-            RESET..=READ => self.answer(message, rest, &fds[..count], plan),
-            PAUSE | RESUME => {
-                let stop = message.kind == PAUSE;
-                self.signal_all(envelope.run, if stop { SIGSTOP } else { SIGCONT });
-                if self.pid(envelope.run).is_some() {
-                    self.tell(envelope.run, &message, &[], &[]);
-                }
+            RESET..=READ => {
+                self.answer(message, rest, &fds[..count], plan);
+                self.tell(envelope.run, &Message { kind: DONE, arg: 0 }, &[], &[]);
             }
-            SIGNAL => {
-                if let Some(pid) = self.pid(envelope.run) {
-                    let _ = kill(pid, message.arg as i32);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Sends a signal to all processes of a run, as far as they can be told from another's: everything if it is the only
-    /// one, else its process group.
-    fn signal_all(&self, run: u32, signal: i32) {
-        let alone = self
-            .programs
-            .iter()
-            .flatten()
-            .all(|p| p.run == run || p.status.is_some());
-        if alone {
-            self.signal_everything(signal);
-        } else if let Some(pid) = self.pid(run) {
-            let _ = kill(-pid, signal);
-            let _ = kill(pid, signal);
+            _ => self.obey_at_once(envelope.run, &message),
         }
     }
 

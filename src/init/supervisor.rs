@@ -22,9 +22,15 @@ mod requests;
 mod starting;
 
 pub const SANDBOXES_MAX: usize = 1024;
+/// How long an init without namespaces may take to end what it has started, when everything ends.
+const ASKED: u64 = 2_000_000_000;
 const NETWORKS_MAX: usize = 256;
 /// As many requests about files of sub-ids are done at once.
 const SERVANTS_MAX: usize = 16;
+const LEAVING_MAX: usize = 16 * 1024;
+/// Between two tries to remove groups that are left, of so many; of more proportionally longer.
+const LEAVING_LOOK: u64 = 5_000_000;
+const LEAVING_FEW: usize = 64;
 /// Descriptors kept free: those of a message that the kernel has no room for are lost, its channel among them.
 const SPARE_FDS: u64 = 2 * FDS_MAX as u64;
 /// The longest message of an init's: an [`Exit`] in its envelope.
@@ -48,6 +54,13 @@ struct Sandbox {
     control: [Fd; 2],
     /// Without namespaces, in which the end of init is not that of its programs: it ends them itself.
     restricted: bool,
+    /// It was asked to.
+    asked_to_end: bool,
+    /// Its init works on a request of the host's, which may take long: the next waits, so that the end of a run does not
+    /// wait behind it.
+    busy: bool,
+    /// The next is there.
+    waiting: bool,
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
@@ -87,8 +100,10 @@ struct Parked {
 
 impl Sandbox {
     /// Kills its init, and so everything in it. What serves its root first: a process that waits for that could not die.
-    fn kill(&self) {
-        if self.restricted {
+    /// Without namespaces init is asked at first, and killed if it is not enough.
+    fn kill(&mut self) {
+        if self.restricted && !self.asked_to_end {
+            self.asked_to_end = true;
             return shut_down(self.control[0]);
         }
         self.end_server();
@@ -113,6 +128,16 @@ impl Sandbox {
         end_process(&mut self.old_server);
         end_process(&mut self.server);
     }
+}
+
+/// Whether a process ends in so many nanoseconds, by its pidfd.
+fn has_ended(pidfd: Fd, time: u64) -> bool {
+    let mut end = [PollFd {
+        fd: pidfd,
+        events: 1,
+        revents: 0,
+    }];
+    poll(&mut end, time).is_ok_and(|n| n > 0)
 }
 
 /// Ends the process behind a pidfd, if there is one, and waits for that.
@@ -154,12 +179,15 @@ struct Supervisor {
     /// Pidfds of those who do what the host asks about files of sub-ids, or -1.
     servants: [Fd; SERVANTS_MAX],
     next_name: u64,
-    /// Groups whose removal is to be tried again.
-    leaving: [Groups; 64],
-    leaving_count: usize,
+    /// Groups whose removal is to be tried again: a process that has left its program's group is in one as long as its
+    /// sandbox is there.
+    leaving: &'static mut Table<Groups, LEAVING_MAX>,
+    /// When that is tried again, where there are many.
+    leaving_next: u64,
 }
 
 static SANDBOXES: Global<Table<Sandbox, SANDBOXES_MAX>> = Global::new(Table::new());
+static LEAVING: Global<Table<Groups, LEAVING_MAX>> = Global::new(Table::new());
 static RUNS: Global<Table<Run, SANDBOXES_MAX>> = Global::new(Table::new());
 /// The contents of a run's cgroup files on their way to the host; static, as touching fresh stack costs page faults.
 static RAW: Global<[u64; 2048]> = Global::new([0; 2048]);
@@ -187,8 +215,8 @@ pub fn main() -> ! {
         runs: RUNS.take(),
         servants: [-1; SERVANTS_MAX],
         next_name: 1,
-        leaving: [Groups::NONE; 64],
-        leaving_count: 0,
+        leaving: LEAVING.take(),
+        leaving_next: 0,
     };
     let ready = match supervisor.start_up() {
         Ok(()) => Failure {
@@ -278,7 +306,7 @@ impl Supervisor {
                     HOST => self.end(),
                     INIT => self.init_ended(which),
                     CONTROL => self.hear_init(which),
-                    SANDBOX => self.hear_sandbox(which),
+                    SANDBOX => self.hear_sandbox(which, event.events),
                     REMOVER => self.removed(which as Fd),
                     SERVANT_OF => self.servant_ended(which),
                     OVER => self.hear_over(which as Fd),
@@ -298,10 +326,10 @@ impl Supervisor {
         } else {
             due.saturating_sub(now())
         };
-        if self.leaving_count > 0 {
-            left.min(5_000_000)
-        } else {
-            left
+        match self.leaving.high() {
+            0 => left,
+            1..=LEAVING_FEW => left.min(LEAVING_LOOK),
+            _ => left.min(self.leaving_next.saturating_sub(now())),
         }
     }
 
@@ -330,7 +358,10 @@ impl Supervisor {
                     let waits = |s: &Sandbox| s.parked.is_some();
                     let excused = self.sandboxes[sandbox].as_ref().is_some_and(waits)
                         && self.runs[which].is_some_and(|run| run.reason == REASON_NONE);
-                    if let Some(sandbox) = self.sandboxes[sandbox].filter(|_| !excused) {
+                    if excused {
+                        continue;
+                    }
+                    if let Some(sandbox) = self.sandboxes[sandbox].as_mut() {
                         sandbox.kill();
                     }
                 }
@@ -359,33 +390,46 @@ impl Supervisor {
     // ---- clearing away
 
     fn remove(&mut self, mut groups: Groups) {
-        if !groups.remove(&self.bases) && self.leaving_count < self.leaving.len() {
-            self.leaving[self.leaving_count] = groups;
-            self.leaving_count += 1;
+        if groups.remove(&self.bases) {
+            return;
+        }
+        if let Some(place) = (0..LEAVING_MAX).find(|at| self.leaving[*at].is_none()) {
+            self.leaving[place] = Some(groups);
         }
     }
 
     fn retry_removals(&mut self) {
-        let mut kept = 0;
-        for i in 0..self.leaving_count {
-            let mut groups = self.leaving[i];
-            if !groups.remove(&self.bases) {
-                self.leaving[kept] = groups;
-                kept += 1;
+        let many = self.leaving.high();
+        if many > LEAVING_FEW {
+            let time = now();
+            if time < self.leaving_next {
+                return;
+            }
+            self.leaving_next = time + LEAVING_LOOK * (many / LEAVING_FEW) as u64;
+        }
+        for at in 0..self.leaving.high() {
+            if let Some(mut groups) = self.leaving[at].take() {
+                let gone = groups.remove(&self.bases);
+                self.leaving[at] = (!gone).then_some(groups);
             }
         }
-        self.leaving_count = kept;
+        self.leaving.trim();
     }
 
     /// The host is gone: so is everything else, and its groups are removed.
     fn end(&mut self) -> ! {
         // First those who work for the host alone: whoever clears away what it has left wants to be alone with that.
         self.servants.iter_mut().for_each(end_process);
-        for sandbox in self.sandboxes.iter() {
-            sandbox.kill();
+        for which in 0..self.sandboxes.high() {
+            if let Some(sandbox) = self.sandboxes[which].as_mut() {
+                sandbox.kill();
+            }
         }
         for which in 0..self.sandboxes.high().max(self.runs.high()) {
             if let Some(mut sandbox) = self.sandboxes[which] {
+                if sandbox.restricted && !has_ended(sandbox.pidfd, ASKED) {
+                    sandbox.kill();
+                }
                 let _ = reap(sandbox.pidfd);
                 if sandbox.restricted {
                     self.end_orphans();
@@ -401,7 +445,7 @@ impl Supervisor {
             }
         }
         let mut tries = 0;
-        while self.leaving_count > 0 && tries < 200 {
+        while self.leaving.high() > 0 && tries < 200 {
             sleep(5_000_000);
             self.retry_removals();
             tries += 1;
@@ -416,7 +460,7 @@ impl Supervisor {
     /// directories are in ours.
     fn end_orphans(&self) {
         let own = getsid(0);
-        self.children.end(|pid| getsid(pid) != own, |_, _| {});
+        self.children.end(|pid| getsid(pid) != own, |_| {});
     }
 
     /// The base directories are the host's, and made for us alone.

@@ -1,13 +1,13 @@
 //! How much of a disk a sandbox has written, where no file system of its own holds it to a limit: counted file by file.
 
-use crate::copy::Room;
 use crate::files::{Opened, for_names};
-use crate::s;
 use crate::sys::*;
 use crate::wire::*;
 
 /// How deep directories may lie in each other; what is deeper could not be counted.
 const DEPTH_MAX: usize = 200;
+/// So many names are counted in a millisecond or so.
+const SOME: u64 = 512;
 /// What a directory's owner needs to see what is in it: to read and to search.
 const SEEN: u32 = 0o500;
 /// The host's file system keeps so much free, or a twentieth of it if that is less.
@@ -52,14 +52,11 @@ impl Tally {
         }
     }
 
-    /// What may be copied before programs start.
-    pub fn room(&self) -> Room {
+    /// How many bytes and inodes may be copied before programs start.
+    pub fn room(&self) -> (u64, u64) {
         let limited = self.dir >= 0;
         let of = |most| if limited { most } else { u64::MAX };
-        Room {
-            bytes: of(self.bytes_most),
-            inodes: of(self.inodes_most),
-        }
+        (of(self.bytes_most), of(self.inodes_most))
     }
 
     pub fn close(&mut self) {
@@ -82,17 +79,13 @@ impl Tally {
         }
     }
 
-    /// Counts if it is time to; true if a limit is passed.
-    pub fn look(&mut self) -> bool {
-        if self.wait() > 0 {
-            return false;
-        }
-        self.count();
+    /// Whether a limit was passed when it was counted last.
+    pub fn is_over(&self) -> bool {
         self.over != 0
     }
 
-    /// Counts.
-    pub fn count(&mut self) {
+    /// Counts. Of many files `meanwhile` is called between some.
+    pub fn count(&mut self, meanwhile: &mut dyn FnMut()) {
         if self.dir < 0 {
             return;
         }
@@ -100,7 +93,7 @@ impl Tally {
         (self.bytes, self.inodes) = (0, 0);
         // Opened anew, so that it is read from its start.
         let counted = Opened::of(self.dir, SEEN).and_then(|top| {
-            let counted = self.directory(top.fd, DEPTH_MAX);
+            let counted = self.directory(top.fd, DEPTH_MAX, meanwhile);
             top.close();
             counted
         });
@@ -126,7 +119,7 @@ impl Tally {
 
     /// Adds what is in a directory, until a limit is passed. ELOOP means that it is too deep, EACCES that not all of it can
     /// be seen.
-    fn directory(&mut self, dir: Fd, depth: usize) -> Result<()> {
+    fn directory(&mut self, dir: Fd, depth: usize, meanwhile: &mut dyn FnMut()) -> Result<()> {
         let depth = depth.checked_sub(1).ok_or(ELOOP)?;
         let listed = for_names(dir, |name| {
             let seen = match fstatat(dir, name) {
@@ -135,6 +128,9 @@ impl Tally {
                 Err(_) => return Ok(()),                   // what is gone by now needs no room
             };
             self.inodes += 1;
+            if self.inodes.is_multiple_of(SOME) {
+                meanwhile();
+            }
             let directory = seen.mode() & S_IFMT == S_IFDIR;
             // All names of a file are here.
             let names = if directory { 1 } else { seen.links().max(1) };
@@ -142,7 +138,7 @@ impl Tally {
             if directory {
                 match Opened::new(dir, name, SEEN) {
                     Ok(inner) => {
-                        let result = self.directory(inner.fd, depth);
+                        let result = self.directory(inner.fd, depth, meanwhile);
                         inner.close();
                         result?;
                     }

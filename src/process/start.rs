@@ -109,7 +109,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
                 |e| {
                     if crate::channel::is_gone(&e) {
-                        live.host.sandbox_lost()
+                        live.host.sandbox_lost(live.channel)
                     } else {
                         Error::system("sending to the sandbox", e)
                     }

@@ -92,6 +92,15 @@ impl Own {
     pub fn program(&self, huge_pages: bool) -> &[sock_filter] {
         &self.0[usize::from(huge_pages)]
     }
+
+    /// Whether a call is answered by SIGSYS.
+    pub fn traps(&self) -> bool {
+        let returns = |one: &sock_filter| one.code == (libc::BPF_RET | libc::BPF_K) as u16;
+        let mut all = self.0.iter().flatten();
+        all.any(|one| {
+            returns(one) && one.k & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_TRAP
+        })
+    }
 }
 
 /// The first two numbers of the kernel's version.

@@ -53,6 +53,11 @@ impl DockerProfile {
         [false, true].map(|huge_pages| self.own.program(huge_pages))
     }
 
+    /// Whether it answers a call by SIGSYS.
+    pub(crate) fn traps(&self) -> bool {
+        self.own.traps()
+    }
+
     /// The document.
     pub fn document(&self) -> &Value {
         &self.document

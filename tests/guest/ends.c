@@ -79,6 +79,17 @@ static int cmd_stop_all(int argc, char **argv)
     return 0;
 }
 
+/* Stops everything else in its sandbox, again and again. */
+static int cmd_stop_others(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    only_inside();
+    write_all(1, "ready\n", 6);
+    for (;;)
+        kill(-1, SIGSTOP);
+    return 0;
+}
+
 /* Ignores every signal that can be ignored and sleeps for SECONDS. */
 static int cmd_ignore_term(int argc, char **argv)
 {
@@ -139,6 +150,7 @@ const struct command end_commands[] = {
     {"daemon", cmd_daemon, "keep|close SECONDS"},
     {"hold-pipe", cmd_hold_pipe, "SECONDS"},
     {"stop-self", cmd_stop_self, ""},
+    {"stop-others", cmd_stop_others, ""},
     {"stop-all", cmd_stop_all, ""},
     {"ignore-term", cmd_ignore_term, "SECONDS"},
     {"catch-term", cmd_catch_term, ""},

@@ -125,6 +125,20 @@ static int cmd_memfd(int argc, char **argv)
     return error ? 5 : 0;
 }
 
+/* maps SIZE COUNT HOLD: that much memory, seen in so many places, each with page tables of its own: little memory that takes
+ * the kernel long to take away. */
+static int cmd_maps(int argc, char **argv)
+{
+    uint64_t size = parse_size(arg(argc, argv, 1, NULL));
+    int fd = memfd_create("guest", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, size))
+        die("memfd_create");
+    for (int i = atoi(arg(argc, argv, 2, NULL)); i > 0; i--)
+        if (mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0) == MAP_FAILED)
+            die("mmap");
+    return hold("maps", size, argc, argv, 3);
+}
+
 static int cmd_shm(int argc, char **argv)
 {
     uint64_t size = parse_size(arg(argc, argv, 1, NULL));
@@ -194,6 +208,7 @@ const struct command memory_commands[] = {
     {"alloc-children", cmd_alloc_children, "COUNT SIZE [HOLD]"},
     {"fill-file", cmd_fill_file, "PATH SIZE [HOLD]"},
     {"memfd", cmd_memfd, "SIZE [HOLD]"},
+    {"maps", cmd_maps, "SIZE COUNT [HOLD]"},
     {"shm", cmd_shm, "SIZE [HOLD]"},
     {"shared", cmd_shared, "SIZE [HOLD]"},
     {"pagecache", cmd_pagecache, "PATH SIZE"},

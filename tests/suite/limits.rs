@@ -253,6 +253,18 @@ fn orphans_that_have_ended_count() {
     assert!(ended.usage.cpu_time < all.mul_f64(0.7), "{ended:?}");
 }
 
+/// Where no cgroup counts, the time of a process that nobody waits for goes to nobody with its end.
+#[test]
+fn children_that_nobody_waits_for_pass_no_limit_on_cpu_time() {
+    let outcome = guest_spec(["unwaited-children", "40", "200"])
+        .cpu_time(Duration::from_secs(1))
+        .run()
+        .expect("starts");
+    assert_eq!(outcome.verdict, Verdict::TimeLimit, "{outcome:?}");
+    let used = outcome.usage.cpu_time;
+    assert!(used < Duration::from_secs(3), "{:?}", outcome.usage);
+}
+
 #[test]
 fn user_and_system_add_up() {
     let outcome = run_guest(["system-spin", "0.2"]);

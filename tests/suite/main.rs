@@ -28,6 +28,7 @@ mod made;
 mod network;
 mod notifications;
 mod overlay;
+mod patience;
 mod profile;
 mod pull;
 mod resources;

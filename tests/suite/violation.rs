@@ -8,7 +8,8 @@ use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use stockade::{
-    DockerProfile, Outcome, Process, Profile, Sandbox, Spec, Stdio, Update, Verdict, Violation,
+    DockerProfile, EnforcementStatus, Outcome, Process, Profile, Sandbox, Spec, Stdio, Update,
+    Verdict, Violation,
 };
 
 /// Kills for `name` if its first argument is `first`.
@@ -129,6 +130,21 @@ fn each_way_to_kill_is_one_and_trap_is_none() {
     for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_LOG"] {
         assert_eq!(run(action, "child").verdict, Verdict::Ok, "{action}");
     }
+}
+
+/// The signal alone is no call: a program can send it to itself.
+#[test]
+fn a_signal_that_the_program_sends_is_none() {
+    let outcome = guest_spec(["signal", "31"]).run().expect("starts");
+    if outcome
+        .enforcement
+        .get("violation")
+        .is_some_and(|e| e.status != EnforcementStatus::Enforced)
+    {
+        skip!("only the kernel hears of calls here, and says no more than that signal");
+    }
+    assert_eq!(outcome.signal, Some(libc::SIGSYS), "{outcome:?}");
+    assert_eq!(outcome.verdict, Verdict::Signaled, "{outcome:?}");
 }
 
 #[test]

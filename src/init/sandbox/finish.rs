@@ -15,7 +15,7 @@ impl Init {
         } else {
             StatFs::default()
         };
-        self.tally.count();
+        self.count();
         let mut message = Exit {
             kind: EXIT,
             status: program.status.unwrap_or(0),

@@ -2,7 +2,6 @@
 
 use super::set_up::on_disk;
 use super::*;
-use crate::remove;
 
 /// What an answer carries.
 #[derive(Default)]
@@ -43,30 +42,28 @@ impl Init {
         let old = core::mem::replace(&mut self.old, [-1; 2]);
         old.iter().for_each(|fd| close(*fd));
         if section == 0 && message.kind == RESET && self.generation > 1 {
-            let _ = self.forget_written();
+            self.forget_written();
         }
         if section != 0 && message.kind == RESET {
             exit(1); // half a root is none
         }
     }
 
-    /// Removes what was on the disk before a reset.
-    fn forget_written(&self) -> Result<()> {
+    /// Has the supervisor remove what was on the disk before a reset.
+    fn forget_written(&self) {
         let path = on_disk(self.generation - 1);
+        let (_, below) = path.bytes().split_at(1);
         let (_, name) = path.bytes().split_at(b"/disk/".len());
-        let disk = openat(self.outer, s!("disk"), O_PATH | O_DIRECTORY, 0)?;
-        let name = Text::<48>::new().add(name);
-        let removed = files::open_dir(disk, name.text()).and_then(|dir| {
-            let removed = remove::tree(dir, name.text());
+        let below = Text::<48>::new().add(below);
+        if let Ok(dir) = openat(self.outer, below.text(), O_RDONLY | O_DIRECTORY, 0) {
+            let kind = REMOVE;
+            self.tell(0, &Message { kind, arg: 0 }, name, &[dir]);
             close(dir);
-            removed
-        });
-        close(disk);
-        removed
+        }
     }
 
     /// One request about files.
-    fn serve(&self, bytes: &[u8], given: Fd, body: &mut [u8]) -> Result<Answer> {
+    fn serve(&mut self, bytes: &[u8], given: Fd, body: &mut [u8]) -> Result<Answer> {
         let ask: Ask = read_of(bytes).ok_or(EPROTO)?;
         let nothing = Answer::default();
         if ask.kind == UPPER_LAYER {
@@ -79,7 +76,7 @@ impl Init {
         let (path, rest) = pair(bytes.get(size_of::<Ask>()..).ok_or(EPROTO)?)?;
         let path = path.bytes();
         match ask.kind {
-            PUT_FILE => files::copy_file(path, ask.arg, given)?,
+            PUT_FILE => files::copy_file(path, ask.arg, given, &mut || self.meanwhile())?,
             MAKE_DIR => files::make_dirs(path, ask.arg)?,
             MAKE_LINK => files::make_link(path, text(rest)?)?,
             GET_FILE => {
@@ -134,7 +131,7 @@ impl Init {
 
     /// Ends everything that runs, and makes the root anew.
     fn reset(&mut self, plan: &Plan, server: Fd) -> core::result::Result<(), Fault> {
-        self.end_everything();
+        self.end_everything(true);
         self.finish_ended(plan);
         domain::end();
         let step = |errno| (IN_STEP, STEP_RESET, errno);

@@ -103,7 +103,7 @@ impl Init {
                 let path = text(payload)?.bytes();
                 match op.flags {
                     0 => files::make_dirs(path, op.a as u32)?,
-                    _ => files::make_file(path, 0o644, b"")?, // where a single file will be bound
+                    _ => files::make_file(path, 0o644, b"", &mut || {})?, // where a single file will be bound
                 }
             }
             S_MKDIR => {
@@ -265,10 +265,29 @@ impl Init {
             OVERLAY_FUSE => serve::begin(self.server),
             OVERLAY_COPY => {
                 let upper = s!("/box/upper");
-                copy::layers(options.bytes(), upper, &mut self.tally.room())?;
+                let mut told = now();
+                let (bytes, inodes) = self.tally.room();
+                let mut room = copy::Room {
+                    bytes,
+                    inodes,
+                    meanwhile: &mut || self.set_up_goes_on(&mut told),
+                };
+                copy::layers(options.bytes(), upper, &mut room)?;
                 mount(upper, target, s!(""), MS_BIND, s!("")).map(|_| ())
             }
             _ => Err(EPROTO),
+        }
+    }
+}
+
+impl Init {
+    /// Tells the supervisor so, a few times in a second.
+    fn set_up_goes_on(&self, told: &mut u64) {
+        const EVERY: u64 = 250_000_000;
+        let time = now();
+        if time >= told.saturating_add(EVERY) {
+            *told = time;
+            self.tell(0, &Message { kind: BUSY, arg: 0 }, &[], &[]);
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use super::*;
 
-const INIT_DIED: Failure = Failure {
-    kind: FAILED,
-    section: IN_STEP,
-    index: STEP_INIT_DIED,
-    errno: 0,
-};
+const fn failed(step: u32) -> Failure {
+    Failure {
+        kind: FAILED,
+        section: IN_STEP,
+        index: step,
+        errno: 0,
+    }
+}
 
 impl Supervisor {
     /// From an init: pass on what it says, adding what it cannot know.
@@ -46,17 +48,53 @@ impl Supervisor {
     pub(super) fn pass_on(&mut self, which: usize, run: usize, message: &[u8], fds: &[Fd]) -> bool {
         match read_of::<Message>(message).map(|m| m.kind) {
             Some(READY) => self.tell_owner(which, message),
-            Some(FAILED) if self.runs[run].is_none() => self.tell_owner(which, message),
+            Some(FAILED) if self.runs[run].is_none() => {
+                self.tell_owner(which, message);
+                self.answered(which);
+            }
             Some(FILES) => self.shown(which, fds),
-            Some(STARTED) => self.started(run, message, fds),
+            Some(BUSY) => self.set_up_goes_on(which),
+            Some(DONE) => self.answered(which),
+            Some(REMOVE) => self.remove_written(message, fds),
+            Some(STARTED) => {
+                self.started(run, message, fds);
+                self.answered(which);
+            }
+            Some(KILL) => {
+                if let Some(run) = self.runs[run].as_mut() {
+                    run.signalled(now());
+                }
+            }
             Some(PAUSE | RESUME) => self.answer(run, 0),
             Some(VIOLATED) => self.kill_run(run, REASON_VIOLATION),
             Some(EXIT) => return self.exited(run, message),
-            Some(FAILED) => return self.finish(run, message, &[]),
+            Some(FAILED) => {
+                let told = self.finish(run, message, &[]);
+                if told {
+                    self.answered(which);
+                }
+                return told;
+            }
             Some(OUTPUT) => return self.collected(run, message, fds),
             _ => {}
         }
         true
+    }
+
+    fn set_up_goes_on(&mut self, which: usize) {
+        for run in 0..self.runs.high() {
+            if let Some(run) = self.runs[run].as_mut().filter(|run| run.sandbox == which) {
+                run.set_up_goes_on(now());
+            }
+        }
+    }
+
+    /// What was written before a reset, in `fds`, is removed by a child of ours, which no program of the sandbox can reach.
+    fn remove_written(&mut self, message: &[u8], fds: &[Fd]) {
+        let name = message.get(size_of::<Message>()..).unwrap_or(&[]);
+        if let Some(Ok(fd)) = fds.first().map(|fd| dup_from(*fd, LOW_FDS)) {
+            self.remove_named(name, fd);
+        }
     }
 
     /// Keeps what an init has shown of its sandbox.
@@ -239,7 +277,13 @@ impl Supervisor {
         if sandbox.channel >= 0 {
             epoll_remove(self.epoll, sandbox.channel);
             // For who waits for its start; nobody else reads this.
-            let _ = send(sandbox.channel, bytes_of(&INIT_DIED), &[], &[], false);
+            let _ = send(
+                sandbox.channel,
+                bytes_of(&failed(STEP_INIT_DIED)),
+                &[],
+                &[],
+                false,
+            );
             close(sandbox.channel);
         }
         sandbox.close_files();
@@ -284,17 +328,23 @@ impl Supervisor {
 
     /// A run whose init has died without a word: all of it is dead, but how the program ended is not known.
     pub(super) fn lost(&mut self, sandbox: usize, run: usize) {
-        let Some(reason) = self.runs[run].map(|run| run.reason) else {
+        let Some(dead) = self.runs[run] else {
             return;
         };
         let exit = Exit {
             kind: EXIT,
             status: SIGKILL as u32,
+            started_at: dead.started_at(),
             ended_at: now(),
+            lost: 1,
             ..Exit::default()
         };
-        let message = match reason {
-            REASON_NONE => bytes_of(&INIT_DIED),
+        let failure = failed(match dead.stuck {
+            true => STEP_STUCK,
+            false => STEP_INIT_DIED,
+        });
+        let message = match (dead.reason, dead.started_at()) {
+            (REASON_NONE, 0) => bytes_of(&failure),
             _ => bytes_of(&exit),
         };
         if !self.pass_on(sandbox, run, message, &[]) {

@@ -4,13 +4,24 @@ use super::*;
 
 impl Supervisor {
     /// On a sandbox's own channel: a program to run, or the end.
-    pub(super) fn hear_sandbox(&mut self, which: usize) {
-        let Some(sandbox) = self.sandboxes[which] else {
+    pub(super) fn hear_sandbox(&mut self, which: usize, events: u32) {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
             return;
         };
+        let closed = events & (EPOLLRDHUP | EPOLLHUP) != 0;
+        if sandbox.busy && !closed {
+            sandbox.waiting = true;
+            let data = SANDBOX << 32 | which as u64;
+            let _ = epoll_change(self.epoll, sandbox.channel, EPOLLRDHUP, data);
+            return;
+        }
+        if sandbox.busy {
+            return self.close_sandbox(which);
+        }
+        let channel = sandbox.channel;
         let mut fds = [-1; FDS_MAX];
         let buffer = as_bytes(MESSAGE.take());
-        match receive(sandbox.channel, buffer, &mut fds, false) {
+        match receive(channel, buffer, &mut fds, false) {
             Err(EAGAIN | ENOMEM) => {}
             Ok((n, count)) if n > 0 && count > 0 => {
                 let kind = read_of::<Message>(buffer).map_or(0, |message| message.kind);
@@ -30,17 +41,33 @@ impl Supervisor {
                     self.leave_open(fds[0]);
                 }
             }
-            _ => {
-                // The host has closed it: everything in it ends.
-                for run in 0..self.runs.high() {
-                    if let Some(run) = self.runs[run].as_mut().filter(|run| run.sandbox == which) {
-                        run.ending(REASON_CALLER, now());
-                    }
-                }
-                // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
-                sandbox.kill();
-                epoll_remove(self.epoll, sandbox.channel);
+            _ => self.close_sandbox(which),
+        }
+    }
+
+    /// The host has closed it: everything in it ends.
+    fn close_sandbox(&mut self, which: usize) {
+        for run in 0..self.runs.high() {
+            if let Some(run) = self.runs[run].as_mut().filter(|run| run.sandbox == which) {
+                run.ending(REASON_CALLER, now());
             }
+        }
+        // The channel is closed when init, and so all, is dead: that tells a host that waits for it.
+        if let Some(sandbox) = self.sandboxes[which].as_mut() {
+            sandbox.kill();
+            epoll_remove(self.epoll, sandbox.channel);
+        }
+    }
+
+    /// Its init has done what the host has asked for last: the next may come.
+    pub(super) fn answered(&mut self, which: usize) {
+        let Some(sandbox) = self.sandboxes[which].as_mut() else {
+            return;
+        };
+        sandbox.busy = false;
+        if core::mem::take(&mut sandbox.waiting) && sandbox.channel >= 0 {
+            let data = SANDBOX << 32 | which as u64;
+            let _ = epoll_change(self.epoll, sandbox.channel, EPOLLIN, data);
         }
     }
 
@@ -80,7 +107,8 @@ impl Supervisor {
                 (RESET, _) => (bytes_of(&reset), &pass[..1]),
                 _ => (&*message, fds),
             };
-            let _ = send(sandbox.control[0], bytes_of(&envelope), body, pass, false);
+            let told = send(sandbox.control[0], bytes_of(&envelope), body, pass, false);
+            sandbox.busy = told.is_ok();
         }
         close(socket);
         fds.iter().for_each(|fd| close(*fd));
@@ -151,6 +179,9 @@ impl Supervisor {
             });
         }
         self.runs[slot] = Some(run);
+        if let Some(sandbox) = self.sandboxes[which].as_mut() {
+            sandbox.busy = true;
+        }
         Ok(())
     }
 

@@ -147,6 +147,9 @@ impl Supervisor {
                         pidfd,
                         control,
                         restricted: flags & RESTRICT != 0,
+                        asked_to_end: false,
+                        busy: false,
+                        waiting: false,
                         channel: if run.is_some() { -1 } else { channel },
                         network,
                         template: None,
@@ -238,7 +241,7 @@ impl Supervisor {
                 .map_ids(init, &plan.head)
                 .and_then(|()| send(ours, bytes_of(&go), &[], &[], false));
             if let Err(errno) = mapped {
-                let died = has_ended(pidfd);
+                let died = has_ended(pidfd, 50_000_000); // one that was killed may take a moment
                 let _ = pidfd_kill(pidfd);
                 let _ = reap(pidfd);
                 close(pidfd);
@@ -328,16 +331,6 @@ impl Supervisor {
             self.networks[network].leased = false;
         }
     }
-}
-
-/// Whether a process has, by its pidfd. One that was killed may take a moment.
-fn has_ended(pidfd: Fd) -> bool {
-    let mut end = [PollFd {
-        fd: pidfd,
-        events: 1,
-        revents: 0,
-    }];
-    poll(&mut end, 50_000_000).is_ok_and(|n| n > 0)
 }
 
 /// Where an init that is dead says that it has failed, if it does.

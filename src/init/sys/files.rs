@@ -244,12 +244,16 @@ pub fn share(from: Fd, to: Fd) -> Result {
     syscall!(nr::IOCTL, to, FICLONE, from)
 }
 
+/// How much is copied or written before `meanwhile` is called, which takes a few milliseconds.
+pub const SLICE: usize = 4 << 20;
+
 /// Copies the whole of one file to another.
-pub fn copy_all(from: Fd, to: Fd) -> Result<()> {
+pub fn copy_all(from: Fd, to: Fd, meanwhile: &mut dyn FnMut()) -> Result<()> {
     loop {
-        match syscall!(nr::SENDFILE, to, from, 0, 1 << 30) {
+        match syscall!(nr::SENDFILE, to, from, 0, SLICE) {
             Ok(0) => return Ok(()),
-            Ok(_) | Err(EINTR) => {}
+            Ok(_) => meanwhile(),
+            Err(EINTR) => {}
             Err(e) => return Err(e),
         }
     }

@@ -7,6 +7,7 @@ pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
+pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_NEWNS: u64 = 0x20000;
 pub const CLONE_NEWCGROUP: u64 = 0x2000000;
@@ -97,6 +98,13 @@ pub fn futex_wait(word: &AtomicU32, value: u32) {
     while word.load(Ordering::Acquire) == value {
         let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, 0);
     }
+}
+
+/// Waits while `word` is `value`, for at most `time` nanoseconds or until a signal.
+pub fn futex_wait_for(word: &AtomicU32, value: u32, time: u64) {
+    const FUTEX_WAIT: usize = 0;
+    let spec = [time / 1_000_000_000, time % 1_000_000_000];
+    let _ = syscall!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, spec.as_ptr());
 }
 
 pub fn futex_wake(word: &AtomicU32) {
@@ -196,6 +204,19 @@ pub fn reap(pidfd: Fd) -> Result {
             reaped => return reaped,
         }
     }
+}
+
+/// Whether our child `pid` is stopped by a signal. Needs no descriptor.
+pub fn is_stopped(pid: i32) -> bool {
+    const P_PID: usize = 1;
+    const WNOHANG: usize = 1;
+    const WSTOPPED: usize = 2;
+    const WNOWAIT: usize = 0x100_0000;
+    const WALL: usize = 0x4000_0000;
+    const OPTIONS: usize = WSTOPPED | WNOHANG | WNOWAIT | WALL;
+    let mut info = [0u64; 16];
+    let looked = syscall!(nr::WAITID, P_PID, pid, info.as_mut_ptr(), OPTIONS, 0);
+    looked.is_ok() && info[0] as u32 == SIGCHLD as u32
 }
 
 /// Reaps any child: its pid and wait status, or `None` if none has ended (with `block`: waits for one).

@@ -168,6 +168,9 @@ pub fn receive(
 
 pub const EPOLLIN: u32 = 1;
 pub const EPOLLOUT: u32 = 4;
+pub const EPOLLHUP: u32 = 16;
+/// The other end says nothing more.
+pub const EPOLLRDHUP: u32 = 0x2000;
 
 #[cfg_attr(target_arch = "x86_64", repr(C, packed))]
 #[cfg_attr(not(target_arch = "x86_64"), repr(C))]
