@@ -411,7 +411,7 @@ fn what_a_dead_process_has_left_is_removed_by_the_next() {
     std::fs::create_dir_all(&deep).expect("mkdir");
     std::fs::write(deep.join("file"), "x").expect("write");
     for dir in [&deep, &left.join("one"), &left] {
-        std::fs::set_permissions(dir, PermissionsExt::from_mode(0)).expect("chmod");
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o0)).expect("chmod");
     }
     let place = place.path().to_str().expect("UTF-8");
     let said = Host::start("restrict-sweeps", place).finish();
