@@ -7,7 +7,8 @@ mod small;
 
 use crate::support::ROLE_VARIABLE;
 use crate::{
-    drift, exhausted, faults, floods, fork, inject, overlay, restrict, stuck, threads, violation,
+    drift, exhausted, faults, floods, fork, inject, overlay, patience, restrict, stuck, threads,
+    violation,
 };
 use std::io::Write;
 
@@ -48,6 +49,7 @@ fn role() {
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
+        "groups-left" => patience::groups_left(),
         "restrict-sweeps" => restrict::sweeps(argument),
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),

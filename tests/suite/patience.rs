@@ -1,7 +1,10 @@
 //! How long is waited for what: the end of a run takes the time that the kernel needs, what a sandbox's init does for the
 //! host holds up no limit, and no program holds up another's start.
 
-use crate::support::{alive, guest_spec, promise, skip, slowness, start_clock, wait_until};
+use crate::hosts::say;
+use crate::support::{
+    Host, alive, cgroups_of, guest_spec, promise, skip, slowness, start_clock, wait_until,
+};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -118,6 +121,10 @@ fn no_program_keeps_others_from_starting() {
         let limit = Duration::from_secs(2) * slowness() + promise();
         assert!(start.elapsed() < limit + promise(), "{:?}", start.elapsed());
     }
+    // It was stopped itself now and then, and has gone on.
+    let used = || hostile.stats().expect("stats").map(|now| now.cpu_time);
+    let before = used();
+    assert!(before.is_some() && wait_until(promise() * 10, || used() > before));
     hostile.kill().expect("kills");
     assert_eq!(hostile.wait().expect("waits").verdict, Verdict::Killed);
     let next = sandbox.run(&spec(&["true"])).expect("it is there");
@@ -155,4 +162,45 @@ fn a_dead_sandbox_says_so_at_once() {
         assert!(text.contains("its init was killed"), "{text}");
     }
     assert!(start.elapsed() < Duration::from_secs(5) * slowness());
+}
+
+/// A process that has left its program's group stays in that program's cgroup as long as its sandbox is there: then all of
+/// them are removed, however many.
+#[test]
+fn no_cgroup_is_forgotten() {
+    match &Host::start("groups-left", "").finish()[..] {
+        [one] if one == "none" => skip!("no cgroup can be made"),
+        said => assert_eq!(said, ["all are there", "none is left"]),
+    }
+}
+
+/// Plays a host program with many such.
+pub fn groups_left() {
+    const MANY: usize = 100;
+    // Each run's lie below those of this process.
+    let below = |dir: &String| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.path().is_dir()).count()
+    };
+    let count = || -> usize { cgroups_of(std::process::id()).iter().map(below).sum() };
+    let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let before = count();
+    let long = sandbox.spawn(&guest_spec(["sleep", "60"])).expect("starts");
+    long.pid().expect("it runs");
+    if count() == before {
+        return say("none");
+    }
+    for _ in 0..MANY {
+        let left = sandbox.run(&guest_spec(["daemon", "close", "60"]));
+        assert_eq!(left.expect("runs").verdict, Verdict::Ok);
+    }
+    say(match count() > before + MANY {
+        true => "all are there",
+        false => "some are gone",
+    });
+    sandbox.close().expect("closes");
+    say(match wait_until(promise() * 10, || count() <= before) {
+        true => "none is left",
+        false => "some are left",
+    });
 }

@@ -117,7 +117,9 @@ fn what_is_written_is_on_the_disk_and_goes_with_the_sandbox() {
         let own = std::fs::read_dir(disk.path()).expect("read_dir").next();
         let own = own.expect("one").expect("an entry").path();
         if !is_root() {
-            assert_eq!(entries(&own), 1, "{overlay:?}: of the last reset alone");
+            let last = || entries(&own) == 1;
+            let gone = wait_until(promise() * 10, last);
+            assert!(gone, "{overlay:?}: more is left than of the last reset");
         }
         sandbox.close().expect("closes");
         assert!(is_empty(disk.path()), "{overlay:?}");
