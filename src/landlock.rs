@@ -72,7 +72,12 @@ const OF_THE_NETWORK: [&str; 2] = ["TCP", "UDP"];
 /// The kernel's ABI, if it is one that can be used; else why not. Asked once.
 pub(crate) fn abi() -> Result<u32, &'static str> {
     static ABI: Once<Result<u32, String>> = Once::new();
-    let known = ABI.get_or_init(|| judge(version()));
+    // What fails once may have failed by chance, and would leave all programs without it.
+    let again = |errno| match errno {
+        libc::ENOSYS | libc::EOPNOTSUPP => Err(errno),
+        _ => version(),
+    };
+    let known = ABI.get_or_init(|| judge(version().or_else(again)));
     known.as_ref().map(|abi| *abi).map_err(String::as_str)
 }
 

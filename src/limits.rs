@@ -306,7 +306,9 @@ pub(crate) fn no_time_namespace() -> Option<&'static str> {
     use crate::once::Once;
     static WHY: Once<Option<&str>> = Once::new();
     *WHY.get_or_init(|| {
-        let Ok(offsets) = std::fs::read_to_string("/proc/self/timens_offsets") else {
+        let read = || std::fs::read_to_string("/proc/self/timens_offsets");
+        // What fails once may have failed by chance, and this is not asked again.
+        let Ok(offsets) = read().or_else(|_| read()) else {
             return Some("this kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)");
         };
         // The kernel adds what it is told to the machine's own clocks, which one in such a namespace cannot see.
@@ -341,12 +343,13 @@ fn open_files_default() -> u64 {
 pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
     use crate::once::Once;
     static VERSION: Once<(u32, u32)> = Once::new();
-    let version = VERSION.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let version = VERSION.get_or_try_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let mut numbers = text
             .split(|c: char| !c.is_ascii_digit())
             .map(|n| n.parse().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        Ok::<_, std::io::Error>(version)
     });
-    *version >= (major, minor)
+    version.is_ok_and(|version| *version >= (major, minor))
 }

@@ -312,8 +312,9 @@ class Copy:
     def build_guest(self) -> None:
         """The program that runs in the suite's sandboxes, else built by each test."""
         (self.place / "guest").mkdir(exist_ok=True)
-        flags = ["-static", "-O2", "-pthread", "-o", self.place / "guest" / "guest"]
-        subprocess.run(["gcc", *flags, *sorted((self.tree / "tests" / "guest").glob("*.c"))], check=True)
+        sources = map(str, sorted((self.tree / "tests" / "guest").glob("*.c")))
+        program = str(self.place / "guest" / "guest")
+        subprocess.run(["gcc", "-static", "-O2", "-pthread", "-o", program, *sources], check=True)
 
     def helper(self) -> Path:
         """The helper alone, by what builds it for the library."""
@@ -324,9 +325,7 @@ class Copy:
         about = subprocess.run(["rustc", "-vV"], cwd=self.tree, check=True, stdout=subprocess.PIPE, text=True).stdout
         names = {"OUT_DIR": str(out), "TARGET": re.findall("host: (.*)", about)[0], "RUSTC": "rustc"}
         environment = {**os.environ, **names, "CARGO_MANIFEST_DIR": str(self.tree)}
-        done = subprocess.run(
-            [script], cwd=self.tree, env=environment, check=False, capture_output=True, text=True
-        )
+        done = subprocess.run([script], cwd=self.tree, env=environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise MutantError("it cannot be built:\n" + done.stderr[-3000:])
         return out / "stockade-init"

@@ -29,7 +29,7 @@ fn try_points(name: &str, warm: bool, parts: &str) {
     try_these(name, warm, parts, "");
 }
 
-/// The same, with `late` for calls that fail only when everyone else has done what can be done without them.
+/// The same, with `late` for calls that fail only when their process has been sent something, which it then never reads.
 fn try_these(name: &str, warm: bool, parts: &str, when: &str) {
     let said = Host::start_with(
         "injector",
@@ -93,6 +93,16 @@ fn a_root_that_cannot_be_looked_at_lacks_nothing() {
 fn what_fails_once_says_nothing_of_a_driver() {
     try_points("kernel", false, "Supervisor fchdir#|E");
     try_points("kernel", false, "Init mount#|EPERM");
+}
+
+#[test]
+fn what_fails_once_says_nothing_of_landlock() {
+    try_points("kernel", false, "Host landlock_create_ruleset#1 E");
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_told_as_that() {
+    try_points("live", true, "Init newfstatat#|EIO");
 }
 
 #[test]

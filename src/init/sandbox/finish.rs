@@ -89,11 +89,11 @@ impl Init {
 
 /// `fd`, if it is a regular file.
 fn regular(fd: Fd) -> Result<Fd> {
-    match fstat(fd) {
-        Ok(stat) if stat.mode() & S_IFMT == S_IFREG => Ok(fd),
-        _ => {
-            close(fd);
-            Err(EINVAL)
-        }
-    }
+    let errno = match fstat(fd) {
+        Ok(stat) if stat.mode() & S_IFMT == S_IFREG => return Ok(fd),
+        Ok(_) => EINVAL,
+        Err(errno) => errno,
+    };
+    close(fd);
+    Err(errno)
 }

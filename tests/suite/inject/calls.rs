@@ -70,6 +70,7 @@ calls! {
     [EINTR]: SYS_wait4 SYS_waitid;
     [ENOMEM, EACCES, EIO]: SYS_execve SYS_execveat;
     [ECONNREFUSED, EINTR]: SYS_connect;
+    [EPERM, ENOMEM]: SYS_landlock_create_ruleset SYS_landlock_add_rule SYS_landlock_restrict_self;
     [EINTR, ENOLCK]: SYS_flock;
 }
 

@@ -65,6 +65,9 @@ struct Tracee {
     /// What the call that it is in is to give.
     result: Option<i64>,
     doomed: bool,
+    /// Its last call is a sendmsg(2), and whether that is over.
+    sends: bool,
+    sent: bool,
 }
 
 struct Tracer {
@@ -77,9 +80,13 @@ struct Tracer {
     harm: Option<(Point, Harm)>,
     trace: Trace,
     leaving: bool,
-    /// Whether what fails goes on with that only when all others have done what they can.
+    /// Whether what fails does so only when it has been sent something, and whoever has sent that goes on only when it has
+    /// done all that it can then.
     late: bool,
+    /// The two, once they wait for each other; and whether the first goes on.
     held: Option<i32>,
+    sender: Option<i32>,
+    alone: bool,
 }
 
 fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> i64 {
@@ -126,6 +133,8 @@ pub fn follow(
         leaving: false,
         late,
         held: None,
+        sender: None,
+        alone: false,
     };
     for pid in supervisors {
         seize(*pid as i32);
@@ -137,13 +146,13 @@ pub fn follow(
     let mut quiet = Instant::now();
     while !tracer.tracees.is_empty() {
         let mut status = 0;
-        let flags = libc::__WALL | tracer.held.map_or(0, |_| libc::WNOHANG);
+        let waits = tracer.held.or(tracer.sender).is_some();
+        let flags = libc::__WALL | if waits { libc::WNOHANG } else { 0 };
         // SAFETY: `status` lives through the call.
         let pid = unsafe { libc::waitpid(-1, &mut status, flags) };
         if pid == 0 {
             if quiet.elapsed() > QUIET {
-                let held = tracer.held.take().expect("else it would have been waited");
-                ptrace(libc::PTRACE_SYSCALL, held, 0, 0);
+                tracer.end_late();
             }
             std::thread::sleep(Duration::from_millis(1));
             continue;
@@ -173,6 +182,8 @@ impl Tracer {
             flags: 0,
             result: None,
             doomed: false,
+            sends: false,
+            sent: false,
         };
         self.tracees.insert(pid, tracee);
     }
@@ -197,13 +208,46 @@ impl Tracer {
             _ if signal == libc::SIGTRAP | 0x80 => self.in_call(pid),
             _ => deliver = signal,
         }
+        if self.late && self.waits(pid, signal, event) {
+            if let (Some(held), Some(_), false) = (self.held, self.sender, self.alone) {
+                self.alone = true;
+                ptrace(libc::PTRACE_SYSCALL, held, 0, 0);
+            }
+            return;
+        }
         if self.leaving {
             return self.let_go(pid);
         }
-        if self.held == Some(pid) {
-            return;
-        }
         ptrace(libc::PTRACE_SYSCALL, pid, 0, deliver as usize);
+    }
+
+    /// Whether it is one of the two that wait for each other: the one that fails, and who stops behind a sendmsg(2) when there
+    /// is an init.
+    fn waits(&mut self, pid: i32, signal: i32, event: i32) -> bool {
+        if self.held == Some(pid) {
+            return !self.alone;
+        }
+        let tracee = &self.tracees[&pid];
+        let behind = event == 0 && signal == libc::SIGTRAP | 0x80 && tracee.sent;
+        let init = self.tracees.values().any(|other| other.role == Role::Init);
+        if self.sender.is_none() && behind && init && tracee.role == Role::Supervisor {
+            self.sender = Some(pid);
+        }
+        self.sender == Some(pid)
+    }
+
+    /// Lets them both go on.
+    fn end_late(&mut self) {
+        self.late = false;
+        if let Some(held) = self.held.take().filter(|_| !self.alone) {
+            ptrace(libc::PTRACE_SYSCALL, held, 0, 0);
+        }
+        if let Some(sender) = self.sender.take() {
+            match self.leaving {
+                true => self.let_go(sender),
+                false => drop(ptrace(libc::PTRACE_SYSCALL, sender, 0, 0)),
+            }
+        }
     }
 
     /// What is done with is left alone.
@@ -279,6 +323,9 @@ impl Tracer {
 
     fn entered(&mut self, pid: i32, call: i64, args: &[u64; 6]) {
         let role = self.tracees[&pid].role;
+        if let Some(tracee) = self.tracees.get_mut(&pid) {
+            (tracee.sends, tracee.sent) = (call == libc::SYS_sendmsg, false);
+        }
         if role == Role::Host && call == libc::SYS_prctl && args[0] == MARK as u64 {
             self.mark = args[1];
             if self.mark == 3 {
@@ -329,6 +376,9 @@ impl Tracer {
     }
 
     fn left(&mut self, pid: i32) {
+        if let Some(tracee) = self.tracees.get_mut(&pid) {
+            tracee.sent = tracee.sends;
+        }
         let tracee = &self.tracees[&pid];
         if tracee.doomed {
             self.kill(pid);
