@@ -7,7 +7,7 @@ mod small;
 
 use crate::support::ROLE_VARIABLE;
 use crate::{
-    drift, exhausted, faults, floods, fork, inject, overlay, patience, restrict, stuck, threads,
+    drift, exhausted, faults, floods, fork, inject, lateral, overlay, patience, restrict, stuck, threads,
     violation,
 };
 use std::io::Write;
@@ -50,6 +50,7 @@ fn role() {
         "supervisor-killed" => faults::supervisor_killed(),
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
         "groups-left" => patience::groups_left(),
+        "mounted-below" => lateral::mounted_below(argument),
         "restrict-sweeps" => restrict::sweeps(argument),
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
