@@ -42,6 +42,7 @@ mod owners;
     allow(dead_code, reason = "what others have left is still removed")
 )]
 mod partial;
+mod prune;
 #[cfg(feature = "pull")]
 mod pull;
 mod read;
@@ -67,12 +68,13 @@ pub use config::{Config, ImageConfig};
 pub use digest::Digest;
 pub use layer::{Upper, layer_from_upper};
 pub use limits::{Dropped, LoadLimits};
+pub use prune::{DiskUse, Removed};
 #[cfg(feature = "pull")]
 pub use pull::Pull;
 pub use read::{Import, Load, Progress, Source};
 pub use save::{Format, Target};
 pub use step::{Command, Copy, Step};
-pub use store::{DiskUse, Image, ImageInfo, LayerInfo, Removed, Store};
+pub use store::{Image, ImageInfo, LayerInfo, Store};
 pub use verify::Verified;
 
 pub(crate) use append::Note;

@@ -7,8 +7,8 @@ mod small;
 
 use crate::support::ROLE_VARIABLE;
 use crate::{
-    drift, exhausted, faults, floods, fork, inject, lateral, overlay, patience, restrict, stuck, threads,
-    violation,
+    drift, exhausted, faults, floods, fork, inject, lateral, overlay, patience, restrict, stuck,
+    threads, violation,
 };
 use std::io::Write;
 
