@@ -11,6 +11,10 @@ impl Image {
     pub(crate) fn given(&self) -> Option<&Given> {
         match *self {}
     }
+
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        match *self {}
+    }
 }
 
 pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {

@@ -169,6 +169,9 @@ pub(crate) fn add(setup: &mut Steps, spec: &Spec, chosen: Option<&Chosen>) -> Re
         for path in [WORK, "/tmp", "/dev/shm"] {
             own(path, WRITE);
         }
+        for path in chosen.map_or(&[][..], |chosen| &chosen.volumes) {
+            add(0, &format!("/{path}"), WRITE);
+        }
         for tmpfs in &spec.tmpfs {
             add(0, &inside(&tmpfs.path, "tmpfs")?, WRITE);
         }

@@ -343,6 +343,12 @@ fn writable(spec: &Spec, path: &str) -> bool {
         || spec.tmpfs.iter().any(|t| below(&t.path))
 }
 
+/// Whether an image can have a volume at `path`, which is relative: not where the sandbox has something of its own.
+pub(crate) fn takes_a_volume(spec: &Spec, path: &str) -> bool {
+    let top = path.split('/').next().unwrap_or_default();
+    !OWN.contains(&top) && !writable(spec, &format!("/{path}"))
+}
+
 /// Whether `path` (relative) is a directory of the small tmpfs that the root is, where anything can be made.
 /// `bound` of the host's root is in it.
 fn is_own_directory(spec: &Spec, bound: &[Entry], path: &str) -> bool {

@@ -3,7 +3,8 @@
 
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind};
-use crate::mounts::Root;
+use crate::image::Image;
+use crate::mounts::{self, Root};
 use crate::plan::{Plan, read_of};
 use crate::spec::{Overlay, Rootfs, Spec};
 use crate::supervisor::{self, Host};
@@ -42,6 +43,8 @@ pub(crate) struct Chosen {
     pub driver: Driver,
     pub lowers: Lowers,
     pub read_only: bool,
+    /// Directories that an image calls volumes, as paths below the root: there, and written to even where it is read-only.
+    pub volumes: Vec<String>,
     /// The directory of the host's that the upper layer is made in, in place of a tmpfs.
     pub upper_dir: Option<String>,
 }
@@ -99,7 +102,11 @@ fn lower_directories(spec: &Spec) -> Result<Option<&[String]>, Error> {
 }
 
 /// The writable root that `spec` asks for, if it does, with a driver that works on this host.
-pub(crate) fn choose(spec: &Spec, host: &Host) -> Result<Option<Chosen>, Error> {
+pub(crate) fn choose(
+    spec: &Spec,
+    host: &Host,
+    image: Option<&Image>,
+) -> Result<Option<Chosen>, Error> {
     let Some(directories) = lower_directories(spec)? else {
         return match spec.upper_dir {
             Some(_) => Err(Error::invalid(
@@ -114,12 +121,30 @@ pub(crate) fn choose(spec: &Spec, host: &Host) -> Result<Option<Chosen>, Error> 
             scratch::sweep(dir, host);
         }
     }
+    let lowers = Lowers::new(directories)?;
+    let mut volumes = Vec::new();
+    for path in image.map(Image::volumes).unwrap_or_default() {
+        if mounts::takes_a_volume(spec, &path) && can_be_directory(&lowers, &path)? {
+            volumes.push(path);
+        }
+    }
     Ok(Some(Chosen {
-        lowers: Lowers::new(directories)?,
+        lowers,
+        volumes,
         driver: driver(spec, host)?.0,
         read_only: spec.read_only,
         upper_dir: spec.upper_dir.clone(),
     }))
+}
+
+/// Whether nothing that is on the way to `path`, or there, is anything else.
+fn can_be_directory(lowers: &Lowers, path: &str) -> Result<bool, Error> {
+    for way in Path::new(path).ancestors() {
+        if lowers.find(way)?.is_some_and(|seen| !seen.is_dir()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// In words, the driver of the writable root that `spec` asks for, and why it; `None` if it asks for none.

@@ -61,7 +61,7 @@ impl Sandbox {
         let spec = in_image.as_ref().map_or(spec, |(spec, _)| spec);
         let (host, plan, channel) = supervisor::start(&Key::of(spec), &[], |host| {
             enforcement::check(spec, host)?;
-            let overlay = overlay::choose(spec, host)?;
+            let overlay = overlay::choose(spec, host, in_image.as_ref().map(|(_, image)| image))?;
             let ids = host
                 .ids
                 .of_image(in_image.as_ref().and_then(|(_, image)| image.given()))?;

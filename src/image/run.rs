@@ -9,6 +9,10 @@ use crate::spec::{Overlay, Rootfs, Spec};
 use crate::units::parse_signal;
 use std::path::{Path, PathBuf};
 
+/// Volumes of an image that are heeded, and the longest path of one.
+const VOLUMES_MAX: usize = 32;
+const PATH_MAX: usize = 1024;
+
 /// The image that `spec` names, which stays in its store as long as what is returned lives; `None` if it names none.
 pub(crate) fn of(spec: &Spec) -> Result<Option<Image>, Error> {
     let Some(name) = &spec.image else {
@@ -90,6 +94,25 @@ impl Image {
     /// The sub-ids that its files have been given to, if to any.
     pub(crate) fn given(&self) -> Option<&Given> {
         self.given.as_ref()
+    }
+
+    /// The directories that its configuration calls volumes, as paths below the root, parents first; those that are no such
+    /// paths are left out.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for volume in &self.config.config.volumes {
+            let parts = volume.split('/').filter(|part| !matches!(*part, "" | "."));
+            let parts: Vec<&str> = parts.collect();
+            let fits = |part: &&str| *part != ".." && part.len() <= 255 && !part.contains('\0');
+            let path = parts.join("/");
+            if !parts.is_empty() && parts.iter().all(fits) && path.len() <= PATH_MAX {
+                all.push(path);
+            }
+        }
+        all.sort();
+        all.dedup();
+        all.truncate(VOLUMES_MAX);
+        all
     }
 
     /// Layers as a specification names them.

@@ -154,6 +154,15 @@ impl Root {
             self.template.text(T_COPY, 0, 0o644, 0, &payload);
             made.insert("etc/resolv.conf".into());
         }
+        for path in &chosen.volumes {
+            // Where nothing is bound and there is one already, it may well be the image's alone.
+            if chosen.read_only || chosen.lowers.find(path)?.is_none() {
+                let parts: Vec<&str> = path.split('/').collect();
+                for end in 1..=parts.len() {
+                    self.own_directory(&parts[..end].join("/"), chosen, owners, &mut made)?;
+                }
+            }
+        }
         let volumes = spec.volumes.iter().map(|v| (&v.inside, Some(&v.host)));
         for (path, source) in volumes.chain(spec.tmpfs.iter().map(|t| (&t.path, None))) {
             let path = inside(path, "volumes")?;
@@ -243,6 +252,13 @@ impl Root {
         ] {
             let target = format!("{JOINED}{target}");
             s.text(S_BIND, flags, 0, 0, &[source.as_bytes(), target.as_bytes()]);
+        }
+        if chosen.read_only {
+            // Mounts of their own stay writable when the root becomes read-only.
+            for path in &chosen.volumes {
+                let at = format!("{JOINED}/{path}");
+                s.text(S_BIND, 0, 0, 0, &[at.as_bytes(), at.as_bytes()]);
+            }
         }
         let read_only = u16::from(chosen.read_only);
         s.text(S_ROOT, read_only, 0, 0, &[JOINED.as_bytes()]);

@@ -85,7 +85,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             let mut plan = match restricted {
                 true => Plan::restricted(spec, host, handle)?,
                 false => {
-                    let overlay = overlay::choose(spec, host)?;
+                    let overlay = overlay::choose(spec, host, image.as_ref())?;
                     let overlay = overlay.as_ref();
                     let ids = host
                         .ids

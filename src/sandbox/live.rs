@@ -99,7 +99,7 @@ impl Sandbox {
     }
 
     pub(super) fn overlay(&self) -> Result<overlay::Chosen, Error> {
-        overlay::choose(self.effective(), &self.host)?.ok_or_else(|| {
+        overlay::choose(self.effective(), &self.host, None)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::State,
                 "the sandbox has no writable root: give `overlay` when it is started",

@@ -93,6 +93,54 @@ fn what_the_specification_says_comes_first() {
     assert!(!said.contains("from the image"), "{said}");
 }
 
+/// Which are writable where nothing else of the image is, and have what it has there.
+#[test]
+fn volumes_of_the_image_are_writable() {
+    let config = r#"{"Volumes": {"/srv": {}, "/new/deep/": {}, "/etc/passwd": {}, "/etc/passwd/x": {}, "/../up": {}, "/proc/x": {}}}"#;
+    let image = Boxed::new(config);
+    std::fs::write(image.dir.path().join("root/srv/given"), "by the image").expect("write");
+    let config = serde_json::from_str(config).expect("a configuration");
+    let again = Import::default().name("box:1").config(config);
+    let root = Source::Path(image.dir.path().join("root"));
+    image.store().import(root, again).expect("it is imported");
+    for overlay in crate::overlay::drivers() {
+        let steps = [
+            "/bin/guest",
+            "fs",
+            "cat:/srv/given",
+            "put:/srv/own:x",
+            "put:/new/deep/own:x",
+            "put:/etc/new:x",
+            "put:/etc/passwd:x",
+            "put:/new/x:x",
+            "put:/srv2:x",
+        ];
+        for read_only in [true, false] {
+            let mut spec = image.spec(steps).overlay(overlay);
+            spec.read_only = read_only;
+            let sandbox = Sandbox::start(&spec).expect("it starts");
+            for _ in 0..2 {
+                let outcome = sandbox.run(&spec).expect("it runs");
+                let all = fields(&outcome);
+                let of = |step: &str| all[step].clone();
+                assert_eq!(
+                    of("cat:/srv/given"),
+                    "by the image:OK",
+                    "{overlay:?}: {all:?}"
+                );
+                for own in ["put:/srv/own", "put:/new/deep/own"] {
+                    assert_eq!(of(own), "OK", "{overlay:?}: {all:?}");
+                }
+                for other in ["put:/etc/new", "put:/etc/passwd", "put:/new/x", "put:/srv2"] {
+                    let expected = if read_only { "EROFS" } else { "OK" };
+                    assert_eq!(of(other), expected, "{overlay:?}: {other}: {all:?}");
+                }
+                sandbox.reset().expect("it begins anew");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_image_stays_as_it_is_and_stays() {
     let image = Boxed::new("{}");

@@ -52,7 +52,7 @@ fn tried() -> &'static [(Overlay, Result<(), String>)] {
 }
 
 /// The drivers that work here.
-fn drivers() -> Vec<Overlay> {
+pub fn drivers() -> Vec<Overlay> {
     let works = tried().iter().filter(|(_, works)| works.is_ok());
     works.map(|(overlay, _)| *overlay).collect()
 }
