@@ -55,37 +55,43 @@ fn a_link_that_comes_meanwhile_is_not_followed_on_the_way_in() {
         .status();
     assert!(made.expect("mkfifo").success());
     let sandbox = Sandbox::start(&shell("")).expect("starts");
+    let links = dir.path().join("links");
+    std::fs::create_dir(&links).expect("makes");
+    std::os::unix::fs::symlink(secret.join("file"), links.join("f")).expect("links");
+    std::os::unix::fs::symlink(&secret, links.join("d")).expect("links");
     let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let seen = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // In turns what it is, and a link to what is no business of a sandbox's.
+            // In turns what it is, and a link to what is no business of a sandbox's; an even number of times.
             while !stop.load(Ordering::Relaxed) {
-                swap(&from, "f", &secret.join("file"));
-                swap(&from, "d", &secret);
+                for name in ["f", "f", "d", "d"] {
+                    exchange(&from.join(name), &links.join(name));
+                }
             }
         });
-        for _ in 0..200 {
+        let round = |_| {
             let _ = sandbox.put_tree("/work/in", &from); // an error is right, too
-            for file in ["/work/in/f", "/work/in/d/file"] {
-                let content = sandbox.get(file).unwrap_or_default();
-                assert!(
-                    content.is_empty() || content == b"own",
-                    "{file}: {content:?}"
-                );
-            }
-        }
+            let files = ["/work/in/f", "/work/in/d/file"];
+            let mut read = files.iter().filter_map(|file| sandbox.get(file).ok());
+            read.find(|content| content != b"own")
+        };
+        let seen = (0..300).find_map(round);
         stop.store(true, Ordering::Relaxed);
+        seen
     });
+    assert_eq!(seen, None);
     sandbox.put_tree("/work/quiet", &from).expect("copies");
     assert_eq!(sandbox.get("/work/quiet/d/file").expect("there"), b"own");
     assert!(sandbox.get("/work/quiet/pipe").is_err(), "left out");
 }
 
-/// Puts a link in the place of `name` for a moment.
-fn swap(dir: &Path, name: &str, target: &Path) {
-    let (there, away) = (dir.join(name), dir.join(format!("../{name}.away")));
-    std::fs::rename(&there, &away).expect("renames");
-    std::os::unix::fs::symlink(target, &there).expect("links");
-    std::fs::remove_file(&there).expect("removes");
-    std::fs::rename(&away, &there).expect("renames");
+/// Puts each in the other's place.
+fn exchange(one: &Path, other: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let [one, other] = [one, other]
+        .map(|path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL"));
+    let (at, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+    // SAFETY: two strings with their NULs.
+    let done = unsafe { libc::renameat2(at, one.as_ptr(), at, other.as_ptr(), flags) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
