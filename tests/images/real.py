@@ -276,6 +276,12 @@ class Theirs(Ours):
         )
 
 
+def a_shell(image: str, driver: str) -> list[str]:
+    """How a script is run in an image over this driver."""
+    limits = ["--disk", "1g", "--wall-time", "100"]
+    return ["--image", image, "--overlay", driver, *limits, "--", "/bin/sh", "-c"]
+
+
 def check_plain(name: str, archive: Path, ours: Ours, umoci: Tree) -> None:
     """A plain user's store of the image: its files, and what a program sees of their owners."""
     image = f"localhost/{name}:1"
@@ -289,23 +295,10 @@ def check_plain(name: str, archive: Path, ours: Ours, umoci: Tree) -> None:
         theirs.run("load", "-q", "-i", place / "image.tar")
         compare("of a plain user, to umoci", theirs.tree(image), umoci)
         for driver in ("kernel", "fuse", "copy"):
-            command = [
-                "--image",
-                image,
-                "--overlay",
-                driver,
-                "--disk",
-                "1g",
-                "--wall-time",
-                "100",
-                "--",
-                "/bin/sh",
-                "-c",
-            ]
             script = "for f in /bin/* /etc/* /var/* /var/*/* /opt/new; do stat -c '%u %g %n' $f 2>/dev/null; done; true"
             if name == "busybox":
                 script = script.replace("stat", "busybox stat")
-            seen = theirs.run("run", *command, script).splitlines()
+            seen = theirs.run("run", *a_shell(image, driver), script).splitlines()
             for line in seen:
                 owner, path = line.split()[:2], line.split(maxsplit=2)[2].lstrip("/")
                 wanted = umoci.get(path)
@@ -409,24 +402,13 @@ def check(name: str, rootfs: Path, ours: Ours, tools: Tools) -> None:
     check_plain(name, archive, ours, umoci)
     for driver in ("kernel", "fuse", "copy"):
         for script, wanted in IMAGES[name][1]:
-            command = [
-                "--image",
-                image,
-                "--overlay",
-                driver,
-                "--disk",
-                "1g",
-                "--wall-time",
-                "100",
-                "--",
-                "/bin/sh",
-                "-c",
-            ]
-            found = ours.run("run", *command, script).strip()
+            found = ours.run("run", *a_shell(image, driver), script).strip()
             if found != wanted:
                 sys.exit(f"{name}, {driver}: {script!r} says {found!r}, not {wanted!r}")
         # Everything that a program can do to the root leaves the image as it was.
-        ours.run("run", *command, "rm -rf /etc /opt /var; mkdir /etc; echo x > /etc/passwd; chmod 0 /bin/sh")
+        ours.run(
+            "run", *a_shell(image, driver), "rm -rf /etc /opt /var; mkdir /etc; echo x > /etc/passwd; chmod 0 /bin/sh"
+        )
         print(f"  {driver}: {len(IMAGES[name][1])} programs run, and one that destroys")
         if driver != "copy":  # which has no layer of its own
             committed(name, driver, before, ours, tools)
