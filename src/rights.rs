@@ -267,3 +267,37 @@ impl Servants {
         result
     }
 }
+
+#[cfg(all(test, feature = "image"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_can_remove_the_same() {
+        if !matches!(given(), Ok(Some(_))) {
+            eprintln!("skipped: rights::two_can_remove_the_same: it takes sub-ids");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let dir = File::open(place.path()).unwrap();
+        for round in 0..400 {
+            let tree = place.path().join("tree");
+            for n in 0..round % 20 {
+                std::fs::create_dir_all(tree.join(format!("a/{n}/in"))).unwrap();
+            }
+            std::fs::create_dir_all(tree.join("only/one/in/each")).unwrap();
+            let both = std::sync::Barrier::new(2);
+            let remove = || {
+                both.wait();
+                super::remove(&dir, b"tree")
+            };
+            let done = std::thread::scope(|scope| {
+                let other = scope.spawn(remove);
+                (remove(), other.join().unwrap())
+            });
+            // Who comes last may find that there is none.
+            assert_eq!(done, (Ok(()), Ok(())), "in round {round}");
+            assert!(!tree.exists(), "in round {round}");
+        }
+    }
+}

@@ -14,7 +14,15 @@ pub fn tree(dir: Fd, name: Str) -> Result<()> {
     let parent = openat(dir, s!(".."), O_PATH | O_DIRECTORY, 0)?;
     let removed = unlinkat(parent, name, AT_REMOVEDIR);
     close(parent);
-    removed.map(|_| ())
+    gone(removed.map(|_| ()))
+}
+
+/// What is not there has been removed.
+fn gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(ENOENT) => Ok(()),
+        result => result,
+    }
 }
 
 /// Opens a directory, with all rights.
@@ -44,7 +52,7 @@ fn empty(top: Fd) -> Result<()> {
             Ok(())
         });
         close(dir);
-        listed?;
+        gone(listed)?;
         match fault {
             None if !some => return Ok(()),
             // Another removes the same: what lay in it before a reset.
@@ -68,7 +76,7 @@ fn again(top: Fd, left: u64) -> Result<bool> {
         Ok(())
     });
     close(dir);
-    listed.map(|()| names > left)
+    gone(listed).map(|()| names > left)
 }
 
 /// Removes one entry; directories in it that are not empty go to `top`.
@@ -77,7 +85,7 @@ fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
         return Ok(());
     }
     let inner = match open_dir(top, name) {
-        Err(ENOENT) => return Ok(()), // another was faster
+        Err(ENOENT) => return Ok(()),
         inner => inner?,
     };
     let emptied = for_names(inner, |child| match one(inner, child) {
@@ -86,7 +94,7 @@ fn entry(top: Fd, name: Str, moved: &mut u64) -> Result<()> {
         Err(errno) => Err(errno),
     });
     close(inner);
-    emptied?;
+    gone(emptied)?;
     one(top, name)?.then_some(()).ok_or(ENOTEMPTY)
 }
 

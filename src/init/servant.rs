@@ -151,7 +151,10 @@ fn remove_tree(dir: Fd, name: Str) -> Result<()> {
         Err(EISDIR) => {}
         Err(errno) => return Err(errno),
     }
-    let tree = open_dir(dir, name)?;
+    let tree = match open_dir(dir, name) {
+        Err(ENOENT) => return Ok(()), // another was faster
+        tree => tree?,
+    };
     let removed = remove::tree(tree, name);
     close(tree);
     removed
