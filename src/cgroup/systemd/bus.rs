@@ -53,7 +53,7 @@ pub(super) struct Call<'a> {
 }
 
 impl Bus {
-    /// Connects and authenticates as the effective user. The whole conversation has to be over in ten seconds.
+    /// Connects and authenticates as the effective user. The whole conversation has to be over in [`PATIENCE`].
     pub fn connect(address: &UnixAddr) -> io::Result<Bus> {
         let made = socket(
             AddressFamily::Unix,
@@ -81,10 +81,13 @@ impl Bus {
     }
 
     /// SASL's EXTERNAL: the user id, in hexadecimal digits of its decimal ones, which the kernel vouches for.
+    ///
+    /// All of it is said at once, as systemd's own clients do: a manager that reads `BEGIN` together with the first message
+    /// leaves that alone until more comes (systemd 247 does). Once it has answered, `BEGIN` is read.
     fn authenticate(&mut self) -> io::Result<()> {
         let uid = nix::unistd::geteuid().to_string();
         let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        self.write(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             if line.len() > 4096 {
@@ -99,7 +102,7 @@ impl Bus {
                 said.trim()
             )));
         }
-        self.write(b"BEGIN\r\n")
+        Ok(())
     }
 
     /// Calls a method and waits for its reply.
@@ -417,6 +420,30 @@ mod tests {
         assert_eq!(array[..4], 20u32.to_le_bytes());
         assert_eq!(array[8..12], 8u32.to_le_bytes());
         assert_eq!(array.len(), 8 + 20);
+    }
+
+    #[test]
+    fn nothing_of_authentication_is_left_to_come_with_the_first_message() {
+        use std::io::{Read, Write};
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let manager = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            let (mut said, mut byte) = (Vec::new(), [0]);
+            while !said.ends_with(b"BEGIN\r\n") && stream.read_exact(&mut byte).is_ok() {
+                said.extend(byte);
+            }
+            let _ = stream.write_all(b"OK 0123\r\n");
+            String::from_utf8(said).unwrap()
+        });
+        Bus::connect(&UnixAddr::new(&socket).unwrap()).unwrap();
+        let said = manager.join().unwrap();
+        assert!(said.starts_with("\0AUTH EXTERNAL "), "{said:?}");
+        assert!(said.ends_with("\r\nBEGIN\r\n"), "{said:?}");
     }
 
     #[test]
