@@ -298,6 +298,13 @@ fn the_hosts_root_is_not_mounted_beneath() {
 }
 
 #[test]
+fn mounts_do_not_tell_how_busy_the_host_is() {
+    let inside = lines(&run_guest(["read", "/proc/self/mountinfo"]));
+    let told = |line: &&String| line.contains("/fd/");
+    assert_eq!(inside.iter().find(told), None, "of {inside:?}");
+}
+
+#[test]
 fn secrets_of_the_host_are_not_there() {
     let home = std::env::var("HOME").unwrap_or("/root".into());
     let manifest = env!("CARGO_MANIFEST_DIR");

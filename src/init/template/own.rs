@@ -124,13 +124,22 @@ fn overlay_over(fd: Fd, path: Str) -> Result<()> {
     if is_mounted_below(path.bytes())? {
         return Err(EBUSY); // which would be hidden
     }
-    let name = name(fd); // whatever its own is, it needs no escapes
+    // Whatever its own name is, these need no escapes. Programs can read it in their mountinfo, where the number of a
+    // descriptor would tell of other sandboxes; one that may not go there finds nothing below it anyway.
+    let lower = match fchdir(fd) {
+        Ok(_) => Text::new().add(b"."),
+        Err(_) => name(fd),
+    };
     let options = Text::<120>::new().add(b"userxattr,xino=off,lowerdir=");
-    let options = options.add(name.bytes()).add(b":").add(EMPTY);
+    let options = options.add(lower.bytes()).add(b":").add(EMPTY);
     let kept = fstatfs(fd)?.flags as usize & MS_NOEXEC;
     let flags = MS_RDONLY | MS_NOSUID | MS_NODEV | kept;
     let kind = s!("overlay");
-    mount(kind, ASIDE, kind, flags, options.text())?;
+    let mounted = mount(kind, ASIDE, kind, flags, options.text());
+    if chdir(s!("/")).is_err() {
+        exit(1); // whatever is named from where we are would be another thing
+    }
+    mounted?;
     // In the place of the bind, which it does without: each sandbox copies all mounts.
     umount(path, MNT_DETACH)?;
     mount(ASIDE, path, s!(""), MS_MOVE, s!("")).map(|_| ())
