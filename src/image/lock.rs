@@ -13,7 +13,9 @@ use std::time::Duration;
 /// A lock that ends with its descriptor: with the process, if nobody drops it before.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
+    /// The process that has it: for one forked from that it is not to give back.
+    owner: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -23,12 +25,17 @@ pub(super) enum Hold {
 }
 
 impl Lock {
+    fn held(fd: OwnedFd) -> Lock {
+        let owner = std::process::id();
+        Lock { fd, owner }
+    }
+
     /// Waits for the lock.
     pub fn wait(fd: OwnedFd, mode: Hold) -> nix::Result<Lock> {
         loop {
             match flock(&fd, mode, 0) {
                 Err(Errno::EINTR) => {}
-                done => return done.map(|()| Lock { _fd: fd }),
+                done => return done.map(|()| Lock::held(fd)),
             }
         }
     }
@@ -36,7 +43,7 @@ impl Lock {
     /// The lock, if nobody is in the way.
     pub fn now(fd: OwnedFd, mode: Hold) -> nix::Result<Option<Lock>> {
         match flock(&fd, mode, libc::LOCK_NB) {
-            Ok(()) => Ok(Some(Lock { _fd: fd })),
+            Ok(()) => Ok(Some(Lock::held(fd))),
             Err(Errno::EWOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -48,6 +55,16 @@ impl Lock {
         openat(dir, name, flags, Mode::from_bits_truncate(0o600))
             .and_then(|fd| Lock::wait(fd, mode))
             .map_err(|errno| Error::system(format_args!("lock the store (`{name}`)"), errno))
+    }
+}
+
+impl Drop for Lock {
+    /// Not only by closing it: a process that another thread has forked just now, to execute a program, has it open too.
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            // SAFETY: it takes a descriptor, which is open, and a number.
+            unsafe { libc::flock(self.fd.as_raw_fd(), libc::LOCK_UN) };
+        }
     }
 }
 
@@ -67,6 +84,7 @@ pub(super) struct Scratch {
     name: String,
     dir: OwnedFd,
     names: AtomicU64,
+    _lock: Lock,
 }
 
 impl Scratch {
@@ -87,12 +105,15 @@ impl Scratch {
                     // Whoever sweeps may have been quicker than we with the lock: then it is gone.
                     let lock = Lock::now(own, Hold::Exclusive).map_err(fault)?;
                     let there = fs::stat_at(&tmp, name.as_bytes()).map(|stat| stat.st_ino);
-                    if lock.is_some() && there == fstat(&dir).map(|stat| stat.st_ino) {
+                    if let Some(lock) = lock
+                        && there == fstat(&dir).map(|stat| stat.st_ino)
+                    {
                         return Ok(Scratch {
                             tmp,
                             name,
                             dir,
                             names: AtomicU64::new(0),
+                            _lock: lock,
                         });
                     }
                 }

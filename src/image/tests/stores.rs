@@ -264,6 +264,35 @@ fn what_the_dead_left_is_swept() {
 }
 
 #[test]
+fn locks_are_given_back_though_a_forked_process_has_them_open() {
+    use crate::image::lock::{Hold, Lock};
+    let place = Place::new();
+    let store = store(&place);
+    let open = || std::fs::File::open(store.path().join("lock")).unwrap();
+    drop(Lock::of(&store.root, "lock", Hold::Shared).unwrap());
+    let held = open();
+    // As long as a program is not executed, and for good if none is.
+    let forked = held.try_clone().unwrap();
+    let lock = Lock::wait(held.into(), Hold::Exclusive).unwrap();
+    let other = || Lock::now(open().into(), Hold::Shared).unwrap();
+    assert!(other().is_none());
+    // SAFETY: the child gives up what it has, which takes no lock of the process's, and ends.
+    match unsafe { libc::fork() } {
+        0 => {
+            drop(lock);
+            // SAFETY: it ends the process.
+            unsafe { libc::_exit(0) }
+        }
+        // SAFETY: a plain call, for a child that nobody else waits for.
+        child => unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) },
+    };
+    assert!(other().is_none(), "a forked process has given back ours");
+    drop(lock);
+    assert!(other().is_some());
+    drop(forked);
+}
+
+#[test]
 fn a_later_store_is_not_touched() {
     let place = Place::new();
     let path = store(&place).path().to_owned();
