@@ -16,7 +16,7 @@ pub use answers::*;
 pub use ops::*;
 
 /// Changes whenever anything in this file or those does.
-pub const VERSION: u32 = 0x5354_002a;
+pub const VERSION: u32 = 0x5354_002b;
 
 // ---- messages, host to supervisor
 /// First message: [`Config`]; descriptors: the host's pidfd if there is one, then the cgroup base directories.
@@ -31,8 +31,10 @@ pub const KILL: u32 = 4;
 /// On a run's channel: send signal `arg` to the program.
 pub const SIGNAL: u32 = 5;
 /// On a run's channel, with a socket over which [`ANSWER`] comes: stop all its processes; let them go on. From the
-/// supervisor to init the same, where no cgroup can, and back from init when it is done.
+/// supervisor to init the same, where no cgroup can, and back from init when it is done; with `arg` [`AGAIN`] what is
+/// paused has gone on, and nobody waits.
 pub const PAUSE: u32 = 6;
+pub const AGAIN: u32 = 1;
 pub const RESUME: u32 = 7;
 /// On a run's channel, with a socket over which [`Now`] comes: what it uses now.
 pub const STATS: u32 = 8;

@@ -252,7 +252,8 @@ class Process(Generic[AnyStr]):
 
         Meanwhile `wall_time` does not go on, and they can be killed. With cgroup v2 the kernel freezes them
         (cgroup.freeze), which they cannot notice; elsewhere they are stopped by SIGSTOP, in a live sandbox in which
-        other programs run only the program's process group. Does nothing if it has ended or is paused.
+        other programs run only the program's process group. One that has a timer send it SIGCONT goes on; it is stopped
+        again, and that time counts for its limits as ever. Does nothing if it has ended or is paused.
 
         Raises:
             Error: a process could not be frozen within two seconds, since it waits in the kernel.

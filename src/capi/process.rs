@@ -156,8 +156,9 @@ pub extern "C" fn stockade_process_kill(
 /// Stops the program and everything it started, until stockade_process_resume; returns when none of them runs any more.
 /// Meanwhile wall_time does not go on, and they can be killed. With cgroup v2 the kernel freezes them (cgroup.freeze),
 /// which they cannot notice; elsewhere they are stopped by SIGSTOP, in a live sandbox in which other programs run only
-/// the program's process group. No error if it has ended or is paused; ETIMEDOUT if a process could not be frozen within
-/// two seconds, since it waits in the kernel.
+/// the program's process group. One that has a timer send it SIGCONT goes on; it is stopped again, and that time counts
+/// for its limits as ever. No error if it has ended or is paused; ETIMEDOUT if a process could not be frozen within two
+/// seconds, since it waits in the kernel.
 #[unsafe(no_mangle)]
 pub extern "C" fn stockade_process_pause(
     process: Option<&stockade_process>,

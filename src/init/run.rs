@@ -1,5 +1,7 @@
 //! One run of a program, as the supervisor sees it: its clocks and why it was ended.
 
+mod paused;
+
 use crate::groups::{Groups, Read, Reads};
 use crate::mem::bytes_of;
 use crate::plan::Text;
@@ -7,6 +9,7 @@ use crate::s;
 use crate::sample::{Sample, Seen, open_proc, reaped, sample};
 use crate::sys::*;
 use crate::wire::*;
+use paused::{FREEZE_LOOK, Stopped};
 
 /// How long init may take to hear that a run is to be ended, before it is killed itself.
 const PATIENCE: u64 = 500_000_000;
@@ -20,9 +23,6 @@ const START_PATIENCE: u64 = 10_000_000_000;
 /// Between two looks at a clock: at least and at most.
 const LOOK_MIN: u64 = 1_000_000;
 const LOOK_MAX: u64 = 20_000_000;
-/// Between two looks at whether all of a group is frozen, and how often at most.
-const FREEZE_LOOK: u64 = 500_000;
-const FREEZE_LOOKS: u32 = 4000;
 /// How often processes are looked at again before it is believed that their CPU time has become less.
 const FALLS_DOUBTED: u32 = 3;
 const OOM_LOOK_MAX: u64 = 1_000_000_000;
@@ -79,6 +79,8 @@ pub struct Run {
     paused_at: u64,
     /// How long it was before that.
     paused_for: u64,
+    /// Whether it holds to that, where signals have stopped it.
+    stopped: Stopped,
     /// Where to tell that the pause, or the end of it, that was asked for has come; -1 if none was.
     pub answer: Fd,
     /// Looks left at whether the kernel has done that; 0 where init will tell.
@@ -100,6 +102,8 @@ pub enum Due {
     KillInit,
     /// What was asked for is done, or has failed with this errno.
     Answer(i32),
+    /// It is paused and went on: stop it again.
+    Stop,
 }
 
 impl Run {
@@ -147,6 +151,7 @@ impl Run {
             over: false,
             paused_at: 0,
             paused_for: 0,
+            stopped: Stopped::NOT,
             answer: -1,
             freeze_looks: 0,
             freeze_look: u64::MAX,
@@ -206,12 +211,30 @@ impl Run {
         }
         let clocks = match self.paused_at {
             0 => self.deadline.min(self.next_look),
-            _ => u64::MAX,
+            _ => self.stopped.next_look,
         };
         clocks.min(self.patience).min(self.freeze_look)
     }
 
     pub fn check(&mut self, now: u64) -> Due {
+        match self.check_init(now) {
+            Due::Nothing if self.reason == REASON_NONE => {}
+            due => return due,
+        }
+        if now >= self.deadline {
+            return Due::Kill(REASON_WALL);
+        }
+        if now >= self.next_look {
+            if let Some(reason) = self.look_at_limits() {
+                return Due::Kill(reason);
+            }
+            self.plan_look(now);
+        }
+        Due::Nothing
+    }
+
+    /// Whether init, or the kernel, has done what it was told.
+    fn check_init(&mut self, now: u64) -> Due {
         if now >= self.patience {
             self.patience = now + PATIENCE;
             self.stuck |= self.started_at == 0 && self.reason == REASON_NONE;
@@ -227,54 +250,20 @@ impl Run {
             }
             self.freeze_look = now + FREEZE_LOOK;
         }
-        if self.reason != REASON_NONE || self.paused_at > 0 {
-            return Due::Nothing;
-        }
-        if now >= self.deadline {
-            return Due::Kill(REASON_WALL);
-        }
-        if now >= self.next_look {
-            self.look();
-            self.notify();
-            if self.clocks.cpu_time > 0 && self.seen.cpu >= self.clocks.cpu_time {
-                return Due::Kill(REASON_CPU);
-            }
-            if (self.clocks.memory > 0 && self.memory > self.clocks.memory) || self.oom_killed() {
-                return Due::Kill(REASON_MEMORY);
-            }
-            self.plan_look(now);
-        }
         Due::Nothing
     }
 
-    /// Whether it can be paused or resumed: it has begun, is not being ended, and nothing of the kind is under way.
-    pub fn can_pause(&self) -> Result<()> {
-        match self {
-            Run { started_at: 0, .. } => Err(EAGAIN),
-            Run { answer: 0.., .. } => Err(EBUSY),
-            _ => Ok(()),
+    /// Looks, and says which limit is passed, if one is.
+    fn look_at_limits(&mut self) -> Option<u32> {
+        self.look();
+        self.notify();
+        if self.clocks.cpu_time > 0 && self.seen.cpu >= self.clocks.cpu_time {
+            return Some(REASON_CPU);
         }
-    }
-
-    /// Its processes are stopped from now on, or go on: so do its clocks. With `kernel` the kernel does that in its own
-    /// time, and is looked at.
-    pub fn pause(&mut self, pause: bool, kernel: bool, answer: Fd, now: u64) {
-        if pause && self.paused_at == 0 {
-            self.paused_at = now;
-        } else if !pause && self.paused_at > 0 {
-            let time = now - self.paused_at.min(now);
-            self.paused_for += time;
-            self.deadline = self.deadline.saturating_add(time);
-            self.paused_at = 0;
-            if self.reason == REASON_NONE && self.next_look != u64::MAX {
-                // What was used between the last look and the pause is not known.
-                self.next_look = now;
-            }
+        if (self.clocks.memory > 0 && self.memory > self.clocks.memory) || self.oom_killed() {
+            return Some(REASON_MEMORY);
         }
-        self.answer = answer;
-        if kernel {
-            (self.freeze_looks, self.freeze_look) = (FREEZE_LOOKS, now);
-        }
+        None
     }
 
     /// Other clocks from now on. They look at once, since how much was used since the last look is not known.
@@ -322,28 +311,9 @@ impl Run {
         }
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.paused_at > 0
-    }
-
     /// When its program was executed; 0 if it was not yet.
     pub fn started_at(&self) -> u64 {
         self.started_at
-    }
-
-    /// Whoever asked is told.
-    pub fn answered(&mut self) -> Fd {
-        (self.freeze_looks, self.freeze_look) = (0, u64::MAX);
-        core::mem::replace(&mut self.answer, -1)
-    }
-
-    /// For how long it was paused until it ended at `at`.
-    pub fn paused(&self, at: u64) -> u64 {
-        let now = match self.paused_at {
-            0 => 0,
-            since => at.saturating_sub(since),
-        };
-        self.paused_for + now
     }
 
     /// The run is being ended: no clock but the one for init matters any more.

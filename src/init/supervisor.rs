@@ -349,10 +349,27 @@ impl Supervisor {
             if let Some(sandbox) = self.sandboxes[sandbox].as_ref() {
                 run.open_procfs(sandbox.init, &sandbox.disk, sandbox.files);
             }
-            match run.check(time) {
+            let due = match run.is_paused() {
+                false => run.check(time),
+                true => {
+                    let here = self.runs.iter().filter(|run| run.sandbox == sandbox);
+                    let alone = here.count() == 1;
+                    self.runs[which]
+                        .as_mut()
+                        .map_or(Due::Nothing, |run| run.check_paused(time, alone))
+                }
+            };
+            match due {
                 Due::Nothing => {}
                 Due::Kill(reason) => self.kill_run(which, reason),
                 Due::Answer(errno) => self.answer(which, errno),
+                Due::Stop => self.tell_init(
+                    which,
+                    &Message {
+                        kind: PAUSE,
+                        arg: AGAIN,
+                    },
+                ),
                 Due::KillInit => {
                     // An init that waits for the host to read of another run cannot start this one.
                     let waits = |s: &Sandbox| s.parked.is_some();

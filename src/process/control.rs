@@ -19,7 +19,8 @@ impl Process {
     ///
     /// With cgroup v2 the kernel freezes them (cgroup.freeze, Linux 5.2 and later), which they cannot notice. Elsewhere
     /// they are stopped by SIGSTOP, which their parents among them can see; in a live sandbox in which other programs
-    /// run, that reaches only the program's process group.
+    /// run, that reaches only the program's process group. A program that has a timer send it SIGCONT goes on; that is
+    /// seen within a third of a second, it is stopped again, and time in which it went on counts as ever for the limits.
     ///
     /// # Errors
     /// Some process could not be frozen within two seconds, since it waits in the kernel without end; the others are, and

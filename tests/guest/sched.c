@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static void say(void)
@@ -98,9 +100,31 @@ static int cmd_direct(int argc, char **argv)
     return 0;
 }
 
+static void nothing(int signal)
+{
+    (void)signal;
+}
+
+/* go-on SECONDS: burns so much CPU time, with a timer that lets it go on whenever it is stopped. */
+static int cmd_go_on(int argc, char **argv)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+    struct itimerspec often = {.it_interval.tv_nsec = 1000000, .it_value.tv_nsec = 1000000};
+    timer_t timer;
+    /* One that is ignored may not come again. */
+    signal(SIGCONT, nothing);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &often, NULL))
+        die("timer");
+    puts("ready");
+    fflush(stdout);
+    burn_ns(parse_seconds(arg(argc, argv, 1, NULL)));
+    return 0;
+}
+
 const struct command sched_commands[] = {
     {"sched", cmd_sched, "[HOLD]"},
     {"sched-undo", cmd_sched_undo, ""},
+    {"go-on", cmd_go_on, "SECONDS"},
     {"huge", cmd_huge, "SIZE"},
     {"direct", cmd_direct, "read|write PATH SIZE [BLOCK]"},
     {NULL, NULL, NULL},

@@ -90,6 +90,39 @@ fn a_paused_program_is_ended_with_its_handle_and_its_sandbox() {
     assert!(clock.elapsed() < 2 * promise());
 }
 
+/// What stops by a signal goes on by one, and a timer of the program's own can send it.
+#[test]
+fn a_program_that_goes_on_though_paused_passes_no_limit() {
+    use std::io::Read;
+    let limit = Duration::from_millis(1500) * slowness().min(4);
+    let spec = guest_spec(["go-on", "60"]).stdout(Stdio::Pipe);
+    for (spec, verdict) in [
+        (spec.clone().wall_time(limit), Verdict::WallTimeLimit),
+        (spec.clone().cpu_time(limit), Verdict::TimeLimit),
+    ] {
+        let process = start(&spec);
+        let mut out = std::fs::File::from(process.take_stdout().unwrap());
+        out.read_exact(&mut [0; 6]).expect("it says so");
+        process.pause().expect("it is paused");
+        let clock = start_clock();
+        while process.poll().unwrap().is_none() && clock.elapsed() < 4 * limit {
+            settle();
+        }
+        let Some(outcome) = process.poll().unwrap() else {
+            // The freezer of cgroup v2 holds it: it has used nothing since.
+            let used = || process.stats().unwrap().expect("it is there").cpu_time;
+            let before = used();
+            settle();
+            assert_eq!(used(), before, "{verdict:?}");
+            process.kill().expect("it can be ended");
+            assert_eq!(process.wait().unwrap().verdict, Verdict::Killed);
+            continue;
+        };
+        assert_eq!(outcome.verdict, verdict, "{outcome:?}");
+        assert!(outcome.usage.paused_time < limit, "{outcome:?}");
+    }
+}
+
 #[test]
 fn pausing_what_has_ended_or_is_paused_is_no_error() {
     let process = start(&guest_spec(["true"]));

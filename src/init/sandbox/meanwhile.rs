@@ -42,7 +42,7 @@ impl Init {
                 self.signal_all(run, if stop { SIGSTOP } else { SIGCONT });
                 let programs = self.programs.iter_mut().flatten();
                 let running = programs.filter(|p| p.run == run && p.status.is_none());
-                if running.map(|p| p.paused = stop).count() > 0 {
+                if running.map(|p| p.paused = stop).count() > 0 && message.arg != AGAIN {
                     self.tell(run, message, &[], &[]);
                 }
             }
