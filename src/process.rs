@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Process {
     waiting: OnceLock<Waiting>,
     /// The signal that asks the program to end.
     stop_signal: i32,
+    /// Whether the live sandbox that it is for was closed.
+    sandbox_closed: Option<Arc<AtomicBool>>,
 }
 
 struct State {
@@ -319,6 +322,11 @@ impl Process {
     fn hear(&self, state: &mut State, received: Received) {
         let Some(message) = read_of::<Message>(&received.bytes) else {
             let end = self.host.lost();
+            let closed = self.sandbox_closed.as_ref();
+            if end.is_none() && closed.is_some_and(|closed| closed.load(Ordering::Acquire)) {
+                // Of a program that was started we would hear.
+                return self.fail(state, &crate::sandbox::closed());
+            }
             let end = end.map_or("has closed the run's channel".into(), |end| {
                 format!("{end} while the program ran")
             });

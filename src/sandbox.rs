@@ -40,7 +40,7 @@ pub struct Sandbox {
     plan: Plan,
     /// When its root was made, nanoseconds since the epoch.
     made: AtomicU64,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
     #[cfg(feature = "image")]
     programs: still::Programs,
 }
@@ -79,7 +79,7 @@ impl Sandbox {
                 in_image,
                 plan,
                 made: AtomicU64::new(live::now()),
-                closed: AtomicBool::new(false),
+                closed: Arc::default(),
                 #[cfg(feature = "image")]
                 programs: Default::default(),
             }),
@@ -142,6 +142,7 @@ impl Sandbox {
                 channel: &self.channel,
                 host: &self.host,
                 image: self.in_image.as_ref().map(|(_, image)| image),
+                closed: &self.closed,
             };
             process::start(in_image.as_ref().unwrap_or(spec), handle, Some(live))
         };
@@ -155,10 +156,10 @@ impl Sandbox {
 
     fn check_open(&self) -> Result<(), Error> {
         self.channel.check_owner()?;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::State, "the sandbox is closed"));
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(closed()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn check_fixed(&self, spec: &Spec) -> Result<(), Error> {
@@ -215,6 +216,11 @@ impl Sandbox {
         }
         Ok(())
     }
+}
+
+/// What every call says, also one that was under way when another thread closed the sandbox.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::State, "the sandbox is closed")
 }
 
 impl Drop for Sandbox {

@@ -48,6 +48,8 @@ pub(crate) struct Live<'a> {
     pub channel: &'a Channel,
     pub host: &'a Arc<Host>,
     pub image: Option<&'a image::Image>,
+    /// Whether the caller has closed it.
+    pub closed: &'a Arc<AtomicBool>,
 }
 
 /// Starts a program, in a new sandbox or a live one. With `handle` its process id can be asked for and its limits changed.
@@ -61,6 +63,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         None => (image::of(spec)?, None),
         Some(live) => (None, live.image),
     };
+    let sandbox_closed = live.as_ref().map(|live| live.closed.clone());
     let in_image = image.as_ref().map(|image| image::program(spec, image));
     let in_image = in_image.transpose()?;
     let spec = in_image.as_ref().unwrap_or(spec);
@@ -108,10 +111,12 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
             let (channel, theirs) = Channel::new()?;
             supervisor::send_plan(live.channel.fd(), EXEC, &plan, &theirs, &fds, true).map_err(
                 |e| {
-                    if crate::channel::is_gone(&e) {
-                        live.host.sandbox_lost(live.channel)
-                    } else {
+                    if !crate::channel::is_gone(&e) {
                         Error::system("sending to the sandbox", e)
+                    } else if live.closed.load(Ordering::Acquire) {
+                        crate::sandbox::closed()
+                    } else {
+                        live.host.sandbox_lost(live.channel)
                     }
                 },
             )?;
@@ -147,6 +152,7 @@ pub(crate) fn start(spec: &Spec, handle: bool, live: Option<Live>) -> Result<Pro
         host,
         limits: Mutex::new(changeable(spec)),
         waiting: OnceLock::new(),
+        sandbox_closed,
         stop_signal: spec.stop_signal.unwrap_or(libc::SIGTERM),
     })
 }

@@ -112,7 +112,10 @@ impl Sandbox {
         &self,
         send: impl Fn(&OwnedFd) -> std::io::Result<()>,
     ) -> Result<Answer, Error> {
-        let gone = || self.host.sandbox_lost(&self.channel);
+        let gone = || match self.check_open() {
+            Err(closed) => closed,
+            Ok(()) => self.host.sandbox_lost(&self.channel),
+        };
         let (answer, theirs) = Channel::new()?;
         send(&theirs).map_err(|e| match channel::is_gone(&e) {
             true => gone(),

@@ -159,6 +159,46 @@ pub fn later_files_hold() {
 }
 
 #[test]
+fn who_uses_it_while_it_is_closed_hears_that() {
+    let tree = tempfile::tempdir().expect("a directory");
+    for n in 0..50 {
+        std::fs::write(tree.path().join(n.to_string()), vec![0; 100_000]).expect("a file");
+    }
+    let big = vec![1; 50 << 20];
+    let closed = |error: stockade::Error| {
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            (ErrorKind::State, "the sandbox is closed")
+        );
+    };
+    for round in 0..30 {
+        let base = || guest_spec(["true"]).wall_time(promise());
+        let sandbox = Sandbox::start(&base()).expect("starts");
+        let runs = || loop {
+            match sandbox.run(&base()) {
+                Ok(outcome) => match outcome.verdict {
+                    Verdict::Ok => {}
+                    Verdict::Killed => return,
+                    _ => panic!("{outcome:?}"),
+                },
+                Err(error) => return closed(error),
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(runs);
+            }
+            scope.spawn(|| sandbox.put("big", &big, None).unwrap_or_else(closed));
+            scope.spawn(|| sandbox.put_tree("t", tree.path()).unwrap_or_else(closed));
+            scope.spawn(|| sandbox.get_tree("/usr/share", &tree.path().join("got")));
+            std::thread::sleep(Duration::from_millis(3 * round));
+            sandbox.close().expect("closes");
+        });
+        let _ = std::fs::remove_dir_all(tree.path().join("got"));
+    }
+}
+
+#[test]
 fn no_set_id_bit_leaves_with_a_file() {
     let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
     let mut spec = guest_spec(["-"]).collect("dir/tool");
