@@ -6,7 +6,7 @@ use crate::support::{
     wait_until,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Stdio, Verdict};
 
 #[test]
@@ -23,6 +23,12 @@ fn forks_while_other_threads_run_programs() {
         Host::start("forks-with-threads", "").finish(),
         ["20 of 20 children work", "threads work"]
     );
+}
+
+#[test]
+fn what_others_fork_meanwhile_keeps_no_sandbox_from_being_closed() {
+    let said = Host::start("closes-while-others-fork", "").finish();
+    assert_eq!(said, ["none waits"]);
 }
 
 /// Forks; the child does `work`, and its success is its exit status. The wait status in the parent.
@@ -132,4 +138,59 @@ pub fn forks_with_threads() {
         worker.join().expect("no panic");
     }
     say("threads work");
+}
+
+/// Plays a host one of whose threads forks children, as for a pool of workers, that live on with copies of all descriptors,
+/// in whatever state another thread has them just then.
+pub fn closes_while_others_fork() {
+    /// Seconds.
+    const LIVES: u32 = 4;
+    static STARTING: AtomicBool = AtomicBool::new(false);
+    static DONE: AtomicBool = AtomicBool::new(false);
+    run_succeeds();
+    let forker = std::thread::spawn(|| {
+        let mut pids = Vec::new();
+        while !DONE.load(Ordering::Relaxed) {
+            if !STARTING.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+                continue;
+            }
+            // SAFETY: the child waits for its end by a signal, and never returns into the test.
+            match unsafe { libc::fork() } {
+                0 => loop {
+                    // SAFETY: plain calls.
+                    unsafe {
+                        libc::alarm(LIVES);
+                        libc::pause();
+                    }
+                },
+                pid => pids.push(pid),
+            }
+        }
+        for pid in pids {
+            // SAFETY: a child of ours that nobody has waited for.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+    });
+    let mut longest = Duration::ZERO;
+    for _ in 0..150 {
+        STARTING.store(true, Ordering::Relaxed);
+        let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+        STARTING.store(false, Ordering::Relaxed);
+        let start = Instant::now();
+        sandbox.close().expect("closes");
+        longest = longest.max(start.elapsed());
+        if longest > Duration::from_secs(1) {
+            break;
+        }
+    }
+    DONE.store(true, Ordering::Relaxed);
+    forker.join().expect("no panic");
+    match longest > Duration::from_secs(u64::from(LIVES)) / 2 {
+        true => say(&format!("one took {longest:?}")),
+        false => say("none waits"),
+    }
 }

@@ -55,6 +55,7 @@ fn role() {
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
+        "closes-while-others-fork" => fork::closes_while_others_fork(),
         "many-sandboxes" => stuck::many_sandboxes(),
         "no-descriptors" => stuck::no_descriptors(),
         "with-a-listener" => violation::with_a_listener(),
