@@ -150,11 +150,12 @@ impl Templates {
         self.made.trim();
     }
 
-    /// A sandbox has the root at `place`, and nobody else gets it until it is released.
-    pub fn lease(&mut self, place: usize) {
-        if let Some(template) = self.made[place].as_mut() {
-            template.leased = template.own;
-        }
+    /// A sandbox has the root at `place`: which place to release in the end, until when nobody else gets it. None of a root that
+    /// others have too, as by then another's may be in its place.
+    pub fn lease(&mut self, place: usize) -> Option<usize> {
+        let template = self.made[place].as_mut().filter(|template| template.own)?;
+        template.leased = true;
+        Some(place)
     }
 
     /// All processes of the sandbox that had it are dead, and their locks and watches gone.

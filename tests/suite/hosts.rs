@@ -51,6 +51,7 @@ fn role() {
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
         "groups-left" => patience::groups_left(),
         "mounted-below" => lateral::mounted_below(argument),
+        "many-roots" => lateral::many_roots(argument),
         "restrict-sweeps" => restrict::sweeps(argument),
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
