@@ -69,6 +69,7 @@ fn role() {
         "few-processes" => exhausted::few_processes(),
         "full-disk" => exhausted::full_disk(argument),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
+        "many-at-once" => drift::many_at_once(),
         _ => panic!("no role `{role}`"),
     }
 }
