@@ -59,6 +59,7 @@ fn role() {
         "closes-while-others-fork" => fork::closes_while_others_fork(),
         "many-sandboxes" => stuck::many_sandboxes(),
         "no-descriptors" => stuck::no_descriptors(),
+        "asks-at-the-end" => stuck::asks_at_the_end(),
         "with-a-listener" => violation::with_a_listener(),
         "injector" => inject::injector(argument),
         "injected" => inject::injected(argument),
