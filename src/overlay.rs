@@ -265,8 +265,8 @@ fn ask(host: &Host, mut plan: Plan) -> Option<Result<(), Error>> {
     }
     sent.ok()?;
     drop(theirs);
-    let received = channel.receive(true).ok()??;
-    match read_of::<Failure>(&received.bytes) {
+    let received = host.hear(&channel);
+    match received.and_then(|received| read_of::<Failure>(&received.bytes)) {
         Some(Failure { kind: READY, .. }) => Some(Ok(())),
         Some(answer) => Some(Err(plan.explain(&answer))),
         None if host.is_gone() => None,

@@ -2,7 +2,8 @@
 //! a stranger. A child of a supervisor's does it, which has the rights of those sandboxes' root; so nothing is gained that
 //! `newuidmap` would not give to whoever this process belongs to.
 //!
-//! Asked for only where the kernel has said no. What cannot be had is that same no again.
+//! Asked for only where the kernel has said no. What cannot be had is that same no again; but what is short just now is said,
+//! as who is told no may go on as if there were nothing.
 
 use crate::channel::{self, Channel, Received};
 #[cfg(feature = "image")]
@@ -174,6 +175,7 @@ fn done_by(
     }
     let body = [path, b"\0"].concat();
     // Whoever has died without an answer, another may be asked: what is asked for comes to the same.
+    let mut short = Errno::EAGAIN;
     for _ in 0..3 {
         let host = supervisor::with_sub_ids().map_err(|e| match e.errno() {
             0 => Errno::EAGAIN,
@@ -189,13 +191,17 @@ fn done_by(
                 None => start(&host)?,
             };
             let answer = asked(&host, &servant, ask, &body, fds)?;
-            Some((servant, answer))
+            Ok((servant, answer))
         });
-        let Some(answer) = answer else {
-            if host.is_gone() {
-                host.give_up();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(errno) => {
+                short = errno;
+                if host.is_gone() {
+                    host.give_up();
+                }
+                continue;
             }
-            continue;
         };
         return match read_of::<Failure>(&answer.bytes).map(|said| said.errno) {
             Some(0) => Ok(answer),
@@ -203,14 +209,22 @@ fn done_by(
             None => Err(Errno::EIO),
         };
     }
-    Err(Errno::EACCES)
+    Err(short)
 }
 
 /// One who does what is asked, unless the supervisor has ended.
-fn start(host: &Host) -> Option<Channel> {
-    let (servant, theirs) = Channel::new().ok()?;
-    supervisor::send_servant(host, &theirs).ok()?;
-    Some(servant)
+fn start(host: &Host) -> nix::Result<Channel> {
+    let (servant, theirs) = Channel::new().map_err(|e| Errno::from_raw(e.errno()))?;
+    supervisor::send_servant(host, &theirs).map_err(|e| unsent(&e))?;
+    Ok(servant)
+}
+
+/// Why something was not sent; that the other end is gone is no more than that it is to be tried again.
+fn unsent(e: &io::Error) -> Errno {
+    match e.raw_os_error() {
+        Some(errno) if !channel::is_gone(e) => Errno::from_raw(errno),
+        _ => Errno::EAGAIN,
+    }
 }
 
 /// Its answer, unless it has ended.
@@ -220,10 +234,10 @@ fn asked(
     ask: &Ask,
     body: &[u8],
     fds: &[BorrowedFd],
-) -> Option<Received> {
+) -> nix::Result<Received> {
     let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    channel::send(servant.fd(), bytes_of(ask), body, &fds).ok()?;
-    host.hear(servant)
+    channel::send(servant.fd(), bytes_of(ask), body, &fds).map_err(|e| unsent(&e))?;
+    host.hear(servant).ok_or(Errno::EAGAIN)
 }
 
 /// Those of one supervisor: no more than it has room for, each with one request at a time.
@@ -247,8 +261,8 @@ impl Servants {
     /// Does something with one, if there is one that has nothing to do; it is kept if it comes back.
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Option<Channel>) -> Option<(Channel, T)>,
-    ) -> Option<T> {
+        work: impl FnOnce(&mut Option<Channel>) -> nix::Result<(Channel, T)>,
+    ) -> nix::Result<T> {
         let lock = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.freed.wait_while(lock(), |idle| idle.busy >= AT_ONCE);
         let mut idle = waited.unwrap_or_else(PoisonError::into_inner);
@@ -271,6 +285,40 @@ impl Servants {
 #[cfg(all(test, feature = "image"))]
 mod tests {
     use super::*;
+
+    /// Not that there is nothing to be had, by which what is there would count as not there.
+    #[test]
+    fn what_is_short_just_now_is_said() {
+        if !matches!(given(), Ok(Some(_))) {
+            eprintln!("skipped: rights::what_is_short_just_now_is_said: it takes sub-ids");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let dir = File::open(place.path()).unwrap();
+        // SAFETY: the child ends by `_exit` and never returns into the test runner.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            let errno = given().ok().and_then(|_| {
+                let highest = dir.try_clone().ok()?.as_raw_fd() as u64;
+                let none = libc::rlimit {
+                    rlim_cur: highest,
+                    rlim_max: highest,
+                };
+                // SAFETY: the structure lives through the call.
+                unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) };
+                open(&dir, b"nothing", libc::O_RDONLY).err()
+            });
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(errno.map_or(0, |errno| errno as i32)) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives through the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert!(libc::WIFEXITED(status), "{status}");
+        let errno = Errno::from_raw(libc::WEXITSTATUS(status));
+        assert_eq!(errno, Errno::EMFILE);
+    }
 
     #[test]
     fn two_can_remove_the_same() {

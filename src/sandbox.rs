@@ -67,8 +67,8 @@ impl Sandbox {
                 .of_image(in_image.as_ref().and_then(|(_, image)| image.given()))?;
             Plan::sandbox(spec, &ids, &host.cgroup, overlay.as_ref(), None)
         })?;
-        let answer = channel
-            .receive(true)?
+        let answer = host
+            .hear(&channel)
             .map(|received| received.bytes)
             .unwrap_or_default();
         match read_of::<Failure>(&answer) {
@@ -208,9 +208,11 @@ impl Sandbox {
         self.channel.tell(KILL, REASON_CALLER)?;
         // Seen before requests of other threads that wait for each other.
         self.channel.say_no_more();
-        // The supervisor closes its end when the sandbox's init, and so everything in it, is dead and reaped.
-        while let Some(received) = self.channel.receive(true)? {
-            if received.bytes.is_empty() {
+        // The supervisor says so, and closes its end, when the sandbox's init, and so everything in it, is dead and reaped.
+        // That end alone may never be seen: a child that another thread has forked meanwhile may hold a copy of it.
+        while let Some(received) = self.host.hear(&self.channel) {
+            let said = read_of::<Failure>(&received.bytes);
+            if said.is_some_and(|said| said.kind == FAILED && said.index == STEP_INIT_DIED) {
                 break;
             }
         }

@@ -64,9 +64,11 @@ pub const FAILED: u32 = 12;
 pub const OUTPUT: u32 = 13;
 /// The run is over; [`Exit`], then the raw contents of the cgroup files.
 pub const EXIT: u32 = 14;
-/// Over the socket that came with a request: it is done, or `arg` is the errno of why not. Its end without one means
-/// that the run is over.
+/// Over the socket that came with a request: it is done, or `arg` is the errno of why not, or [`RUN_OVER`]. Its end without
+/// one means that, too; but that end is not seen as long as a child that the host has forked meanwhile has a copy of ours.
 pub const ANSWER: u32 = 15;
+/// ESRCH.
+pub const RUN_OVER: u32 = 3;
 
 // ---- messages, host to init, passed on by the supervisor; on a sandbox's channel, with a socket over which ANSWER comes
 /// Begin anew: what programs run is killed, and what they have written is gone. A [`Request`] with the sandbox's plan;

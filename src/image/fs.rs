@@ -233,7 +233,8 @@ pub(super) fn remove_tree(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
 
 fn remove_own(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
     let c = c_name(name)?;
-    match unlinkat(&dir, &*c, UnlinkatFlags::NoRemoveDir) {
+    let unlinked = unlinkat(&dir, &*c, UnlinkatFlags::NoRemoveDir);
+    match unlinked {
         // EPERM is what POSIX, and some file systems, say of a directory.
         Err(Errno::EISDIR | Errno::EPERM) => {}
         done => return done,
@@ -244,6 +245,8 @@ fn remove_own(dir: impl AsFd, name: &[u8]) -> nix::Result<()> {
             set_mode_at(&dir, name, 0o700)?;
             open()?
         }
+        // It is none, but somebody else's in a directory with the sticky bit.
+        Err(Errno::ENOTDIR | Errno::ELOOP) => return unlinked,
         opened => opened?,
     };
     clear(&opened)?;

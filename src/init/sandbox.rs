@@ -18,6 +18,7 @@ mod meanwhile;
 mod set_up;
 mod violations;
 
+use meanwhile::{Awaited, Later};
 use violations::{LISTENERS_MAX, Listener};
 
 /// Programs at one time in one sandbox.
@@ -96,6 +97,9 @@ struct Init {
     programs: [Option<Program>; PROGRAMS_MAX],
     /// The run whose program is being started by another thread.
     starting: Option<u32>,
+    /// What the host asks, which has come while something longer was done.
+    later: Option<Later>,
+    awaited: Option<Awaited>,
     listeners: [Listener; LISTENERS_MAX],
     /// What programs have left in the IPC namespace is there still, as no other could be made.
     stale_ipc: bool,
@@ -119,6 +123,8 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
         tally: Tally::NONE,
         programs: [const { None }; PROGRAMS_MAX],
         starting: None,
+        later: None,
+        awaited: None,
         listeners: [Listener::NONE; LISTENERS_MAX],
         stale_ipc: false,
     };
@@ -143,7 +149,9 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
     close(serve::SERVER);
     init.show_files(plan, run);
     if plan.head.flags & HAS_RUN != 0 {
+        init.await_start(run);
         init.start(plan, run, start);
+        init.signal_started();
     } else {
         init.tell(
             run,
@@ -173,7 +181,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             place.fd = fd;
             count += 1;
         }
-        let wait = init.time_left(more);
+        let wait = init.time_left(more || init.later.is_some());
         if poll(&mut ready[..count], wait).is_err() {
             continue;
         }
@@ -187,7 +195,7 @@ pub fn main(plan: &mut Plan, map: u32, run: u32, start: Start) -> ! {
             let _ = read(init.signals, &mut info);
             more = init.reap(plan);
         }
-        if ready[0].revents != 0 {
+        if ready[0].revents != 0 || init.later.is_some() {
             init.obey(plan);
         }
     }
@@ -437,7 +445,11 @@ impl Init {
     fn obey(&mut self, plan: &Plan) {
         let buffer = as_bytes(MESSAGE.take());
         let mut fds = [-1; FDS_MAX];
-        let Ok((n, count)) = receive(CONTROL, buffer, &mut fds, false) else {
+        let heard = match self.later.take() {
+            Some(later) => Ok(later.take(buffer, &mut fds)),
+            None => receive(CONTROL, buffer, &mut fds, false),
+        };
+        let Ok((n, count)) = heard else {
             return;
         };
         if n == 0 {
@@ -451,7 +463,11 @@ impl Init {
             return;
         };
         match message.kind {
-            EXEC => self.exec(envelope, rest, &fds[..count]),
+            EXEC => {
+                self.await_start(envelope.run);
+                self.exec(envelope, rest, &fds[..count]);
+                self.signal_started();
+            }
             RESET..=READ => {
                 self.answer(message, rest, &fds[..count], plan);
                 self.tell(envelope.run, &Message { kind: DONE, arg: 0 }, &[], &[]);

@@ -64,7 +64,7 @@ struct Sandbox {
     /// The host's handle on the sandbox; -1 for a one-shot, whose run has it.
     channel: Fd,
     network: Option<usize>,
-    /// The root that it was cloned in; none without namespaces.
+    /// The root that it was cloned in, if that is its own until it ends.
     template: Option<usize>,
     /// What of that others have, too.
     shared: Shared,

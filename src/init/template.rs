@@ -124,20 +124,24 @@ impl Templates {
         Ok(true)
     }
 
-    /// A free place. Of those that no sandbox has, the one goes that was not used for longest if there are many.
+    /// A free place.
     fn room(&mut self) -> usize {
-        let idle = |place: &usize| self.made[*place].is_some_and(|template| !template.leased);
-        if (0..self.made.high()).filter(idle).count() >= KEPT {
-            let used = |place: &usize| self.made[*place].map_or(0, |template| template.last_used);
-            if let Some(oldest) = (0..self.made.high()).filter(idle).min_by_key(used) {
-                self.forget(oldest);
-                return oldest;
-            }
-        }
+        self.keep(KEPT - 1);
         let high = self.made.high();
         (0..high)
             .find(|place| self.made[*place].is_none())
             .unwrap_or(high)
+    }
+
+    /// If more than `most` are there that no sandbox has, the one of them goes that was not used for longest.
+    fn keep(&mut self, most: usize) {
+        let idle = |place: &usize| self.made[*place].is_some_and(|template| !template.leased);
+        if (0..self.made.high()).filter(idle).count() > most {
+            let used = |place: &usize| self.made[*place].map_or(0, |template| template.last_used);
+            if let Some(oldest) = (0..self.made.high()).filter(idle).min_by_key(used) {
+                self.forget(oldest);
+            }
+        }
     }
 
     fn forget(&mut self, place: usize) {
@@ -150,11 +154,12 @@ impl Templates {
         self.made.trim();
     }
 
-    /// A sandbox has the root at `place`, and nobody else gets it until it is released.
-    pub fn lease(&mut self, place: usize) {
-        if let Some(template) = self.made[place].as_mut() {
-            template.leased = template.own;
-        }
+    /// A sandbox has the root at `place`: which place to release in the end, until when nobody else gets it. None of a root that
+    /// others have too, as by then another's may be in its place.
+    pub fn lease(&mut self, place: usize) -> Option<usize> {
+        let template = self.made[place].as_mut().filter(|template| template.own)?;
+        template.leased = true;
+        Some(place)
     }
 
     /// All processes of the sandbox that had it are dead, and their locks and watches gone.
@@ -162,6 +167,7 @@ impl Templates {
         if let Some(template) = self.made[place].as_mut() {
             template.leased = false;
         }
+        self.keep(KEPT); // of many at once most are of no more use
     }
 
     /// What of the root at `place` others have, too.

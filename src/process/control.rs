@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::outcome::{Stats, Usage};
 use crate::plan::{bytes_of, read_of};
 use crate::verdict::fill_usage;
-use crate::wire::{Message, Now, PAUSE, RESUME, STATS, UNKNOWN};
+use crate::wire::{Message, Now, PAUSE, RESUME, RUN_OVER, STATS, UNKNOWN};
 use std::io;
 use std::time::Duration;
 
@@ -114,6 +114,7 @@ pub(crate) fn ask(channel: &Channel, message: &[u8], what: &str) -> Result<Optio
         {
             0 => return Ok(answer.map(|_| received.bytes)),
             libc::EAGAIN | libc::EBUSY => std::thread::sleep(AGAIN),
+            errno if errno == RUN_OVER as i32 => return Ok(None),
             errno => {
                 return Err(Error::system(what, io::Error::from_raw_os_error(errno)));
             }

@@ -1,5 +1,5 @@
 //! Whole trees into a live sandbox and out of it. Both sides can be a program's: inside everything is looked up by init,
-//! and a directory of the host's, which may be a volume that another sandbox writes, is walked on descriptors.
+//! and directories of the host's, which may lie in a volume that another sandbox writes, are walked on descriptors.
 
 use super::Sandbox;
 use super::files::{Content, DEPTH_MAX, Entries, deeper, joined, stat_of};
@@ -9,14 +9,14 @@ use crate::rights;
 use crate::sparse;
 use crate::wire::{GET_FILE, LIST, MAKE_DIR, MAKE_LINK, READ_LINK, STAT};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{linkat, symlinkat};
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Kinds of directory entries, as getdents64(2) has them.
@@ -58,12 +58,17 @@ impl Sandbox {
     /// As [`get`](Sandbox::get), and if something cannot be made on the host, or directories are more than 200 deep. What
     /// was copied until then stays.
     pub fn get_tree(&self, path: &str, to: impl AsRef<Path>) -> Result<(), Error> {
-        let path = inside(path, "get_tree")?;
+        let path = inside(path, "get_tree")?.into_bytes();
+        let to = to.as_ref();
+        let stat = stat_of(&self.about(STAT, 0, 0, &[&path], None)?)?;
+        let top = made(to).map_err(|e| making(to, e))?;
         let mut way = WayOut {
             sandbox: self,
+            top: &top,
+            to,
             seen: HashMap::new(),
         };
-        way.directory(path.as_bytes(), to.as_ref(), DEPTH_MAX)
+        way.directory(&path, &stat, &top, Path::new(""), DEPTH_MAX)
     }
 
     fn put_directory(
@@ -122,35 +127,73 @@ fn kind(stat: &FileStat) -> libc::mode_t {
     stat.st_mode & libc::S_IFMT
 }
 
-/// A tree on its way out.
+fn making(path: &Path, e: impl Into<io::Error>) -> Error {
+    Error::system(format!("making `{}`", path.display()), e.into())
+}
+
+/// Makes the directory `to`, and opens it.
+fn made(to: &Path) -> nix::Result<OwnedFd> {
+    let name = to.file_name().ok_or(nix::Error::EEXIST)?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let parent = openat(
+        AT_FDCWD,
+        parent.unwrap_or(Path::new(".")),
+        flags,
+        Mode::empty(),
+    )?;
+    made_at(&parent, name)
+}
+
+fn made_at(dir: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    mkdirat(dir, name, Mode::S_IRWXU)?;
+    open_at(dir, name, DIRECTORY)
+}
+
+/// A tree on its way out. Nothing of the copy is looked up by its path, which may have become a link meanwhile.
 struct WayOut<'a> {
     sandbox: &'a Sandbox,
-    /// Where the first name of what has several is, by device and number.
+    top: &'a OwnedFd,
+    /// What the copy is called, in messages.
+    to: &'a Path,
+    /// Where in the copy the first name of what has several is, by device and number.
     seen: HashMap<(u32, u32, u64), PathBuf>,
 }
 
 impl WayOut<'_> {
-    fn directory(&mut self, path: &[u8], to: &Path, depth: usize) -> Result<(), Error> {
-        let failed = |e| Error::system(format!("making `{}`", to.display()), e);
+    /// Fills `dir`, which is at `below` in the copy, with what is in the directory `path`.
+    fn directory(
+        &mut self,
+        path: &[u8],
+        stat: &libc::statx,
+        dir: &OwnedFd,
+        below: &Path,
+        depth: usize,
+    ) -> Result<(), Error> {
         let depth = deeper(depth, path)?;
-        let stat = stat_of(&self.sandbox.about(STAT, 0, 0, &[path], None)?)?;
-        DirBuilder::new().mode(0o700).create(to).map_err(failed)?;
         for (name, kind) in self.entries(path)? {
-            let (inner, outer) = (joined(path, &name), to.join(OsStr::from_bytes(&name)));
+            let inner = joined(path, &name);
+            let name = OsStr::from_bytes(&name);
+            let at = below.join(name);
+            let failed = |e| making(&self.to.join(&at), e);
             match kind {
-                DT_DIR => self.directory(&inner, &outer, depth)?,
+                DT_DIR => {
+                    deeper(depth, &inner)?;
+                    let stat = stat_of(&self.sandbox.about(STAT, 0, 0, &[&inner], None)?)?;
+                    let new = made_at(dir, name).map_err(failed)?;
+                    self.directory(&inner, &stat, &new, &at, depth)?;
+                }
                 DT_LNK => {
                     let target = self.sandbox.about(READ_LINK, 0, 0, &[&inner], None)?.body;
-                    std::os::unix::fs::symlink(OsStr::from_bytes(&target), &outer)
-                        .map_err(|e| Error::system(format!("making `{}`", outer.display()), e))?;
+                    symlinkat(OsStr::from_bytes(&target), dir, name).map_err(failed)?;
                 }
-                DT_REG => self.file(&inner, outer)?,
+                DT_REG => self.file(&inner, dir, name, at)?,
                 _ => {}
             }
         }
         // Only now, as it may take away our own right to make anything in it.
-        let mode = u32::from(stat.stx_mode) & 0o777;
-        std::fs::set_permissions(to, Permissions::from_mode(mode)).map_err(failed)
+        let mode = Mode::from_bits_truncate(u32::from(stat.stx_mode) & 0o777);
+        fchmod(dir, mode).map_err(|e| making(&self.to.join(below), e))
     }
 
     /// All at once, so that what programs make meanwhile does not keep us.
@@ -171,24 +214,37 @@ impl WayOut<'_> {
         }
     }
 
-    fn file(&mut self, path: &[u8], to: PathBuf) -> Result<(), Error> {
+    fn file(&mut self, path: &[u8], dir: &OwnedFd, name: &OsStr, at: PathBuf) -> Result<(), Error> {
         let answer = self.sandbox.about(GET_FILE, 0, 0, &[path], None)?;
         let stat = stat_of(&answer)?;
-        let failed = |e| Error::system(format!("making `{}`", to.display()), e);
+        let failed = |e: io::Error| making(&self.to.join(&at), e);
         let key = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
         if let Some(first) = self.seen.get(&key).filter(|_| stat.stx_nlink > 1) {
-            return std::fs::hard_link(first, &to).map_err(failed);
+            return self
+                .link(first, dir, name)
+                .map_err(|e| failed(io::Error::from(e)));
         }
-        let mut new = OpenOptions::new();
-        let new = new.write(true).create_new(true);
-        let new = new.mode(u32::from(stat.stx_mode) & 0o777).open(&to);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(u32::from(stat.stx_mode) & 0o777);
+        let new = openat(dir, name, flags | OFlag::O_NOFOLLOW, mode).map_err(io::Error::from);
         let from = Content::new(self.sandbox, answer.file()?);
-        new.and_then(|new| copy(from, &stat, &new))
+        new.and_then(|new| copy(from, &stat, &File::from(new)))
             .map_err(failed)?;
         if stat.stx_nlink > 1 {
-            self.seen.insert(key, to);
+            self.seen.insert(key, at);
         }
         Ok(())
+    }
+
+    /// Gives what is at `first` in the copy another name.
+    fn link(&self, first: &Path, dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+        let own = first.file_name().ok_or(nix::Error::EINVAL)?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut parent = open_at(self.top, OsStr::new("."), flags)?;
+        for part in first.parent().into_iter().flatten() {
+            parent = open_at(&parent, part, flags)?;
+        }
+        linkat(&parent, own, dir, name, AtFlags::empty())
     }
 }
 

@@ -21,6 +21,12 @@ fn many_runs_leave_no_trace() {
     assert_eq!(said.last().map(String::as_str), Some("steady"), "{said:#?}");
 }
 
+#[test]
+fn roots_of_many_at_once_are_not_all_kept() {
+    let said = Host::start("many-at-once", "").finish();
+    assert_eq!(said, ["few"]);
+}
+
 #[derive(Clone, Copy, Debug)]
 struct State {
     processes: usize,
@@ -140,4 +146,25 @@ pub fn many_runs(runs: u32) {
     let fat = memory(first.host_memory, last.host_memory)
         || memory(first.supervisor_memory, last.supervisor_memory);
     say(if grown || fat { "grown" } else { "steady" });
+}
+
+/// Each of so many has a root that nobody shares with it, of which the supervisor keeps a few for the next.
+pub fn many_at_once() {
+    const MANY: usize = 60;
+    const KEPT: usize = 16;
+    adopt_orphans();
+    run_succeeds();
+    let start = |_| Sandbox::start(&guest_spec(["-"])).expect("starts");
+    let sandboxes: Vec<_> = (0..MANY).map(start).collect();
+    drop(sandboxes);
+    settled();
+    let supervisor = children(std::process::id())[0];
+    let open = std::fs::read_dir(format!("/proc/{supervisor}/fd")).expect("it is there");
+    let links = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let roots = links.filter(|link| link.to_string_lossy().starts_with("mnt:"));
+    // And the host's.
+    match roots.count() {
+        few if few <= KEPT + 1 => say("few"),
+        many => say(&many.to_string()),
+    }
 }

@@ -5,8 +5,9 @@ use crate::support::{
     Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, run_succeeds,
     wait_until,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Stdio, Verdict};
 
 #[test]
@@ -23,6 +24,12 @@ fn forks_while_other_threads_run_programs() {
         Host::start("forks-with-threads", "").finish(),
         ["20 of 20 children work", "threads work"]
     );
+}
+
+#[test]
+fn what_others_fork_meanwhile_keeps_no_sandbox_from_being_closed() {
+    let said = Host::start("closes-while-others-fork", "").finish();
+    assert_eq!(said, ["none waits"]);
 }
 
 /// Forks; the child does `work`, and its success is its exit status. The wait status in the parent.
@@ -132,4 +139,87 @@ pub fn forks_with_threads() {
         worker.join().expect("no panic");
     }
     say("threads work");
+}
+
+/// Plays a host one of whose threads forks children, as for a pool of workers, that live on with copies of all descriptors,
+/// in whatever state another thread has them just then.
+pub fn closes_while_others_fork() {
+    /// Seconds.
+    const LIVES: u32 = 4;
+    /// So many of them at a time.
+    const MOST: usize = 48;
+    /// How many are still to be forked; below 0 to end.
+    static WANTED: AtomicI32 = AtomicI32::new(0);
+    run_succeeds();
+    let end = |pid| {
+        // SAFETY: a child of ours that nobody has waited for.
+        unsafe {
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+        }
+    };
+    let forker = std::thread::spawn(move || {
+        let mut pids = VecDeque::new();
+        loop {
+            match WANTED.load(Ordering::Relaxed) {
+                ..0 => break,
+                0 => std::hint::spin_loop(),
+                _ => {
+                    // SAFETY: the child waits for its end by a signal, and never returns into the test.
+                    match unsafe { libc::fork() } {
+                        0 => loop {
+                            // SAFETY: plain calls.
+                            unsafe {
+                                libc::alarm(LIVES);
+                                libc::pause();
+                            }
+                        },
+                        pid => pids.push_back(pid),
+                    }
+                    let _ = WANTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |wanted| {
+                        (wanted > 0).then(|| wanted - 1)
+                    });
+                    if pids.len() > MOST {
+                        pids.pop_front().into_iter().for_each(end);
+                    }
+                }
+            }
+        }
+        pids.into_iter().for_each(end);
+    });
+    let long = Duration::from_secs(u64::from(LIVES)) / 2;
+    let mut longest = Duration::ZERO;
+    for _ in 0..200 {
+        WANTED.store(8, Ordering::Relaxed);
+        let sandbox = Sandbox::start(&guest_spec(["-"])).expect("starts");
+        WANTED.store(0, Ordering::Relaxed);
+        let start = Instant::now();
+        sandbox.close().expect("closes");
+        longest = longest.max(start.elapsed());
+        if longest > long {
+            break;
+        }
+    }
+    // What is asked of a run that is over, and that nobody has looked at yet.
+    for _ in 0..20 {
+        let process = guest_spec(["true"]).spawn().expect("starts");
+        std::thread::sleep(Duration::from_millis(20));
+        for _ in 0..30 {
+            WANTED.store(2, Ordering::Relaxed);
+            let start = Instant::now();
+            process.stats().expect("answers");
+            longest = longest.max(start.elapsed());
+        }
+        WANTED.store(0, Ordering::Relaxed);
+        process.wait().expect("waits");
+        if longest > long {
+            break;
+        }
+    }
+    WANTED.store(-1, Ordering::Relaxed);
+    forker.join().expect("no panic");
+    match longest > long {
+        true => say(&format!("one took {longest:?}")),
+        false => say("none waits"),
+    }
 }

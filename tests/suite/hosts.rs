@@ -51,12 +51,15 @@ fn role() {
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
         "groups-left" => patience::groups_left(),
         "mounted-below" => lateral::mounted_below(argument),
+        "many-roots" => lateral::many_roots(argument),
         "restrict-sweeps" => restrict::sweeps(argument),
         "no-user-namespaces" => restrict::no_user_namespaces(),
         "forks" => fork::forks(),
         "forks-with-threads" => fork::forks_with_threads(),
+        "closes-while-others-fork" => fork::closes_while_others_fork(),
         "many-sandboxes" => stuck::many_sandboxes(),
         "no-descriptors" => stuck::no_descriptors(),
+        "asks-at-the-end" => stuck::asks_at_the_end(),
         "with-a-listener" => violation::with_a_listener(),
         "injector" => inject::injector(argument),
         "injected" => inject::injected(argument),
@@ -67,6 +70,7 @@ fn role() {
         "few-processes" => exhausted::few_processes(),
         "full-disk" => exhausted::full_disk(argument),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
+        "many-at-once" => drift::many_at_once(),
         _ => panic!("no role `{role}`"),
     }
 }

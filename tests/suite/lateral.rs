@@ -235,6 +235,33 @@ fn locks_on_files_of_the_root_do_not_cross() {
     }
 }
 
+/// The end of a sandbox whose root others share, and which was put away for others meanwhile, gives nobody else's away.
+#[test]
+fn locks_do_not_cross_when_many_roots_have_come_and_gone() {
+    if own_files(&guest_spec(["true"])) {
+        let root = root_dir();
+        let root = root.path().display().to_string();
+        assert_eq!(Host::start("many-roots", &root).finish(), ["none cross"]);
+    }
+}
+
+pub fn many_roots(root: &str) {
+    let start = |spec: &Spec| Sandbox::start(spec).expect("starts");
+    let oldest = start(&in_dir(Path::new(root), &["-"]).overlay(Overlay::Copy));
+    let many: Vec<_> = (0..20).map(|_| start(&guest_spec(["-"]))).collect();
+    drop(many);
+    let other = open_dir();
+    let with = |args: &[&str]| guest_spec(args).volume(volume(other.path(), "/other", false));
+    let live = start(&with(&["-"]));
+    let lock = with(&["lock", SHARED, "20"]).stdout(Stdio::Pipe);
+    let holding = live.spawn(&lock).expect("starts");
+    wait_ready(&holding);
+    drop(oldest);
+    let found = fields(&with(&["try-lock", SHARED]).run().expect("runs"));
+    all_are(&found, "OK");
+    say("none cross");
+}
+
 #[test]
 fn locks_on_files_of_the_host_are_not_the_hosts() {
     if !own_files(&guest_spec(["true"])) {

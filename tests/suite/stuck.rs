@@ -182,3 +182,60 @@ pub fn many_sandboxes() {
     run_succeeds();
     say("works again");
 }
+
+/// What is asked of a sandbox while the last of its programs, and all that it has left, come to their ends.
+#[test]
+fn a_request_that_comes_with_the_end_of_a_program_is_heard() {
+    let said = Host::start("asks-at-the-end", "").finish();
+    assert_eq!(said, ["all are heard"]);
+}
+
+pub fn asks_at_the_end() {
+    let sandbox = std::sync::Arc::new(Sandbox::start(&guest_spec(["-"])).expect("starts"));
+    let (done, ended) = std::sync::mpsc::channel();
+    let asking = sandbox.clone();
+    std::thread::spawn(move || {
+        for _ in 0..10 {
+            let mut spec = guest_spec(["-"]);
+            // What dies of a signal takes its time.
+            let script = "for i in 1 2 3 4; do head -c 100000000 /dev/zero | tail -c 100000000 | sleep 30 & done; sleep 0.6";
+            spec.args = ["/bin/sh", "-c", script].map(Into::into).into();
+            let process = asking.spawn(&spec).expect("starts");
+            while process.poll().expect("polls").is_none() {
+                asking.put("/work/file", "content", None).expect("puts");
+                let other = asking.spawn(&guest_spec(["sleep", "30"]));
+                let other = other.expect("starts");
+                other.kill().expect("kills");
+                assert_eq!(other.wait().expect("waits").verdict, Verdict::Killed);
+            }
+        }
+        done.send(()).expect("it is waited for");
+    });
+    match ended.recv_timeout(Duration::from_secs(30)) {
+        Ok(()) => say("all are heard"),
+        Err(_) => say("one is not"),
+    }
+}
+
+/// While its files are written, say.
+#[test]
+fn a_program_that_is_killed_before_it_is_there_does_not_run() {
+    let content = vec![b'x'; 24 << 20];
+    let sandbox = Sandbox::start(&guest_spec(["-"]).disk(1 << 30)).expect("starts");
+    for round in 0..40 {
+        let start = Instant::now();
+        let spec = guest_spec(["sleep", "20"]).disk(1 << 30);
+        let spec = spec.file("/work/file", &*content);
+        let process = match round % 2 {
+            0 => spec.spawn(),
+            _ => sandbox.spawn(&spec),
+        };
+        let process = process.expect("starts");
+        std::thread::sleep(Duration::from_millis(round / 2));
+        process.kill().expect("kills");
+        let outcome = process.wait().expect("waits");
+        assert_eq!(outcome.verdict, Verdict::Killed, "{round}: {outcome:?}");
+        let took = start.elapsed();
+        assert!(took < promise() * 3, "{round}: {took:?}");
+    }
+}

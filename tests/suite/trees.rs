@@ -3,7 +3,7 @@
 use crate::support::guest_spec;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use stockade::{Sandbox, Spec, Verdict};
 
 fn shell(script: &str) -> Spec {
@@ -85,13 +85,61 @@ fn a_link_that_comes_meanwhile_is_not_followed_on_the_way_in() {
     assert!(sandbox.get("/work/quiet/pipe").is_err(), "left out");
 }
 
+/// Nor is a directory below which a tree comes out a way to what is beside it.
+#[test]
+fn a_link_that_comes_meanwhile_is_not_followed_on_the_way_out() {
+    const ROUNDS: usize = 60;
+    let dir = tempfile::tempdir().expect("a directory");
+    let [beside, links] = ["beside", "links"].map(|name| dir.path().join(name));
+    for new in [&beside, &links] {
+        std::fs::create_dir(new).expect("makes");
+    }
+    std::fs::set_permissions(&beside, PermissionsExt::from_mode(0o700)).expect("chmod");
+    let sandbox = Sandbox::start(&shell("")).expect("starts");
+    let script = "mkdir -p t/d && cd t/d && for i in 1 2 3 4 5 6 7 8; do echo $i >f$i; done; \
+        ln f1 h; ln -s f1 l; mkdir e; chmod 755 .";
+    assert!(sandbox.run(&shell(script)).expect("runs").success());
+    let copy = |round: usize| dir.path().join(format!("copy{round}"));
+    for round in 0..ROUNDS {
+        std::os::unix::fs::symlink(&beside, links.join(round.to_string())).expect("links");
+    }
+    let (now, exchanged) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // As soon as it is there, a link is in its place.
+            for round in 0..ROUNDS {
+                let (there, link) = (copy(round).join("d"), links.join(round.to_string()));
+                while now.load(Ordering::Relaxed) <= round {
+                    if is_exchanged(&there, &link) {
+                        exchanged.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            }
+        });
+        for round in 0..ROUNDS {
+            let _ = sandbox.get_tree("/work/t", copy(round)); // an error is right, too
+            now.store(round + 1, Ordering::Relaxed);
+        }
+    });
+    assert!(exchanged.into_inner() > 0);
+    let names: Vec<_> = std::fs::read_dir(&beside).expect("a directory").collect();
+    assert!(names.is_empty(), "{names:?}");
+    let mode = std::fs::metadata(&beside).expect("there").mode() & 0o7777;
+    assert_eq!(mode, 0o700);
+}
+
 /// Puts each in the other's place.
 fn exchange(one: &Path, other: &Path) {
+    let done = is_exchanged(one, other);
+    assert!(done, "{}", std::io::Error::last_os_error());
+}
+
+fn is_exchanged(one: &Path, other: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let [one, other] = [one, other]
         .map(|path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL"));
     let (at, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
     // SAFETY: two strings with their NULs.
-    let done = unsafe { libc::renameat2(at, one.as_ptr(), at, other.as_ptr(), flags) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    unsafe { libc::renameat2(at, one.as_ptr(), at, other.as_ptr(), flags) == 0 }
 }

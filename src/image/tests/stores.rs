@@ -1,6 +1,6 @@
 //! Images in a store: their names, who uses them, and what becomes of them.
 
-use super::{Place, Tar};
+use super::{Header, Place, Tar};
 use crate::error::{Error, ErrorKind};
 use crate::image::{Format, Import, Source, Store, Target};
 use std::io::Cursor;
@@ -303,4 +303,27 @@ fn a_later_store_is_not_touched() {
         std::fs::write(path.join("state.json"), text).unwrap();
         assert_eq!(Store::open(Some(&path)).unwrap_err().kind(), kind);
     }
+}
+
+/// Who may write in a directory like `/tmp` can remove no stranger's file from it.
+#[test]
+fn what_lies_in_a_sticky_directory_of_somebody_elses_is_removed() {
+    let place = Place::new();
+    let store = store(&place);
+    let of = |name: &str, kind, mode: &[u8], owner: &[u8]| {
+        let mut header = Header::new(name, kind, 0);
+        header.put(100, mode).put(108, owner).put(116, owner);
+        header
+    };
+    let tar = Tar::default()
+        .entry(&of("spool", b'5', b"0001777\0", b"0000005\0"), b"")
+        .entry(&of("spool/file", b'0', b"0000644\0", b"0000041\0"), b"")
+        .end();
+    store
+        .import(stream(tar), Import::default().name("spool"))
+        .unwrap();
+    store.remove("spool").unwrap();
+    assert_eq!(entries(&store, "layers"), 0);
+    assert_eq!(entries(&store, "tmp"), 0);
+    assert_intact(&store);
 }

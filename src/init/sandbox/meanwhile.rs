@@ -1,7 +1,35 @@
 //! What cannot wait while init does something longer: the end of a run, a signal, a pause, the limit on a disk. An init
-//! that does not hear of the end of a run is killed for that, with all that is in its sandbox.
+//! that does not hear of the end of a run is killed for that, with all that is in its sandbox. What can wait is kept.
 
 use super::*;
+
+/// What has come and waits. Only init's own thread touches it.
+static LATER: Global<[u64; MESSAGE_MAX / 8]> = Global::new([0; MESSAGE_MAX / 8]);
+
+/// A request of the host's that waits: how long it is, and its descriptors.
+pub(super) struct Later {
+    length: usize,
+    fds: [Fd; FDS_MAX],
+    count: usize,
+}
+
+impl Later {
+    /// Puts it into `buffer`: its length, and how many descriptors are in `fds`.
+    pub fn take(self, buffer: &mut [u8], fds: &mut [Fd; FDS_MAX]) -> (usize, usize) {
+        let length = self.length.min(buffer.len());
+        buffer[..length].copy_from_slice(&as_bytes(LATER.take())[..length]);
+        *fds = self.fds;
+        (length, self.count)
+    }
+}
+
+/// The run whose program is to be started, from when that is heard, and what that is to be sent as soon as it is there: one
+/// bit for each signal.
+#[derive(Clone, Copy)]
+pub(super) struct Awaited {
+    run: u32,
+    signals: u64,
+}
 
 /// How long a start may take while others keep stopping it: so long beyond the program's own limit on wall-clock time, and
 /// so long at most.
@@ -13,19 +41,62 @@ const TOLD_TO_GO_ON: u32 = 3;
 const TOLD_ALONE: u32 = 10;
 
 impl Init {
-    /// Hears what the supervisor says. It says nothing that takes long meanwhile: it passes the host's requests on one by
-    /// one.
+    /// Hears what the supervisor says. Of the host's requests, which take long, it passes one on and waits for its answer: that
+    /// one is done later.
     fn hear_meanwhile(&mut self) {
-        const LENGTH: usize = size_of::<Envelope>() + size_of::<Message>();
-        let mut buffer = [0u64; LENGTH.div_ceil(8)];
-        let bytes = as_bytes(&mut buffer);
-        while let Ok((n, _)) = receive(CONTROL, bytes, &mut [-1; FDS_MAX], false) {
+        const SHORT: usize = size_of::<Envelope>() + size_of::<Message>();
+        let mut short = [0u64; SHORT.div_ceil(8)];
+        loop {
+            let bytes = match self.later {
+                None => as_bytes(LATER.take()),
+                Some(_) => as_bytes(&mut short),
+            };
+            let mut fds = [-1; FDS_MAX];
+            let Ok((n, count)) = receive(CONTROL, bytes, &mut fds, false) else {
+                return;
+            };
             if n == 0 {
                 self.leave(0);
             }
-            let message = bytes.get(size_of::<Envelope>()..).and_then(read_of);
+            let message: Option<Message> = bytes.get(size_of::<Envelope>()..).and_then(read_of);
             if let (Some(envelope), Some(message)) = (read_of::<Envelope>(bytes), message) {
-                self.obey_at_once(envelope.run, &message);
+                match message.kind {
+                    EXEC | RESET..=READ if self.later.is_none() => {
+                        if message.kind == EXEC {
+                            self.await_start(envelope.run);
+                        }
+                        let length = n;
+                        self.later = Some(Later { length, fds, count });
+                    }
+                    _ => self.obey_at_once(envelope.run, &message),
+                }
+            }
+        }
+    }
+
+    /// From now on what is meant for the program of `run` is kept until that is there.
+    pub(super) fn await_start(&mut self, run: u32) {
+        if self.awaited.is_none_or(|awaited| awaited.run != run) {
+            self.awaited = Some(Awaited { run, signals: 0 });
+        }
+    }
+
+    fn keep_signal(&mut self, run: u32, signal: i32) {
+        if let Some(awaited) = self.awaited.as_mut().filter(|awaited| awaited.run == run) {
+            awaited.signals |= 1u64.checked_shl(signal as u32 - 1).unwrap_or(0);
+        }
+    }
+
+    /// Sends a program that has been started what was meant for it before, if it is there.
+    pub(super) fn signal_started(&mut self) {
+        let Some(Awaited { run, signals }) = self.awaited.take() else {
+            return;
+        };
+        for signal in (1..=64).filter(|signal| signals >> (signal - 1) & 1 != 0) {
+            match (self.pid(run), signal) {
+                (Some(_), SIGKILL) => self.signal_all(run, SIGKILL),
+                (Some(pid), _) => drop(kill(pid, signal)),
+                _ => {}
             }
         }
     }
@@ -35,6 +106,7 @@ impl Init {
         match message.kind {
             KILL => {
                 self.signal_all(run, SIGKILL);
+                self.keep_signal(run, SIGKILL);
                 self.tell(run, message, &[], &[]);
             }
             PAUSE | RESUME => {
@@ -46,11 +118,10 @@ impl Init {
                     self.tell(run, message, &[], &[]);
                 }
             }
-            SIGNAL => {
-                if let Some(pid) = self.pid(run) {
-                    let _ = kill(pid, message.arg as i32);
-                }
-            }
+            SIGNAL => match self.pid(run) {
+                Some(pid) => drop(kill(pid, message.arg as i32)),
+                None => self.keep_signal(run, message.arg as i32),
+            },
             _ => {}
         }
     }

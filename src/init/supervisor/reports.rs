@@ -1,5 +1,6 @@
 //! What inits say, passed on to the host without ever waiting for it; and their deaths.
 
+use super::requests::tell_over;
 use super::*;
 
 const fn failed(step: u32) -> Failure {
@@ -234,6 +235,7 @@ impl Supervisor {
             run.channel = -1;
         }
         self.runs[which] = None;
+        tell_over(run.answered());
         run.close();
         self.remove(run.groups);
         true
@@ -251,12 +253,12 @@ impl Supervisor {
         }
     }
 
-    /// The host asks for something that is over, and sees the end of the socket for its answer; or it has heard that.
+    /// The host asks for something that is over, and is told so; or it has heard that.
     pub(super) fn hear_over(&self, channel: Fd) {
         let mut fds = [-1; FDS_MAX];
         match receive(channel, &mut [0; size_of::<Message>()], &mut fds, false) {
             Err(EAGAIN) => {}
-            Ok((n, count)) if n > 0 => fds[..count].iter().for_each(|fd| close(*fd)),
+            Ok((n, count)) if n > 0 => fds[..count].iter().for_each(|fd| tell_over(*fd)),
             _ => {
                 epoll_remove(self.epoll, channel);
                 close(channel);

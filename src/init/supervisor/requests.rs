@@ -238,7 +238,7 @@ impl Supervisor {
                     Some(message) => self.tell_init(which, &message),
                     None => {}
                 }
-                passed.for_each(|fd| close(*fd));
+                passed.for_each(|fd| tell_over(*fd));
             }
             _ => {
                 epoll_remove(self.epoll, run.channel);
@@ -262,10 +262,10 @@ impl Supervisor {
     /// SIGKILL, so if we were killed it would stay for ever. There, and without a cgroup, init stops them by SIGSTOP.
     fn pause(&mut self, which: usize, kind: u32, answer: Fd) {
         let Some(run) = self.runs[which].as_mut() else {
-            return close(answer);
+            return tell_over(answer);
         };
         if run.reason != REASON_NONE {
-            return close(answer);
+            return tell_over(answer);
         }
         if let Err(errno) = run.can_pause() {
             return tell_answer(answer, errno);
@@ -285,7 +285,7 @@ impl Supervisor {
     /// Tells over `answer` what a run uses now.
     fn stats(&mut self, which: usize, answer: Fd) {
         let Some(run) = self.runs[which].as_mut().filter(|r| r.channel >= 0) else {
-            return close(answer);
+            return tell_over(answer);
         };
         if run.started_at() == 0 {
             return tell_answer(answer, EAGAIN);
@@ -323,7 +323,7 @@ impl Supervisor {
                 run.update(update.clocks, now());
                 tell_answer(answer, 0);
             }
-            None => close(answer),
+            None => tell_over(answer),
         }
     }
 
@@ -361,6 +361,13 @@ impl Supervisor {
                 },
             );
         }
+    }
+}
+
+/// What was asked for comes too late.
+pub(super) fn tell_over(answer: Fd) {
+    if answer >= 0 {
+        tell_answer(answer, RUN_OVER as i32);
     }
 }
 

@@ -88,8 +88,7 @@ impl Supervisor {
             return Err((IN_STEP, STEP_EPOLL, errno));
         }
         if let Some(template) = template {
-            self.templates.lease(template);
-            sandbox.template = Some(template);
+            sandbox.template = self.templates.lease(template);
             sandbox.shared = self.templates.shared(template);
         }
         debug_assert!(flags & ONE_SHOT != 0 || run.is_none());
