@@ -241,6 +241,10 @@ impl Ids {
                         ErrorKind::Resource => e,
                         _ => e.with_step(MAPPING),
                     })?;
+                    if status > 128 {
+                        let why = format!("{name} was killed by signal {}", status - 128);
+                        return Err(Error::new(ErrorKind::Resource, why));
+                    }
                     if status != 0 {
                         return Err(Error::new(
                             ErrorKind::Setup,

@@ -146,7 +146,8 @@ pub(crate) fn with_sub_ids() -> Result<Option<Arc<Host>>, Error> {
     };
     match get(&key) {
         Ok(host) => Ok(Some(host).filter(ranged)),
-        Err(e) if e.kind() == ErrorKind::Resource => Err(e),
+        // One that has died as it began is no sign of that there can be none.
+        Err(e) if matches!(e.kind(), ErrorKind::Resource | ErrorKind::Supervisor) => Err(e),
         // No user namespace is to be had here.
         Err(_) => Ok(None),
     }

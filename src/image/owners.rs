@@ -204,17 +204,24 @@ pub(super) fn give(
         && let Err(e) = rights::give(diff, &list, &given)
     {
         // A file system that gives files to nobody: then all of it is one owner's, and half of it never.
-        let back = rights::give(diff, &unpacked.owners.to_take_back(), &given);
-        return match back {
-            Ok(()) => Ok(None),
-            Err(_) => Err(Error::system(
-                "give the files of a layer to their owners",
-                e,
-            )),
-        };
+        if is_refusal(&e) && rights::give(diff, &unpacked.owners.to_take_back(), &given).is_ok() {
+            return Ok(None);
+        }
+        return Err(Error::system(
+            "give the files of a layer to their owners",
+            e,
+        ));
     }
     unpacked.dropped.owners = beyond;
     Ok(Some(given))
+}
+
+/// What a file system says that knows no other owners. What is said of a moment is said of nothing else: the layer would
+/// stay without them for good.
+fn is_refusal(e: &std::io::Error) -> bool {
+    use nix::errno::Errno::*;
+    let errno = nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0));
+    matches!(errno, EPERM | EACCES | EINVAL | EOPNOTSUPP | ENOSYS)
 }
 
 /// Whose the files of a stack of layers are.

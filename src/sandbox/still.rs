@@ -2,11 +2,16 @@
 
 use super::Sandbox;
 use crate::channel::Channel;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::plan::{bytes_of, read_of};
 use crate::process::ask;
 use crate::wire::{Message, Now, PAUSE, RESUME, STATS};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::time::Duration;
+
+/// How often, and how soon again, a program is told to go on if that cannot be asked for.
+const TRIES: u32 = 1000;
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The programs that have been started in a sandbox.
 #[derive(Default)]
@@ -65,12 +70,78 @@ impl<'a> Still<'a> {
 impl Drop for Still<'_> {
     fn drop(&mut self) {
         for channel in &self.paused {
-            // Its end, or the supervisor's, is seen by whoever waits for it.
-            let _ = request(channel, RESUME, "resuming the sandbox");
+            // What is short just now leaves no program stopped for good; what else there is, its end or the supervisor's, is
+            // seen by whoever waits for it.
+            let resume = || request(channel, RESUME, "resuming the sandbox");
+            let passes = |e: Error| e.kind() == ErrorKind::Resource;
+            for _ in 0..TRIES {
+                if !resume().is_err_and(passes) {
+                    break;
+                }
+                std::thread::sleep(AGAIN);
+            }
         }
     }
 }
 
 fn request(channel: &Channel, kind: u32, what: &str) -> Result<Option<Vec<u8>>, Error> {
     ask(channel, bytes_of(&Message { kind, arg: 0 }), what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Spec;
+
+    fn set_open_files(most: u64) -> u64 {
+        let mut now = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the structure lives through the call.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut now) };
+        let before = std::mem::replace(&mut now.rlim_cur, most);
+        // SAFETY: likewise.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &now) };
+        before
+    }
+
+    /// Whether a program runs after a sandbox stood still, in the end of which no descriptor was to be had for a moment.
+    fn goes_on() -> Option<bool> {
+        let spec = Spec::new(["/bin/sleep", "60"]);
+        let sandbox = Sandbox::start(&spec).ok()?;
+        let process = sandbox.spawn(&spec).ok()?;
+        process.pid()?;
+        let still = Still::new(&sandbox).ok()?;
+        let before = set_open_files(3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                set_open_files(before)
+            });
+            drop(still);
+        });
+        Some(!process.stats().ok()??.paused)
+    }
+
+    #[test]
+    fn programs_go_on_though_descriptors_are_short() {
+        // SAFETY: the child ends by `_exit` and never returns into the test runner.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            let status = match goes_on() {
+                Some(true) => 0,
+                Some(false) => 1,
+                None => 2,
+            };
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(status) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives through the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert!(libc::WIFEXITED(status), "{status}");
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+    }
 }
