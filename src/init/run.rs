@@ -225,7 +225,9 @@ impl Run {
             return Due::Kill(REASON_WALL);
         }
         if now >= self.next_look {
-            if let Some(reason) = self.look_at_limits() {
+            let passed = self.look_at_limits();
+            self.notify();
+            if let Some(reason) = passed {
                 return Due::Kill(reason);
             }
             self.plan_look(now);
@@ -256,7 +258,6 @@ impl Run {
     /// Looks, and says which limit is passed, if one is.
     fn look_at_limits(&mut self) -> Option<u32> {
         self.look();
-        self.notify();
         if self.clocks.cpu_time > 0 && self.seen.cpu >= self.clocks.cpu_time {
             return Some(REASON_CPU);
         }

@@ -105,6 +105,7 @@ impl Run {
         if !went_on {
             return Due::Nothing;
         }
+        self.notify();
         self.paused_at = self.paused_at.saturating_add(since).min(now);
         // What is left of the pause is added to the deadline when it ends.
         match self.paused_at >= self.deadline {
