@@ -79,7 +79,14 @@ impl Groups {
     ) -> Result<()> {
         let name = Decimal::new(self.name);
         mkdirat(bases.dirs[dir], name.text(), 0o755)?;
-        self.dirs[dir] = openat(bases.dirs[dir], name.text(), O_RDONLY | O_DIRECTORY, 0)?;
+        match openat(bases.dirs[dir], name.text(), O_RDONLY | O_DIRECTORY, 0) {
+            Ok(fd) => self.dirs[dir] = fd,
+            Err(errno) => {
+                // What is not open is not known to be there when the rest is removed.
+                let _ = unlinkat(bases.dirs[dir], name.text(), AT_REMOVEDIR);
+                return Err(errno);
+            }
+        }
         if !entered {
             return Ok(());
         }
@@ -175,8 +182,9 @@ impl Groups {
         let name = Decimal::new(self.name);
         for (dir, fd) in self.dirs.iter_mut().enumerate().filter(|(_, fd)| **fd >= 0) {
             match unlinkat(bases.dirs[dir], name.text(), AT_REMOVEDIR) {
-                Err(EBUSY) => gone = false,
-                _ => *fd = -1,
+                Ok(_) | Err(ENOENT | EPERM | EACCES) => *fd = -1,
+                // It is busy, or it is a matter of this moment.
+                Err(_) => gone = false,
             }
         }
         gone

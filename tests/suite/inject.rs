@@ -11,8 +11,8 @@ mod tracer;
 
 use crate::hosts::say;
 use crate::support::{
-    Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, mount_count,
-    open_descriptors, skip, slowness, wait_until,
+    Host, adopt_orphans, all_cgroups_of, bury_orphans, children, descendants, mount_count,
+    open_descriptors, owner, skip, slowness, wait_until,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -108,6 +108,18 @@ fn a_file_that_cannot_be_looked_at_is_told_as_that() {
 #[test]
 fn a_store_that_cannot_be_looked_at_leaves_nothing_open() {
     try_points("image", true, "Host |stat|EIO");
+}
+
+#[test]
+fn a_root_has_all_of_its_directories() {
+    try_points("directory", false, "Supervisor mount#|EPERM");
+    try_points("directory", false, "Supervisor umount2#|EPERM");
+}
+
+#[test]
+fn a_group_is_not_left() {
+    try_points("plain", true, "Supervisor openat#|EMFILE");
+    try_points("plain", true, "Supervisor unlinkat#|EIO");
 }
 
 fn try_scenario(name: &str, warm: bool) {
@@ -242,7 +254,7 @@ pub fn injector(argument: &str) {
             random as usize % harms.len()
         };
         let harm = harms.remove(which);
-        let case = Case::of(name, dir, warm, Some(harm), Some(&base.look));
+        let case = Case::of(name, dir, warm, Some(harm), Some(&base.usual(harm)));
         later.extend(case.later.iter().cloned());
         tried += 1;
         if tried % 500 == 0 {
@@ -295,6 +307,7 @@ impl Case {
                 .stderr(std::process::Stdio::null());
         });
         let pid = host.child.id() as i32;
+        let owner = owner(pid as u32);
         // A host that hangs is ended, which is then seen.
         let (done, watched) = mpsc::channel::<()>();
         let watch = std::thread::spawn(move || {
@@ -342,7 +355,7 @@ impl Case {
             all.map(|entry| entry.expect("an entry").path().display().to_string())
         };
         left.extend(entries("tmp"));
-        let mut later = cgroups_of(pid as u32);
+        let mut later = all_cgroups_of(&owner);
         later.extend(entries("upper"));
         Case {
             trace,
@@ -370,7 +383,7 @@ impl Look {
         let mut look = Look::now(host, dir);
         wait_until(Duration::from_secs(10) * slowness(), || {
             look = Look::now(host, dir);
-            look.below == 0 && look.files == 0
+            look.below <= usual.map_or(0, |usual| usual.below) && look.files == 0
         });
         let long = match usual {
             Some(_) => Duration::from_secs(2),
@@ -384,13 +397,13 @@ impl Look {
         look
     }
 
-    /// Than is usual.
+    /// Than is usual. The groups of a supervisor that was killed are there until the next begins.
     fn has_more(&self, usual: &Look) -> bool {
-        self.below > 0
+        self.below > usual.below
             || self.supervisors > usual.supervisors
             || self.host_descriptors > usual.host_descriptors
             || self.descriptors > usual.descriptors
-            || self.cgroups > usual.cgroups
+            || (self.cgroups > usual.cgroups && self.supervisors > 0)
     }
 
     fn now(host: u32, dir: &Path) -> Look {
@@ -417,7 +430,7 @@ impl Look {
             descriptors: count(but_kept),
             mounts: count(mount_count),
             files: entries("tmp") + entries("upper"),
-            cgroups: cgroups_of(host).len(),
+            cgroups: all_cgroups_of(&owner(host)).len(),
         }
     }
 }

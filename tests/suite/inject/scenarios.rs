@@ -79,7 +79,7 @@ fn outcome(outcome: &Outcome) -> Value {
     })
 }
 
-/// Without the numbers of pipes and namespaces, which are others each time. Of a namespace it is told whose it is.
+/// Without the numbers of pipes, namespaces and descriptors, which are others each time. Of a namespace it is told whose it is.
 fn plain(text: &str) -> Vec<String> {
     let line = |line: &str| match line.strip_prefix("ns.").and_then(|it| it.split_once('=')) {
         Some((kind, id)) => {
@@ -92,10 +92,26 @@ fn plain(text: &str) -> Vec<String> {
             (None, Some((before, after))) => {
                 format!("{before}{}", after.trim_start_matches(|c: char| c != '/'))
             }
-            (None, None) => line.into(),
+            (None, None) => match line.split_once("/self/fd/") {
+                Some((before, after)) => {
+                    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+                    format!("{before}/self/fd/{after}")
+                }
+                None => line.into(),
+            },
         },
     };
-    text.lines().map(line).map(|it| no_ids(&it)).collect()
+    let lines = text.lines().map(line).map(|it| no_ids(&it));
+    // Which number it has depends on how many there were before.
+    let pid = text.lines().find_map(|line| line.strip_prefix("pid="));
+    let own = |line: String| match (line.split_once('='), pid) {
+        (Some((key @ ("pid" | "pgid" | "sid"), id)), Some(pid)) if id == pid => {
+            format!("{key}=own")
+        }
+        (Some((id, name)), Some(pid)) if id == pid && name == "guest" => format!("own={name}"),
+        _ => line,
+    };
+    lines.map(own).collect()
 }
 
 /// Without long numbers: each host of root's has ids of its own.

@@ -132,10 +132,33 @@ pub fn resident(pid: u32) -> u64 {
 
 /// The cgroups that the library made for the host process `pid`: the directories whose name says so.
 pub fn cgroups_of(pid: u32) -> BTreeSet<String> {
-    let owner = format!("/stockade-{pid}-");
+    let owner = owner(pid);
     let mut all = cgroups();
     all.retain(|path| path.contains(&owner));
     all
+}
+
+/// The same, with the groups of its runs.
+pub fn all_cgroups_of(owner: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for base in cgroups().into_iter().filter(|path| path.contains(owner)) {
+        let below = std::fs::read_dir(&base).into_iter().flatten().flatten();
+        let runs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        all.extend(runs.map(|entry| entry.path().display().to_string()));
+        all.insert(base);
+    }
+    all
+}
+
+/// What is in the names of the cgroups of a host process: with its start, as long as it is there. Groups of another that
+/// had its number before stay until whoever uses the same controllers clears them away.
+pub fn owner(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+    match after.split(' ').nth(19) {
+        Some(start) => format!("/stockade-{pid}-{start}-"),
+        None => format!("/stockade-{pid}-"),
+    }
 }
 
 /// All cgroups of this host that the library made.

@@ -8,8 +8,8 @@ mod skips;
 pub use disk::{ON_DISK_SIZE, OnDisk, free_huge_pages};
 pub use guest::{fields, guest_dir, guest_spec, run_guest, run_succeeds, start_clock};
 pub use host::{
-    Host, ROLE_VARIABLE, adopt_orphans, alive, bury_orphans, cgroups_of, children, descendants,
-    is_root, mount_count, open_descriptors, resident, wait_until,
+    Host, ROLE_VARIABLE, adopt_orphans, alive, all_cgroups_of, bury_orphans, cgroups_of, children,
+    descendants, is_root, mount_count, open_descriptors, owner, resident, wait_until,
 };
 pub use skips::{note_skip, say_aloud};
 
