@@ -65,8 +65,16 @@ fn make(plan: &Plan, template: &mut Template) -> core::result::Result<(), Fault>
     for (number, at, path) in binds(plan) {
         let fault = |errno| (IN_TEMPLATE, at.index, errno);
         let path = path.map_err(fault)?;
-        match overlay(path.text()) {
-            Ok(()) => template.overlaid[number / 64] |= 1 << (number % 64),
+        // What fails for a moment says nothing of the kernel.
+        let made = match aside(path.text()) {
+            Err(errno) if is_refusal(errno) => aside(path.text()),
+            made => made,
+        };
+        match made {
+            Ok(()) => {
+                put(path.text()).map_err(fault)?;
+                template.overlaid[number / 64] |= 1 << (number % 64);
+            }
             Err(errno) if is_refusal(errno) => note(&mut template.shared, path.bytes(), errno),
             Err(errno) => return Err(fault(errno)),
         }
@@ -113,17 +121,19 @@ fn binds<'a>(plan: &'a Plan) -> impl Iterator<Item = (usize, Step, Result<Text<4
         })
 }
 
-fn overlay(path: Str) -> Result<()> {
+/// Mounts the overlay of a bind aside.
+fn aside(path: Str) -> Result<()> {
     let fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)?;
-    let made = overlay_over(fd, path);
+    let made = overlay(fd, path);
     close(fd);
     made
 }
 
-fn overlay_over(fd: Fd, path: Str) -> Result<()> {
+fn overlay(fd: Fd, path: Str) -> Result<()> {
     if is_mounted_below(path.bytes())? {
         return Err(EBUSY); // which would be hidden
     }
+    let kept = fstatfs(fd)?.flags as usize & MS_NOEXEC;
     // Whatever its own name is, these need no escapes. Programs can read it in their mountinfo, where the number of a
     // descriptor would tell of other sandboxes; one that may not go there finds nothing below it anyway.
     let lower = match fchdir(fd) {
@@ -132,15 +142,18 @@ fn overlay_over(fd: Fd, path: Str) -> Result<()> {
     };
     let options = Text::<120>::new().add(b"userxattr,xino=off,lowerdir=");
     let options = options.add(lower.bytes()).add(b":").add(EMPTY);
-    let kept = fstatfs(fd)?.flags as usize & MS_NOEXEC;
     let flags = MS_RDONLY | MS_NOSUID | MS_NODEV | kept;
     let kind = s!("overlay");
     let mounted = mount(kind, ASIDE, kind, flags, options.text());
     if chdir(s!("/")).is_err() {
         exit(1); // whatever is named from where we are would be another thing
     }
-    mounted?;
-    // In the place of the bind, which it does without: each sandbox copies all mounts.
+    mounted.map(|_| ())
+}
+
+/// Puts what is mounted aside in the place of the bind, which it does without: each sandbox copies all mounts. There is no way
+/// back, so that a root whose bind is gone with nothing in its place must not be one.
+fn put(path: Str) -> Result<()> {
     umount(path, MNT_DETACH)?;
     mount(ASIDE, path, s!(""), MS_MOVE, s!("")).map(|_| ())
 }
