@@ -421,7 +421,7 @@ impl Cgroup {
     pub fn remove(&self) {
         if self.owner == std::process::id() {
             for base in &self.bases {
-                sweep::remove_tree(&base.path);
+                sweep::remove(&base.path);
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,8 +19,29 @@ pub(super) fn new_name() -> String {
     format!("{PREFIX}-{pid}-{start}-{}-{number}", pid_namespace())
 }
 
-/// Removes base groups in `parent` whose owner, a process of this pid namespace, is gone.
+/// Base groups of this process whose supervisor is gone, in which something was still dying. Only tried for, as a child that
+/// another thread forks has it as it was, perhaps locked.
+static LEFT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes a base group of this process's, whose supervisor is gone: now, or before the next one begins. What dies in it may
+/// take its time, such as a program with much memory.
+pub(super) fn remove(base: &Path) {
+    remove_tree(base);
+    if base.exists()
+        && let Ok(mut left) = LEFT.try_lock()
+    {
+        left.push(base.into());
+    }
+}
+
+/// Removes base groups in `parent` whose owner, a process of this pid namespace, is gone; and what this one has left.
 pub(super) fn sweep(parent: &Path) {
+    if let Ok(mut left) = LEFT.try_lock() {
+        left.retain(|base| {
+            remove_in(base, 1);
+            base.exists()
+        });
+    }
     let Ok(dir) = fs::File::open(parent) else {
         return;
     };
@@ -64,14 +86,19 @@ fn is_dead(name: &str) -> bool {
 
 /// Removes a group and its children; everything in them is dead, but may take a moment to leave.
 pub(super) fn remove_tree(path: &Path) {
+    remove_in(path, 20);
+}
+
+/// The same in so many tries.
+fn remove_in(path: &Path, tries: u32) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
+            remove_in(&entry.path(), tries);
         }
     }
-    for _ in 0..20 {
+    for left in (0..tries).rev() {
         match fs::remove_dir(path) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && left > 0 => {
                 std::thread::sleep(Duration::from_millis(5))
             }
             _ => return,

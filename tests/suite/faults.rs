@@ -3,10 +3,10 @@
 use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, bury_orphans, cgroups_of, children, descendants, guest_spec, promise,
-    run_guest, run_succeeds, slowness, wait_until,
+    run_guest, run_succeeds, skip, slowness, wait_until,
 };
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use stockade::{Enforce, ErrorKind, Sandbox, Verdict};
 
@@ -146,6 +146,21 @@ fn kill_supervisor() {
     assert_eq!(unsafe { libc::kill(all[0] as i32, libc::SIGKILL) }, 0);
 }
 
+/// The one child but `other`, which is dead then.
+fn kill_supervisor_beside(other: u32) {
+    bury_orphans();
+    let mut all = children(std::process::id());
+    all.retain(|pid| *pid != other);
+    assert_eq!(all.len(), 1, "one child: the supervisor");
+    // SAFETY: a signal to a child.
+    assert_eq!(unsafe { libc::kill(all[0] as i32, libc::SIGKILL) }, 0);
+    // SAFETY: all-zero is valid for it.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: `info` lives through the call. If another thread has heard of it first, it is dead as well.
+    unsafe { libc::waitid(libc::P_PID, all[0], &raw mut info, how) };
+}
+
 pub fn supervisor_killed() {
     adopt_orphans();
     // With nothing running: the next run does not even notice.
@@ -195,4 +210,47 @@ pub fn supervisor_killed() {
         groups,
         "groups of dead supervisors are left: {left:?}"
     );
+}
+
+#[test]
+fn busy_groups_of_a_killed_supervisor_go_before_the_next() {
+    let said = Host::start("supervisor-killed-busy", "").finish();
+    if let Some(why) = said[0].strip_prefix("lacks ") {
+        skip!("{why}");
+    }
+    assert_eq!(said, ["clean"]);
+}
+
+/// Something is in its groups that ends later, as a program with much memory does.
+pub fn supervisor_killed_busy() {
+    adopt_orphans();
+    run_succeeds();
+    let before = cgroups_of(std::process::id());
+    let mut busy = Command::new("/bin/sleep")
+        .arg("1000")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("sleep");
+    let enter = |base: &String| {
+        let inside = Path::new(base).join("busy");
+        std::fs::create_dir(&inside)?;
+        std::fs::write(inside.join("cgroup.procs"), busy.id().to_string())
+    };
+    let entered = before.iter().map(enter).collect::<Result<Vec<_>, _>>();
+    if !before.is_empty() && entered.is_ok() {
+        kill_supervisor_beside(busy.id());
+        run_succeeds();
+        let now = cgroups_of(std::process::id());
+        assert!(now.is_superset(&before), "{now:?} for {before:?}");
+    }
+    busy.kill().expect("kill");
+    busy.wait().expect("wait");
+    if before.is_empty() || entered.is_err() {
+        return say("lacks cgroups that other processes can enter");
+    }
+    kill_supervisor_beside(0);
+    run_succeeds();
+    let now = cgroups_of(std::process::id());
+    assert_eq!(now.len(), before.len(), "{now:?} for {before:?}");
+    say("clean");
 }

@@ -48,6 +48,7 @@ fn role() {
         "disk-victim" => overlay::disk_victim(argument),
         "server-killed" => overlay::server_killed(argument),
         "supervisor-killed" => faults::supervisor_killed(),
+        "supervisor-killed-busy" => faults::supervisor_killed_busy(),
         "restrict-keeper-killed" => restrict::keeper_killed(argument),
         "groups-left" => patience::groups_left(),
         "mounted-below" => lateral::mounted_below(argument),
