@@ -92,10 +92,11 @@ fn plain(text: &str) -> Vec<String> {
             (None, Some((before, after))) => {
                 format!("{before}{}", after.trim_start_matches(|c: char| c != '/'))
             }
-            (None, None) => match line.split_once("/self/fd/") {
+            // What cannot be gone to is named by its descriptor.
+            (None, None) => match line.split_once("/proc/self/fd/") {
                 Some((before, after)) => {
                     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-                    format!("{before}/self/fd/{after}")
+                    format!("{before}.{after}")
                 }
                 None => line.into(),
             },
