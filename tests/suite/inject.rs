@@ -101,6 +101,12 @@ fn what_fails_once_says_nothing_of_landlock() {
 }
 
 #[test]
+fn what_is_short_for_a_moment_says_nothing_of_cgroups() {
+    try_points("plain", false, "Host openat#|EMFILE");
+    try_points("plain", false, "Host mkdir#|ENOMEM");
+}
+
+#[test]
 fn a_file_that_cannot_be_looked_at_is_told_as_that() {
     try_points("live", true, "Init newfstatat#|EIO");
 }
