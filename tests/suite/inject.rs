@@ -26,11 +26,12 @@ pub use scenarios::injected;
 
 /// Tries all of the points whose names have every part of `parts` in them.
 fn try_points(name: &str, warm: bool, parts: &str) {
-    try_these(name, warm, parts, "");
+    try_these(name, warm, parts, "", false);
 }
 
 /// The same, with `late` for calls that fail only when their process has been sent something, which it then never reads.
-fn try_these(name: &str, warm: bool, parts: &str, when: &str) {
+/// `perhaps`: not every host makes such calls.
+fn try_these(name: &str, warm: bool, parts: &str, when: &str, perhaps: bool) {
     let said = Host::start_with(
         "injector",
         &format!("{name} {warm} {} 1", u64::MAX),
@@ -44,7 +45,7 @@ fn try_these(name: &str, warm: bool, parts: &str, when: &str) {
         skip!("{name}: {why}");
     }
     let last = said.last().map_or("", String::as_str);
-    let some = !last.contains(" 0 tried");
+    let some = perhaps || !last.contains(" 0 tried");
     assert!(some && last.ends_with(" 0 wrong"), "{said:#?}");
 }
 
@@ -80,7 +81,7 @@ fn no_process_of_others_is_seen_though_a_mount_failed() {
 #[test]
 fn the_last_word_of_an_init_is_heard() {
     // What it has not read is that its ids are mapped.
-    try_these("live", true, "Init prctl#1 EPERM", "late");
+    try_these("live", true, "Init prctl#1 EPERM", "late", false);
 }
 
 #[test]
@@ -103,7 +104,8 @@ fn what_fails_once_says_nothing_of_landlock() {
 #[test]
 fn what_is_short_for_a_moment_says_nothing_of_cgroups() {
     try_points("plain", false, "Host openat#|EMFILE");
-    try_points("plain", false, "Host mkdir#|ENOMEM");
+    // What it makes are groups, where it may make any.
+    try_these("plain", false, "Host mkdir#|ENOMEM", "", true);
 }
 
 #[test]
