@@ -79,7 +79,12 @@ impl Groups {
     ) -> Result<()> {
         let name = Decimal::new(self.name);
         mkdirat(bases.dirs[dir], name.text(), 0o755)?;
-        self.dirs[dir] = openat(bases.dirs[dir], name.text(), O_RDONLY | O_DIRECTORY, 0)?;
+        let opened = openat(bases.dirs[dir], name.text(), O_RDONLY | O_DIRECTORY, 0);
+        if opened.is_err() {
+            // Nothing else says that it was made.
+            let _ = unlinkat(bases.dirs[dir], name.text(), AT_REMOVEDIR);
+        }
+        self.dirs[dir] = opened?;
         if !entered {
             return Ok(());
         }

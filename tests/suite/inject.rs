@@ -69,6 +69,11 @@ fn a_supervisor_without_its_capabilities_does_not_begin() {
 }
 
 #[test]
+fn a_group_that_cannot_be_opened_is_not_left() {
+    try_points("plain", false, "Supervisor openat#|EMFILE");
+}
+
+#[test]
 fn a_supervisor_that_cannot_say_that_it_is_ready_is_not_waited_for() {
     try_points("loopback", false, "Supervisor sendmsg#1 E");
 }
@@ -404,6 +409,11 @@ impl Look {
     fn now(host: u32, dir: &Path) -> Look {
         let below = || supervisors(host).into_iter().flat_map(descendants).count();
         let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
+        let groups = |base: &String| {
+            let all = std::fs::read_dir(base).into_iter().flatten().flatten();
+            all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .count()
+        };
         let supervisors = supervisors(host);
         let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
         // A supervisor keeps a network for each sandbox that it has seen at one time, and the last 16 shapes of roots.
@@ -425,7 +435,8 @@ impl Look {
             descriptors: count(but_kept),
             mounts: count(mount_count),
             files: entries("tmp") + entries("upper"),
-            cgroups: cgroups_of(host).len(),
+            // Those of runs, which are to be gone, are below.
+            cgroups: cgroups_of(host).iter().map(|base| 1 + groups(base)).sum(),
         }
     }
 }
