@@ -419,12 +419,15 @@ impl Look {
     fn now(host: u32, dir: &Path) -> Look {
         let below = || supervisors(host).into_iter().flat_map(descendants).count();
         let entries = |place: &str| std::fs::read_dir(dir.join(place)).map_or(0, Iterator::count);
+        let supervisors = supervisors(host);
         let groups = |base: &String| {
+            if supervisors.is_empty() {
+                return 0;
+            }
             let all = std::fs::read_dir(base).into_iter().flatten().flatten();
             all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
                 .count()
         };
-        let supervisors = supervisors(host);
         let count = |of: fn(u32) -> usize| supervisors.iter().map(|pid| of(*pid)).sum();
         // A supervisor keeps a network for each sandbox that it has seen at one time, and the last 16 shapes of roots.
         fn but_kept(pid: u32) -> usize {
@@ -445,7 +448,7 @@ impl Look {
             descriptors: count(but_kept),
             mounts: count(mount_count),
             files: entries("tmp") + entries("upper"),
-            // Those of runs, which are to be gone, are below.
+            // Those of runs are below: to be gone, unless the supervisor is, whose groups go with its host's next.
             cgroups: cgroups_of(host).iter().map(|base| 1 + groups(base)).sum(),
         }
     }
