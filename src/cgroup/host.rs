@@ -1,5 +1,6 @@
 //! Where cgroup hierarchies are mounted and where in them this process is.
 
+use super::refused;
 use crate::error::Error;
 use std::fs;
 use std::io;
@@ -38,9 +39,10 @@ impl Host {
     }
 
     /// The directory of process `pid`'s v2 group.
-    pub fn v2_of(&self, pid: i32) -> Option<PathBuf> {
-        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        self.directory_v2(cgroup.lines().find_map(|line| line.strip_prefix("0::"))?)
+    pub fn v2_of(&self, pid: i32) -> Result<Option<PathBuf>, Error> {
+        let cgroup = refused::read(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+        Ok(path.and_then(|path| self.directory_v2(path)))
     }
 
     pub fn of(mountinfo: &str, cgroup: &str) -> Host {

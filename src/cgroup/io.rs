@@ -1,7 +1,9 @@
 //! Block devices: their numbers, and whether anything here minds weights.
 
 use super::layout::Setting;
+use super::refused::{exists, read, unless_short};
 use super::{Kind, v2};
+use crate::error::Error;
 use crate::spec::Spec;
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,22 +30,22 @@ impl IoWeight {
 
     /// What minds weights in the groups of `base`: the kernel's iocost where it was switched on for a device
     /// (`io.cost.qos`), or the BFQ scheduler where a device has it. A file alone says nothing.
-    pub fn probe(kind: Kind, base: &Path) -> Option<IoWeight> {
-        let has = |file: &str| base.join(file).exists();
+    pub fn probe(kind: Kind, base: &Path) -> Result<Option<IoWeight>, Error> {
+        let has = |file: &str| exists(&base.join(file));
         let (cost, bfq) = match kind {
-            Kind::None => return None,
+            Kind::None => return Ok(None),
             Kind::V2 => ("io.weight", "io.bfq.weight"),
             Kind::V1 => ("", "blkio.bfq.weight"),
         };
-        if kind == Kind::V2 && has(cost) && costs(base) {
+        if kind == Kind::V2 && has(cost)? && costs(base)? {
             let (file, bfq) = (cost, false);
-            return Some(IoWeight { file, bfq });
+            return Ok(Some(IoWeight { file, bfq }));
         }
-        let found = has(bfq) && any_device_has_bfq();
-        found.then_some(IoWeight {
+        let found = has(bfq)? && any_device_has_bfq()?;
+        Ok(found.then_some(IoWeight {
             file: bfq,
             bfq: true,
-        })
+        }))
     }
 }
 
@@ -62,19 +64,24 @@ pub(super) fn rates(spec: &Spec) -> BTreeMap<String, [Option<u64>; 4]> {
 }
 
 /// Whether iocost is on for any device: the root of the hierarchy says.
-fn costs(base: &Path) -> bool {
-    let root = base
-        .ancestors()
-        .find(|dir| dir.join("cgroup.procs").exists() && v2::is_root(dir));
-    let text = root.map(|root| fs::read_to_string(root.join("io.cost.qos")).unwrap_or_default());
-    text.is_some_and(|text| text.split_whitespace().any(|word| word == "enable=1"))
+fn costs(base: &Path) -> Result<bool, Error> {
+    for dir in base.ancestors() {
+        if exists(&dir.join("cgroup.procs"))? && v2::is_root(dir)? {
+            let text = read(&dir.join("io.cost.qos"))?;
+            return Ok(text.split_whitespace().any(|word| word == "enable=1"));
+        }
+    }
+    Ok(false)
 }
 
-fn any_device_has_bfq() -> bool {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    devices
-        .filter_map(|device| fs::read_to_string(device.path().join("queue/scheduler")).ok())
-        .any(|schedulers| schedulers.contains("[bfq]"))
+fn any_device_has_bfq() -> Result<bool, Error> {
+    let devices = unless_short(fs::read_dir("/sys/block"), "reading /sys/block")?;
+    for device in devices.into_iter().flatten().flatten() {
+        if read(&device.path().join("queue/scheduler"))?.contains("[bfq]") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// `major:minor` of the disk that `name` is or is a part of: the path of a device, or its number. The kernel limits

@@ -9,6 +9,7 @@ mod holds;
 mod host;
 mod io;
 mod layout;
+mod refused;
 mod sweep;
 mod systemd;
 #[cfg(test)]
@@ -22,7 +23,6 @@ use crate::launch::above_stdio;
 use crate::outcome::{Stats, Usage};
 use crate::spec::Spec;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(crate) use layout::Layout;
 use layout::Read;
 #[cfg(test)]
 use layout::Write;
+use refused::Refused;
 pub(crate) use update::Unchanged;
 
 /// Between two looks of the supervisor's at most, where a limit or a peak hangs on them, and where none does.
@@ -150,11 +151,14 @@ impl Cgroup {
     /// Prepares the group that the caller has named, with the controllers `more` beyond those that every run has.
     ///
     /// # Errors
-    /// If it cannot be used, or if this process has no descriptors left.
+    /// If it cannot be used, or if descriptors or memory are short just now.
     pub fn in_parent(parent: &str, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let prepared = v2::prepare_given(&host::Host::read()?, Path::new(parent), &name, more)
-            .map_err(|why| Error::invalid(format!("cgroup_parent: `{parent}`: {why}")))?;
+            .map_err(|refused| match refused {
+                Refused::Why(why) => Error::invalid(format!("cgroup_parent: `{parent}`: {why}")),
+                Refused::Short(error) => error,
+            })?;
         Cgroup::with(Kind::V2, name, prepared)
     }
 
@@ -162,11 +166,12 @@ impl Cgroup {
     /// is a rung too, with its reason.
     ///
     /// # Errors
-    /// If this process has no descriptors left.
+    /// If descriptors or memory are short just now, so that a rung cannot be tried: which it is stays for as long as the
+    /// supervisor lives.
     pub fn find(pid: i32, more: Controllers) -> Result<Cgroup, Error> {
         let name = sweep::new_name();
         let host = host::Host::read()?;
-        type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, String>);
+        type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, Refused>);
         let rungs: [Rung; 3] = [
             ("cgroup v2", Kind::V2, &|| v2::prepare(&host, &name, more)),
             ("systemd", Kind::V2, &|| {
@@ -184,7 +189,8 @@ impl Cgroup {
                         ..cgroup
                     });
                 }
-                Err(why) => lacks.push(format!("{rung}: {why}")),
+                Err(Refused::Why(why)) => lacks.push(format!("{rung}: {why}")),
+                Err(Refused::Short(error)) => return Err(error),
             }
         }
         Cgroup::none(lacks)
@@ -250,22 +256,28 @@ impl Cgroup {
             cpuset: None,
             why_not: (!lacks.is_empty()).then(|| lacks.join("; ")),
         };
-        for base in &cgroup.bases {
-            let opened = std::fs::File::open(&base.path).and_then(|dir| above_stdio(dir.into()));
-            match opened {
-                Ok(dir) => cgroup.dirs.push(dir),
-                Err(e) => {
-                    cgroup.remove();
-                    let what = format!("opening cgroup {}", base.path.display());
-                    return Err(Error::system(what, e));
-                }
+        match cgroup.look() {
+            Ok(()) => Ok(cgroup),
+            Err(e) => {
+                cgroup.remove();
+                Err(e)
             }
         }
-        let (reads, swap) = match kind {
+    }
+
+    /// Opens its bases and looks at what they have.
+    fn look(&mut self) -> Result<(), Error> {
+        for base in &self.bases {
+            let opened = std::fs::File::open(&base.path).and_then(|dir| above_stdio(dir.into()));
+            let what = || format!("opening cgroup {}", base.path.display());
+            self.dirs
+                .push(opened.map_err(|e| Error::system(what(), e))?);
+        }
+        let (reads, swap) = match self.kind {
             Kind::None => (Vec::new(), None),
             Kind::V2 => {
-                let mut reads = cgroup.present(&v2::READS, true);
-                let mut looks = cgroup.present(&v2::LOOKS, false);
+                let mut reads = self.present(&v2::READS, true)?;
+                let mut looks = self.present(&v2::LOOKS, false)?;
                 if !reads.iter().any(|read| read.file == v2::PEAK) {
                     looks
                         .iter_mut()
@@ -276,37 +288,46 @@ impl Cgroup {
                     looks.retain(|read| read.file != v2::SWAP_CURRENT);
                 }
                 reads.extend(looks);
-                (reads, v2::swap(&cgroup))
+                (reads, v2::swap(self)?)
             }
             Kind::V1 => {
-                let mut reads = cgroup.present(&v1::READS, true);
-                reads.extend(cgroup.present(&v1::LOOKS, false));
-                (reads, v1::swap(&cgroup))
+                let mut reads = self.present(&v1::READS, true)?;
+                reads.extend(self.present(&v1::LOOKS, false)?);
+                (reads, v1::swap(self)?)
             }
         };
-        (cgroup.reads, cgroup.swap) = (reads, swap);
-        if kind == Kind::V1 {
-            cgroup.cpuset = v1::cpuset(&cgroup);
+        (self.reads, self.swap) = (reads, swap);
+        if self.kind == Kind::V1 {
+            self.cpuset = v1::cpuset(self)?;
         }
-        let io = kind.words().and_then(|words| cgroup.dir(words.io));
+        let io = self.kind.words().and_then(|words| self.dir(words.io));
         if let Some(dir) = io {
-            let base = &cgroup.bases[usize::from(dir)].path;
-            cgroup.io_weight = IoWeight::probe(kind, base);
+            let base = &self.bases[usize::from(dir)].path;
+            self.io_weight = IoWeight::probe(self.kind, base)?;
         }
-        Ok(cgroup)
+        Ok(())
     }
 
     /// Those of `files`, each of a controller (`""`: of every group), that this kernel has.
-    fn present(&self, files: &[(&str, &'static str)], at_end: bool) -> Vec<Read> {
-        let read = |&(controller, file)| {
+    fn present(&self, files: &[(&str, &'static str)], at_end: bool) -> Result<Vec<Read>, Error> {
+        let mut reads = Vec::new();
+        for &(controller, file) in files {
             let dir = match controller {
-                "" => 0,
-                controller => self.dir(controller)?,
+                "" => Some(0),
+                controller => self.dir(controller),
             };
-            self.has_file(dir, file)
-                .then_some(Read { dir, file, at_end })
-        };
-        files.iter().filter_map(read).collect()
+            if let Some(dir) = dir
+                && self.shows(dir, file)?
+            {
+                reads.push(Read { dir, file, at_end });
+            }
+        }
+        Ok(reads)
+    }
+
+    /// [`has_file`](Self::has_file), where the answer is kept.
+    fn shows(&self, dir: u8, file: &str) -> Result<bool, Error> {
+        refused::exists(&self.bases[usize::from(dir)].path.join(file))
     }
 
     /// Whether the groups in base directory `dir` have `file`: those that the base directory has itself.
@@ -425,21 +446,6 @@ impl Cgroup {
             }
         }
     }
-}
-
-/// Whether the supervisor may write `path`. It has the caller's ids, but none of the capabilities that root may have.
-fn may_write(path: &Path) -> bool {
-    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    std::fs::metadata(path).is_ok_and(|file| {
-        let bits = if file.uid() == user.as_raw() {
-            0o200
-        } else if file.gid() == group.as_raw() {
-            0o020
-        } else {
-            0o002
-        };
-        file.mode() & bits != 0
-    })
 }
 
 /// The number behind `key` in a flat keyed file.

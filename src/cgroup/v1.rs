@@ -2,8 +2,10 @@
 
 use super::host::Host;
 use super::layout::{CPUSET, CPUSET_MEMORY, Setting, Words, setting};
+use super::refused::{Refused, unless_short};
 use super::v2::{PERIOD, quota, swapless};
 use super::{Base, Cgroup, Controllers, Prepared, Swap, keyed, sweep};
+use crate::error::Error;
 use crate::outcome::Usage;
 use std::fs;
 use std::io;
@@ -86,20 +88,22 @@ fn io_max(device: &str, rates: [Option<u64>; 4]) -> Vec<Setting> {
     files.into_iter().zip(rates).filter_map(set).collect()
 }
 
-pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
-    let dir = cgroup.dir("memory")?;
+pub(super) fn swap(cgroup: &Cgroup) -> Result<Option<Swap>, Error> {
+    let Some(dir) = cgroup.dir("memory") else {
+        return Ok(None);
+    };
     let (counted, swappiness) = ("memory.memsw.limit_in_bytes", "memory.swappiness");
-    if cgroup.has_file(dir, counted) {
-        Some(Swap::Counted(counted))
-    } else if cgroup.has_file(dir, swappiness) {
-        Some(Swap::Forbidden(swappiness))
+    if cgroup.shows(dir, counted)? {
+        Ok(Some(Swap::Counted(counted)))
+    } else if cgroup.shows(dir, swappiness)? {
+        Ok(Some(Swap::Forbidden(swappiness)))
     } else {
         swapless()
     }
 }
 
 /// Prepares a base in this process's own group of each hierarchy.
-pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, Refused> {
     let mut bases: Vec<Base> = Vec::new();
     let mut lacks = Vec::new();
     for controller in WANTED.into_iter().chain(more.names(IO)) {
@@ -123,16 +127,22 @@ pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prep
                 path,
                 controllers: vec![controller],
             }),
-            Err(e) => lacks.push(format!(
-                "no group can be made in `{}`: {e}",
-                parent.display()
-            )),
+            Err(e) => {
+                let what = format!("no group can be made in `{}`", parent.display());
+                match Refused::making(what, e) {
+                    Refused::Why(why) => lacks.push(why),
+                    short => {
+                        bases.iter().for_each(|base| sweep::remove_tree(&base.path));
+                        return Err(short);
+                    }
+                }
+            }
         }
     }
     if WANTED.iter().all(|c| host.own_v1(c).is_none()) {
         Err("not mounted".into())
     } else if bases.is_empty() {
-        Err(lacks.join(", "))
+        Err(lacks.join(", ").into())
     } else {
         Ok(Prepared { bases, lacks })
     }
@@ -148,10 +158,16 @@ fn inherit(parent: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Processors and memory nodes of the base of the cpuset controller, which a run has that asks for no others.
-pub(super) fn cpuset(cgroup: &Cgroup) -> Option<(String, String)> {
-    let base = &cgroup.bases[usize::from(cgroup.dir("cpuset")?)].path;
-    let read = |file| fs::read_to_string(base.join(file)).map(|text| text.trim().to_string());
-    Some((read(CPUSET).ok()?, read(CPUSET_MEMORY).ok()?))
+pub(super) fn cpuset(cgroup: &Cgroup) -> Result<Option<(String, String)>, Error> {
+    let Some(dir) = cgroup.dir("cpuset") else {
+        return Ok(None);
+    };
+    let base = &cgroup.bases[usize::from(dir)].path;
+    let read = |file: &str| {
+        let text = unless_short(fs::read_to_string(base.join(file)), file)?;
+        Ok::<_, Error>(text.ok().map(|text| text.trim().to_string()))
+    };
+    Ok(read(CPUSET)?.zip(read(CPUSET_MEMORY)?))
 }
 
 pub(super) fn fill(file: &str, text: &str, usage: &mut Usage) {

@@ -2,10 +2,11 @@
 
 use super::host::Host;
 use super::layout::{Setting, Words, setting};
-use super::{Base, Cgroup, Controllers, Prepared, Swap, keyed, may_write, sweep, systemd};
+use super::refused::{self, Refused, exists, may_write};
+use super::{Base, Cgroup, Controllers, Prepared, Swap, keyed, sweep, systemd};
+use crate::error::Error;
 use crate::outcome::Usage;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,19 +59,21 @@ pub(super) const LOOKS: [(&str, &str); 4] = [
     ("pids", super::PIDS_CURRENT),
 ];
 
-pub(super) fn swap(cgroup: &Cgroup) -> Option<Swap> {
-    let dir = cgroup.dir("memory")?;
+pub(super) fn swap(cgroup: &Cgroup) -> Result<Option<Swap>, Error> {
+    let Some(dir) = cgroup.dir("memory") else {
+        return Ok(None);
+    };
     let file = "memory.swap.max";
-    if cgroup.has_file(dir, file) {
-        Some(Swap::Limited(file))
+    if cgroup.shows(dir, file)? {
+        Ok(Some(Swap::Limited(file)))
     } else {
         swapless()
     }
 }
 
 /// [`Swap::Absent`] if this kernel was built without swap.
-pub(super) fn swapless() -> Option<Swap> {
-    (!Path::new("/proc/swaps").exists()).then_some(Swap::Absent)
+pub(super) fn swapless() -> Result<Option<Swap>, Error> {
+    Ok((!exists(Path::new("/proc/swaps"))?).then_some(Swap::Absent))
 }
 
 /// Prepares a base beside this process's own group; in it, where that is the hierarchy's root. `more`: controllers
@@ -78,49 +81,48 @@ pub(super) fn swapless() -> Option<Swap> {
 ///
 /// A group that holds processes can have no controllers for its children, and the own group holds this one. The root
 /// is exempt.
-pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, String> {
+pub(super) fn prepare(host: &Host, name: &str, more: Controllers) -> Result<Prepared, Refused> {
     let own = host
         .own_v2()
         .ok_or("it is not mounted, or this process's group is not in sight")?;
-    let parent = if is_root(&own) {
-        own.as_path()
-    } else {
-        own.parent()
-            .filter(|above| above.join("cgroup.procs").exists())
-            .ok_or_else(|| {
-                format!(
-                    "`{}` holds this process, so its children can have no controllers, and no group above it is in \
-                     sight: start the program in a group of its own below it",
-                    own.display()
-                )
-            })?
+    let parent = match own.parent() {
+        _ if is_root(&own)? => own.as_path(),
+        Some(above) if exists(&above.join("cgroup.procs"))? => above,
+        _ => {
+            return Err(Refused::Why(format!(
+                "`{}` holds this process, so its children can have no controllers, and no group above it is in \
+                 sight: start the program in a group of its own below it",
+                own.display()
+            )));
+        }
     };
-    if systemd::manages(parent) {
-        return Err(format!(
+    if systemd::manages(parent)? {
+        return Err(Refused::Why(format!(
             "`{}`, the group above this process's own, is systemd's to manage",
             parent.display()
-        ));
+        )));
     }
-    if !may_write(&parent.join("cgroup.procs")) {
-        return Err(why_not_above(&own, parent));
+    if !may_write(&parent.join("cgroup.procs"))? {
+        return Err(why_not_above(&own, parent)?.into());
     }
-    prepare_in(parent, name, more).map_err(|why| format!("`{}`: {why}", parent.display()))
+    let prepared = prepare_in(parent, name, more);
+    prepared.map_err(|no| no.map(|why| format!("`{}`: {why}", parent.display())))
 }
 
 /// Why nothing can be made in `parent`, which may not be written, and what to do: that depends on the own group.
-fn why_not_above(own: &Path, parent: &Path) -> String {
+fn why_not_above(own: &Path, parent: &Path) -> Result<String, Error> {
     let (own_path, parent) = (own.display(), parent.display());
-    if !may_write(&own.join("cgroup.procs")) {
-        return format!(
+    if !may_write(&own.join("cgroup.procs"))? {
+        return Ok(format!(
             "`{parent}`, the group above this process's own, may not be written: start the program in a delegated group"
-        );
+        ));
     }
     // The whole of what is delegated is the group that this process is in, and it is not ours to move it.
-    format!(
+    Ok(format!(
         "`{own_path}` is delegated, but holds this process, so its children can have no controllers, and `{parent}` \
          above it may not be written: start the program in a child of its group (`DelegateSubgroup=main` in a systemd \
          unit, or in the shell before it: mkdir {own_path}/main && echo $$ > {own_path}/main/cgroup.procs)"
-    )
+    ))
 }
 
 /// Prepares a base in a directory that the caller has named.
@@ -129,57 +131,61 @@ pub(super) fn prepare_given(
     parent: &Path,
     name: &str,
     more: Controllers,
-) -> Result<Prepared, String> {
-    let not_v2 =
-        "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)".to_string();
-    if !parent.is_absolute() || !parent.join("cgroup.controllers").exists() {
-        return Err(not_v2);
+) -> Result<Prepared, Refused> {
+    let not_v2 = "it is not a cgroup v2 directory (an absolute path such as /sys/fs/cgroup/...)";
+    if !parent.is_absolute() || !exists(&parent.join("cgroup.controllers"))? {
+        return Err(not_v2.into());
     }
-    let parent = parent.canonicalize().map_err(|_| not_v2)?;
+    let parent = refused::unless_short(parent.canonicalize(), parent.display())?;
+    let parent = parent.map_err(|_| not_v2)?;
     // Whoever puts a process into a group must be allowed to write in the group that holds both where it comes from
     // and where it goes to.
     if let Some(common) = host.common_v2(&parent)
-        && !may_write(&common.join("cgroup.procs"))
+        && !may_write(&common.join("cgroup.procs"))?
     {
-        return Err(format!(
+        return Err(Refused::Why(format!(
             "the kernel lets nobody be put into it from where this program is, since `{}` holds both and may not be \
              written: start the program in a child of the directory",
             common.display()
-        ));
+        )));
     }
     prepare_in(&parent, name, more)
 }
 
 /// The root of the hierarchy is the only group that has no type.
-pub(super) fn is_root(dir: &Path) -> bool {
-    !dir.join("cgroup.type").exists()
+pub(super) fn is_root(dir: &Path) -> Result<bool, Error> {
+    Ok(!exists(&dir.join("cgroup.type"))?)
 }
 
 /// Prepares a base in `parent`, a group without processes.
-pub(super) fn prepare_in(parent: &Path, name: &str, more: Controllers) -> Result<Prepared, String> {
-    let kind = fs::read_to_string(parent.join("cgroup.type")).unwrap_or_default();
+pub(super) fn prepare_in(
+    parent: &Path,
+    name: &str,
+    more: Controllers,
+) -> Result<Prepared, Refused> {
+    let kind = refused::read(&parent.join("cgroup.type"))?;
     if !matches!(kind.trim(), "" | "domain") {
-        return Err(format!(
+        return Err(Refused::Why(format!(
             "its cgroup.type is `{}`, and threaded groups count no memory: start the program in, or name, a group \
              of type `domain`",
             kind.trim()
-        ));
+        )));
     }
-    if !offers_any(parent) {
+    if !offers_any(parent)? {
         return Err(
             "no memory and pids controllers are delegated to it (its cgroup.controllers)".into(),
         );
     }
     // Enabling a controller in a group that holds processes is refused only for some: others make it and all below it
     // threaded. So it is not even tried.
-    if !is_root(parent) {
+    if !is_root(parent)? {
         match fs::read_to_string(parent.join("cgroup.procs")) {
             Ok(processes) if processes.is_empty() => {}
             Ok(_) => {
                 return Err("it holds processes, so its children can have no controllers: move them to a child of it".into());
             }
             Err(e) => {
-                return Err(format!("its processes cannot be listed: {e}"));
+                return Err(Refused::by("its processes cannot be listed", e));
             }
         }
     }
@@ -190,7 +196,7 @@ pub(super) fn prepare_in(parent: &Path, name: &str, more: Controllers) -> Result
             "no group may be made in it: start the program in a delegated group".into()
         }
         Some(libc::EROFS) => "it is mounted read-only".into(),
-        _ => format!("making a group in it: {e}"),
+        _ => Refused::making("making a group in it", e),
     })?;
     let mut changed = Vec::new();
     let prepared = enable(parent, &path, more, &mut changed);
@@ -212,26 +218,26 @@ fn enable(
     path: &Path,
     more: Controllers,
     changed: &mut Vec<&'static str>,
-) -> Result<Prepared, String> {
+) -> Result<Prepared, Refused> {
     let mut controllers = Vec::new();
     let mut lacks = Vec::new();
     for controller in WANTED.into_iter().chain(more.names(IO)) {
-        let mut switch_on = || -> Result<(), String> {
-            if !words(parent, "cgroup.controllers")
+        let mut switch_on = || -> Result<(), Refused> {
+            if !words(parent, "cgroup.controllers")?
                 .iter()
                 .any(|c| c == controller)
             {
                 return Err("it is not delegated (cgroup.controllers)".into());
             }
             for dir in [parent, path] {
-                if words(dir, "cgroup.subtree_control")
+                if words(dir, "cgroup.subtree_control")?
                     .iter()
                     .any(|c| c == controller)
                 {
                     continue;
                 }
                 fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))
-                    .map_err(|e| format!("enabling it in cgroup.subtree_control: {e}"))?;
+                    .map_err(|e| Refused::by("enabling it in cgroup.subtree_control", e))?;
                 if dir == parent {
                     changed.push(controller);
                 }
@@ -240,11 +246,14 @@ fn enable(
         };
         match switch_on() {
             Ok(()) => controllers.push(controller),
-            Err(why) => lacks.push(format!("{controller} in `{}`: {why}", parent.display())),
+            Err(Refused::Why(why)) => {
+                lacks.push(format!("{controller} in `{}`: {why}", parent.display()));
+            }
+            Err(short) => return Err(short),
         }
     }
     if controllers.is_empty() {
-        return Err(lacks.join(", "));
+        return Err(lacks.join(", ").into());
     }
     let base = Base {
         path: path.into(),
@@ -257,17 +266,14 @@ fn enable(
 }
 
 /// Whether any controller that is wanted can be used in `dir`.
-pub(super) fn offers_any(dir: &Path) -> bool {
-    let offered = words(dir, "cgroup.controllers");
-    WANTED.iter().any(|c| offered.iter().any(|o| o == c))
+pub(super) fn offers_any(dir: &Path) -> Result<bool, Error> {
+    let offered = words(dir, "cgroup.controllers")?;
+    Ok(WANTED.iter().any(|c| offered.iter().any(|o| o == c)))
 }
 
-fn words(dir: &Path, file: &str) -> Vec<String> {
-    let text: io::Result<String> = fs::read_to_string(dir.join(file));
-    text.unwrap_or_default()
-        .split_whitespace()
-        .map(String::from)
-        .collect()
+fn words(dir: &Path, file: &str) -> Result<Vec<String>, Error> {
+    let text = refused::read(&dir.join(file))?;
+    Ok(text.split_whitespace().map(String::from).collect())
 }
 
 /// One line for a device: `8:0 rbps=1048576 wiops=100`.
@@ -396,14 +402,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         fs::create_dir(&own).unwrap();
-        let none = why_not_above(&own, dir.path());
+        let none = why_not_above(&own, dir.path()).unwrap();
         assert!(
             none.contains("start the program in a delegated group"),
             "{none}"
         );
         fs::write(own.join("cgroup.procs"), "").unwrap();
         let child = format!("mkdir {}/main", own.display());
-        let delegated = why_not_above(&own, dir.path());
+        let delegated = why_not_above(&own, dir.path()).unwrap();
         assert!(delegated.contains(&child), "{delegated}");
     }
 

@@ -161,20 +161,28 @@ impl Run {
     }
 
     /// Opens what looks at its processes need, where no cgroup counts: not before the first, which a short run never has.
-    /// `shown` are the two, if init has shown them.
+    /// `shown` are the two, if init has shown them. What cannot be opened now is tried at the next look.
     pub fn open_procfs(&mut self, init: i32, disk: &Text<64>, shown: [Fd; 2]) {
         // By what may be asked for while it runs, not by the limits of now.
         let needed = !self.restricted && (self.samples || self.cpu_read == 0);
-        if !needed || self.proc >= 0 {
+        if !needed {
             return;
         }
-        if shown[0] >= 0 {
-            let open = |fd: Fd, flags| openat(fd, s!("."), O_DIRECTORY | flags, 0).unwrap_or(-1);
-            close(self.disk);
-            (self.proc, self.disk) = (open(shown[0], O_RDONLY), open(shown[1], O_PATH));
+        let open = |fd: Fd, flags| openat(fd, s!("."), O_DIRECTORY | flags, 0);
+        if self.proc < 0 {
+            self.proc = match shown[0] {
+                0.. => open(shown[0], O_RDONLY),
+                _ => open_proc(init),
+            }
+            .unwrap_or(-1);
+        }
+        if self.disk >= 0 {
             return;
         }
-        self.proc = open_proc(init).unwrap_or(-1);
+        if shown != [-1; 2] {
+            self.disk = open(shown[1], O_PATH).unwrap_or(-1);
+            return;
+        }
         if disk.bytes().is_empty() {
             return; // what is on a disk is no memory
         }
@@ -183,7 +191,6 @@ impl Run {
             .number(init as u64)
             .add(b"/root")
             .add(disk.bytes());
-        close(self.disk);
         self.disk = openat(AT_FDCWD, path.text(), O_PATH | O_DIRECTORY, 0).unwrap_or(-1);
     }
 

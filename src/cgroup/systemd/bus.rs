@@ -65,7 +65,7 @@ impl Bus {
         let time = TimeVal::new(PATIENCE.as_secs() as i64, 0);
         setsockopt(&socket, SendTimeout, &time)?;
         setsockopt(&socket, ReceiveTimeout, &time)?;
-        connect(socket.as_raw_fd(), address)?;
+        connect(socket.as_raw_fd(), address).map_err(timed_out)?;
         let mut bus = Bus {
             socket,
             serial: 0,

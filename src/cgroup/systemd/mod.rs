@@ -8,7 +8,9 @@
 mod bus;
 
 use super::host::Host;
+use super::refused::{Refused, look};
 use super::{Controllers, Prepared, v2};
+use crate::error::{Error, is_resource};
 use bus::{Body, Bus, Call};
 use nix::sys::socket::UnixAddr;
 use nix::unistd::geteuid;
@@ -31,14 +33,15 @@ const NO_HUGETLB: &str = "systemd delegates this one to nobody; root can make a 
 
 /// Whether the children of `group` are made by systemd alone: it may undo at any time what others change in a group
 /// that it has not delegated, and it never delegates slices or the root.
-pub(super) fn manages(group: &Path) -> bool {
+pub(super) fn manages(group: &Path) -> Result<bool, Error> {
     let slice = group.extension().is_some_and(|kind| kind == "slice");
-    booted() && (slice || v2::is_root(group))
+    Ok(booted()? && (slice || v2::is_root(group)?))
 }
 
 /// sd_booted(3)
-fn booted() -> bool {
-    Path::new("/run/systemd/system").is_dir()
+fn booted() -> Result<bool, Error> {
+    let found = look(Path::new("/run/systemd/system"))?;
+    Ok(found.is_some_and(|found| found.is_dir()))
 }
 
 /// Asks for a scope that holds the supervisor, process `pid`, and prepares a base in it.
@@ -47,26 +50,30 @@ pub(super) fn prepare(
     name: &str,
     pid: i32,
     more: Controllers,
-) -> Result<Prepared, String> {
-    if !booted() {
+) -> Result<Prepared, Refused> {
+    if !booted()? {
         return Err("it does not run this host".into());
     }
-    if !host.own_v2().is_some_and(|own| has_controllers(&own)) {
+    let has_controllers = match host.own_v2() {
+        Some(own) => has_controllers(&own)?,
+        None => false,
+    };
+    if !has_controllers {
         return Err("it has no controllers in cgroup v2 here".into());
     }
     let unit = format!("{name}.scope");
     start_scope(&unit, pid)?;
     let scope = host
-        .v2_of(pid)
+        .v2_of(pid)?
         .filter(|dir| dir.ends_with(&unit))
         .ok_or_else(|| format!("it made `{unit}`, whose group is not in sight"))?;
     let own = scope.join(OWN_GROUP);
     let prepared = fs::create_dir(&own)
         .and_then(|()| fs::write(own.join("cgroup.procs"), pid.to_string()))
-        .map_err(|e| format!("moving the supervisor to a child of it: {e}"))
+        .map_err(|e| Refused::by("moving the supervisor to a child of it", e))
         .and_then(|()| v2::prepare_in(&scope, name, more));
     let mut prepared =
-        prepared.map_err(|why| format!("`{}`: {why}; {DROP_IN}", scope.display()))?;
+        prepared.map_err(|no| no.map(|why| format!("`{}`: {why}; {DROP_IN}", scope.display())))?;
     for lack in &mut prepared.lacks {
         let remedy = match lack.split_whitespace().next() {
             Some("hugetlb") => NO_HUGETLB,
@@ -78,14 +85,19 @@ pub(super) fn prepare(
 }
 
 /// Whether any group above `group`, or itself, has a controller that is wanted.
-fn has_controllers(group: &Path) -> bool {
-    group.ancestors().any(v2::offers_any)
+fn has_controllers(group: &Path) -> Result<bool, Error> {
+    for group in group.ancestors() {
+        if v2::offers_any(group)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Has systemd make `unit` with `pid` in it, and waits until that is done.
-fn start_scope(unit: &str, pid: i32) -> Result<(), String> {
+fn start_scope(unit: &str, pid: i32) -> Result<(), Refused> {
     let mut bus = connect()?;
-    let refused = |e: io::Error| format!("it makes no scope: {e}");
+    let refused = |e: io::Error| Refused::by("it makes no scope", e);
     bus.call(&manager("Subscribe", "", Body::default()))
         .map_err(refused)?;
     let reply = bus
@@ -105,7 +117,10 @@ fn start_scope(unit: &str, pid: i32) -> Result<(), String> {
         {
             return match result {
                 "done" => Ok(()),
-                other => Err(format!("its job of starting `{unit}` ended as `{other}`")),
+                other => {
+                    let why = format!("its job of starting `{unit}` ended as `{other}`");
+                    Err(Refused::Why(why))
+                }
             };
         }
     }
@@ -155,7 +170,7 @@ fn scope(unit: &str, pid: i32) -> Body {
 }
 
 /// Connects to the manager: over the message bus, or to its own socket where no bus runs.
-fn connect() -> Result<Bus, String> {
+fn connect() -> Result<Bus, Refused> {
     let (bus, own) = if geteuid().is_root() {
         let run = Path::new("/run");
         (
@@ -168,30 +183,31 @@ fn connect() -> Result<Bus, String> {
     };
     match connect_bus(&bus) {
         Ok(bus) => Ok(bus),
+        Err(e) if e.raw_os_error().is_some_and(is_resource) => {
+            Err(Refused::by("connecting to systemd", e))
+        }
         Err(by_bus) => connect_to(&own).map_err(|e| {
             let (bus, own) = (bus.display(), own.display());
-            format!("it does not answer: `{bus}`: {by_bus}; `{own}`: {e}")
+            Refused::by(format!("it does not answer: `{bus}`: {by_bus}; `{own}`"), e)
         }),
     }
 }
 
 /// The directory of a user's sockets: `XDG_RUNTIME_DIR` if that is this user's (after `su` it is another's).
-fn runtime_dir() -> Result<PathBuf, String> {
+fn runtime_dir() -> Result<PathBuf, Refused> {
     let uid = geteuid();
     let usual = PathBuf::from(format!("/run/user/{uid}"));
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let ours = |dir: &PathBuf| fs::metadata(dir).is_ok_and(|dir| dir.uid() == uid.as_raw());
-    named
-        .into_iter()
-        .chain([usual.clone()])
-        .find(ours)
-        .ok_or_else(|| {
-            format!(
-                "there is no `{}`, so no user manager runs: log in, or have an administrator call `loginctl \
-                 enable-linger {uid}`",
-                usual.display()
-            )
-        })
+    for dir in named.into_iter().chain([usual.clone()]) {
+        if look(&dir)?.is_some_and(|found| found.uid() == uid.as_raw()) {
+            return Ok(dir);
+        }
+    }
+    Err(Refused::Why(format!(
+        "there is no `{}`, so no user manager runs: log in, or have an administrator call `loginctl enable-linger \
+         {uid}`",
+        usual.display()
+    )))
 }
 
 /// Over a bus one says hello before anything else, and asks for the signals one wants.

@@ -57,7 +57,8 @@ calls! {
         SYS_fchdir SYS_prctl SYS_capset SYS_seccomp SYS_setresuid SYS_setresgid SYS_setgroups SYS_setsid SYS_sethostname
         SYS_prlimit64 SYS_setpriority SYS_keyctl SYS_ioctl SYS_mmap;
     [ENOSPC, EPERM, ENOMEM]: SYS_mount;
-    [ENOSPC, EIO]: SYS_mkdirat SYS_mkdir SYS_symlinkat SYS_symlink SYS_mknodat SYS_unlinkat SYS_rmdir SYS_unlink SYS_renameat
+    [ENOSPC, EIO, ENOMEM]: SYS_mkdir;
+    [ENOSPC, EIO]: SYS_mkdirat SYS_symlinkat SYS_symlink SYS_mknodat SYS_unlinkat SYS_rmdir SYS_unlink SYS_renameat
         SYS_rename SYS_linkat SYS_ftruncate SYS_fallocate SYS_fchmod SYS_fchmodat SYS_fchownat SYS_fchown SYS_utimensat
         SYS_fsync SYS_sendfile SYS_copy_file_range;
     [ENOSPC, EIO, EINTR]: SYS_write SYS_writev SYS_pwrite64;

@@ -185,6 +185,17 @@ fn scenario(name: &str, dir: &Path) -> Result<Vec<Outcome>, Error> {
                 .into();
             Ok(vec![spec.run()?])
         }
+        "files" => {
+            // What is written to memory is found by looking there, where no cgroup counts it.
+            let write = "head -c 60000000 /dev/zero >/work/made; sleep 2";
+            let spec = Spec::new(["/bin/sh", "-c", write])
+                .memory(30 << 20)
+                .enforce(Enforce::BestEffort)
+                .wall_time(LONG);
+            let verdict = spec.run()?.verdict;
+            assert_ne!(verdict, Verdict::Ok, "it was not held to its limit");
+            Ok(vec![])
+        }
         "between" => {
             // Two that share a root, of which only the first has a volume.
             let run = |spec: Spec| spec.wall_time(LONG).run();
