@@ -5,7 +5,9 @@ use crate::support::{
     Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, run_succeeds,
     wait_until,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Stdio, Verdict};
@@ -30,6 +32,35 @@ fn forks_while_other_threads_run_programs() {
 fn what_others_fork_meanwhile_keeps_no_sandbox_from_being_closed() {
     let said = Host::start("closes-while-others-fork", "").finish();
     assert_eq!(said, ["none waits"]);
+}
+
+/// Closing a descriptor takes it out of an epoll only if nobody else has what it is of.
+#[test]
+fn a_stream_that_is_over_wakes_nobody_though_a_child_has_it_open() {
+    let process = stockade::Spec::new(["sh", "-c", "exec >&- 2>&-; exec sleep 1"])
+        .spawn()
+        .expect("starts");
+    let fd = process.as_fd();
+    // SAFETY: the child only waits for a signal.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: always.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut woken = 0;
+    while process.poll().expect("it runs").is_none() {
+        let mut wait = [PollFd::new(fd, PollFlags::POLLIN)];
+        let _ = poll(&mut wait, PollTimeout::from(5000u16));
+        woken += 1;
+    }
+    // SAFETY: the child of above.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    assert!(woken < 50, "{woken}");
 }
 
 /// Forks; the child does `work`, and its success is its exit status. The wait status in the parent.
