@@ -159,6 +159,15 @@ def test_communicate_does_not_wait_for_who_holds_the_pipe(sleeper: Sleeper) -> N
     assert sleeper.count() == 0
 
 
+def test_communicate_does_not_wait_for_who_else_holds_the_pipe() -> None:
+    # As a child does that another thread has forked, or a program beside it in a live sandbox that was sent it.
+    process = stockade.popen(["sh", "-c", "sleep 0.1; echo x"], stdout=PIPE)
+    assert process.stdout is not None
+    with open(f"/proc/self/fd/{process.stdout.fileno()}", "wb"):
+        assert process.communicate(timeout=5) == (b"x\n", b"")
+        assert process.stdout.closed
+
+
 def test_signals() -> None:
     script = "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done"
     process = stockade.popen(["sh", "-c", script], stdout=PIPE)
