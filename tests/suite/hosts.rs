@@ -68,6 +68,7 @@ fn role() {
         "few-in-flight" => floods::few_in_flight(),
         "few-namespaces" => exhausted::few_namespaces(),
         "counted-descriptors" => exhausted::counted_descriptors(),
+        "verifies-with-few-descriptors" => exhausted::verifies_with_few_descriptors(),
         "few-processes" => exhausted::few_processes(),
         "full-disk" => exhausted::full_disk(argument),
         "many-runs" => drift::many_runs(argument.parse().expect("a number")),
