@@ -3,6 +3,7 @@
 use super::images::{Bar, Flags, print, print_json};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use stockade::Change;
 use stockade::image::{Build, Config, Progress};
 
 pub fn export(flags: &Flags) -> Result<(), String> {
@@ -39,11 +40,24 @@ pub fn diff(flags: &Flags) -> Result<(), String> {
     if flags.json {
         return print_json(&changes);
     }
-    let lines = changes.iter().map(|change| {
-        let letter = change.kind.letter();
-        format!("{letter} {}\n", change.path.to_text())
-    });
-    print(lines.collect::<String>())
+    print(lines(&changes))
+}
+
+/// A line for each. A program, or who made an image, may have given files any name: none makes a line of its own, or tells
+/// a terminal what to do.
+pub fn lines(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text.extend([change.kind.letter(), ' ']);
+        for c in change.path.to_text().chars() {
+            match c.is_control() {
+                true => text.extend(c.escape_default()),
+                false => text.push(c),
+            }
+        }
+        text.push('\n');
+    }
+    text
 }
 
 pub fn commit(flags: &Flags) -> Result<(), String> {

@@ -76,6 +76,14 @@ fn a_run_is_committed() {
     let (out, _) = says(&output(&boxed, &["diff", "new:1", "base:1"]), 0);
     assert_eq!(out, "C /srv\nA /srv/gone\nD /srv/new\n");
 
+    // Names are anything: they neither make lines of their own nor tell a terminal what to do.
+    let put = "put:/srv/odd\nD \u{1b}[2J\u{9b}2J:x";
+    let (_, err) = says(&run(&["--diff", "--commit", "odd:1", "fs", put]), 0);
+    let changes = "C /srv\nA /srv/odd\\nD \\u{1b}[2J\\u{9b}2J\n";
+    assert_eq!(err, changes);
+    let (out, _) = says(&output(&boxed, &["diff", "odd:1"]), 0);
+    assert_eq!(out, changes);
+
     // Only what ended well, unless all is wanted.
     let (_, err) = says(&run(&["--commit", "bad:1", "exit", "3"]), 3);
     assert!(err.contains("`bad:1` is not made"), "{err}");
