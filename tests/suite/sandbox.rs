@@ -190,7 +190,7 @@ fn who_uses_it_while_it_is_closed_hears_that() {
             }
             scope.spawn(|| sandbox.put("big", &big, None).unwrap_or_else(closed));
             scope.spawn(|| sandbox.put_tree("t", tree.path()).unwrap_or_else(closed));
-            scope.spawn(|| sandbox.get_tree("/usr/share", &tree.path().join("got")));
+            scope.spawn(|| sandbox.get_tree("/usr/share", tree.path().join("got")));
             std::thread::sleep(Duration::from_millis(3 * round));
             sandbox.close().expect("closes");
         });
