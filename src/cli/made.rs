@@ -10,6 +10,9 @@ pub fn export(flags: &Flags) -> Result<(), String> {
     let [image] = flags.rest.as_slice() else {
         return Err("give one image".into());
     };
+    let store = flags.open()?;
+    // Before the file is emptied that may be there.
+    let _held = store.resolve(image).map_err(|e| e.to_string())?;
     let mut stdout = std::io::stdout();
     let mut file;
     let to: &mut dyn Write = match &flags.output {
@@ -24,7 +27,7 @@ pub fn export(flags: &Flags) -> Result<(), String> {
     };
     let mut bar = Bar::new(flags.quiet);
     let mut watch = |progress: &Progress| bar.show(progress);
-    let exported = flags.open()?.export(image, to, Some(&mut watch));
+    let exported = store.export(image, to, Some(&mut watch));
     bar.clear();
     exported.map_err(|e| e.to_string())
 }

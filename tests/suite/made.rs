@@ -209,6 +209,9 @@ fn images_of_images() {
     );
 
     std::fs::write(context.join("Stockadefile"), "FROM base:1\n\nADD x /\n").expect("write");
+    let kept = boxed.at("kept.tar");
+    std::fs::write(&kept, "kept").expect("write");
+    let kept_file = kept.to_str().expect("UTF-8");
     for (args, why) in [
         (
             &["build", dir][..],
@@ -222,12 +225,14 @@ fn images_of_images() {
         (&["commit", "-c", "RUN x", "app:1", "x"], "RUN x"),
         (&["diff"], "give an image, or two"),
         (&["export", "a", "b"], "give one image"),
+        (&["export", "-o", kept_file, "no:1"], "no image `no:1`"),
         (&["import", "-c", "x", "/tmp"], "change: `x`"),
     ] {
         let (_, err) = says(&output(&boxed, args), 125);
         assert!(err.contains(why), "{args:?}: {err}");
         assert_eq!(err.lines().count(), 1, "{err}");
     }
+    assert_eq!(std::fs::read(&kept).expect("read"), b"kept");
     for command in ["build", "commit", "diff", "export", "rm"] {
         let help = Command::new(env!("CARGO_BIN_EXE_stockade"))
             .args(["help", command])
