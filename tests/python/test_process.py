@@ -168,6 +168,15 @@ def test_communicate_does_not_wait_for_who_else_holds_the_pipe() -> None:
         assert process.stdout.closed
 
 
+@pytest.mark.parametrize("bufsize", ["x", 1.5, 1 << 70])
+def test_a_buffer_that_cannot_be_made_leaves_no_descriptor_open(bufsize: Any) -> None:
+    stockade.run(["true"])
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises((TypeError, stockade.InvalidArgumentError), match="bufsize"):
+        stockade.popen(["sleep", "60"], stdin=PIPE, stdout=PIPE, bufsize=bufsize)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_signals() -> None:
     script = "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done"
     process = stockade.popen(["sh", "-c", script], stdout=PIPE)
