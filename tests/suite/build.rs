@@ -1,20 +1,18 @@
 //! Images that are built: what the steps come to, and when they are not done again.
 
 use crate::commit::Boxed;
-use crate::hosts::say;
 use crate::images::{Tree, merged};
-use crate::support::{Host, is_root, skip};
+use crate::support::{is_root, skip};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use stockade::image::{Build, BuildEvent, Copy, ImageInfo, Step};
 use stockade::{Error, ErrorKind, Network, Sandbox, Spec, Verdict};
 
 /// Whether an image's program can change its root here: by a copy it cannot be told what.
-fn lacking(boxed: &Boxed) -> Option<String> {
+pub fn lacking(boxed: &Boxed) -> Option<String> {
     let sandbox = Sandbox::start(&boxed.spec("base:1", &[])).expect("it starts");
     sandbox.changes().err().map(|e| e.to_string())
 }
@@ -478,71 +476,6 @@ fn an_image_without_a_name_outlives_the_build_that_goes_on_from_it() {
     boxed.store().inspect(image.id.as_str()).expect("it stays");
     // What was only a step on the way is not kept.
     assert_eq!(boxed.store().prune(false).expect("pruned").images.len(), 1);
-}
-
-#[test]
-fn what_others_fork_meanwhile_keeps_no_build_from_its_end() {
-    let said = Host::start("builds-while-others-fork", "").finish();
-    if let Some(why) = said[0].strip_prefix("skip: ") {
-        skip!("{why}");
-    }
-    assert_eq!(said, ["none waits"]);
-}
-
-/// Plays a host that forks children which live on, as for a pool of workers, while a program of a build is started: they
-/// have the writing end of its pipe.
-pub fn builds_while_others_fork() {
-    /// Seconds.
-    const LIVES: u32 = 12;
-    let boxed = Boxed::new();
-    if let Some(why) = lacking(&boxed) {
-        return say(&format!("skip: {why}"));
-    }
-    let go_on = AtomicBool::new(true);
-    let slowest = std::thread::scope(|scope| {
-        let forker = scope.spawn(|| {
-            let mut pids = Vec::new();
-            while go_on.load(Ordering::Relaxed) && pids.len() < 500 {
-                // SAFETY: the child waits for its end by a signal, and never returns into the test.
-                match unsafe { libc::fork() } {
-                    0 => loop {
-                        // SAFETY: plain calls.
-                        unsafe {
-                            libc::alarm(LIVES);
-                            libc::pause();
-                        }
-                    },
-                    pid => pids.push(pid),
-                }
-                std::thread::sleep(Duration::from_micros(500));
-            }
-            pids
-        });
-        let build = || {
-            Build::from("base:1")
-                .no_cache(true)
-                .run(["/bin/guest", "true"])
-        };
-        let mut slowest = Duration::ZERO;
-        for _ in 0..3 {
-            let began = Instant::now();
-            build().build(&boxed.store(), &["x"]).expect("it is built");
-            slowest = slowest.max(began.elapsed());
-        }
-        go_on.store(false, Ordering::Relaxed);
-        for pid in forker.join().expect("no panic") {
-            // SAFETY: a child of ours that nobody has waited for.
-            unsafe {
-                libc::kill(pid, libc::SIGKILL);
-                libc::waitpid(pid, std::ptr::null_mut(), 0);
-            }
-        }
-        slowest
-    });
-    match slowest < Duration::from_secs(u64::from(LIVES) / 2) {
-        true => say("none waits"),
-        false => say(&format!("{slowest:?}")),
-    }
 }
 
 #[test]

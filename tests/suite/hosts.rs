@@ -32,7 +32,7 @@ fn role() {
         "stopped" => small::stopped(),
         "false-device" => small::false_device(),
         "no-openat2" => small::no_openat2(argument.parse().expect("an error number")),
-        "builds-while-others-fork" => crate::build::builds_while_others_fork(),
+        "builds-while-others-fork" => fork::builds_while_others_fork(),
         "few-descriptors" => small::few_descriptors(),
         "first-use" => threads::first_use(),
         "leftovers" => leftovers::leftovers(),
