@@ -20,6 +20,8 @@ pub(crate) struct Streams {
 /// One captured stream: its head is kept, the rest counted.
 pub(crate) struct Stream {
     fd: Option<OwnedFd>,
+    /// At its end, until whoever waits on it has let it go.
+    ended: Option<OwnedFd>,
     kept: Vec<u8>,
     total: u64,
     limit: u64,
@@ -130,6 +132,12 @@ impl Streams {
         })
     }
 
+    /// Those that have come to their ends since.
+    pub fn ended(&mut self) -> impl Iterator<Item = OwnedFd> {
+        let [out, err] = [&mut self.stdout, &mut self.stderr].map(|s| s.ended.take());
+        out.into_iter().chain(err)
+    }
+
     pub fn open_fds(&self) -> Vec<RawFd> {
         [&self.stdout, &self.stderr]
             .iter()
@@ -143,6 +151,7 @@ impl Stream {
     fn new(limit: u64) -> Stream {
         Stream {
             fd: None,
+            ended: None,
             kept: Vec::new(),
             total: 0,
             limit,
@@ -167,7 +176,7 @@ impl Stream {
         while turn < most {
             match nix::unistd::read(fd, &mut buffer) {
                 Ok(0) => {
-                    self.fd = None;
+                    self.ended = self.fd.take();
                     return;
                 }
                 Ok(n) => {
@@ -188,7 +197,7 @@ impl Stream {
     }
 
     pub fn take(&mut self) -> Captured {
-        self.fd = None;
+        (self.fd, self.ended) = (None, None);
         Captured {
             kept: std::mem::take(&mut self.kept),
             total: self.total,

@@ -247,7 +247,9 @@ impl Process {
                 .map_err(|e| Error::system("making a descriptor to wait on", e))?;
             let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
             let _ = epoll.add(&self.channel, event);
-            for fd in self.lock().streams.open_fds() {
+            // Until it is there for `advance`, which takes those out again.
+            let state = self.lock();
+            for fd in state.streams.open_fds() {
                 // SAFETY: open now, as it is among the streams, which are locked.
                 let _ = epoll.add(unsafe { BorrowedFd::borrow_raw(fd) }, event);
             }
@@ -295,6 +297,12 @@ impl Process {
             return;
         }
         state.streams.read();
+        for fd in state.streams.ended() {
+            // Closing is not enough: a child that the host has forked meanwhile has it open too, and it would stay readable.
+            if let Some(epoll) = self.epoll.get() {
+                let _ = epoll.delete(fd);
+            }
+        }
         if let Some(e) = state.streams.broken() {
             let _ = self.kill();
             return self.fail(state, &e);

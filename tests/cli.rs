@@ -367,6 +367,29 @@ fn an_interrupt_ends_everything() {
     }
 }
 
+/// Whoever should read the output does not, and the program writes more than a pipe holds.
+#[test]
+fn an_interrupt_ends_everything_though_nobody_reads() {
+    let mut child = stockade(&["run", "--", "yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    let started = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            None if started.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            status => break status,
+        }
+    };
+    let _ = child.kill();
+    assert_eq!(status.and_then(|status| status.code()), Some(143));
+}
+
 #[test]
 fn a_program_may_stop_by_itself() {
     let stopped = |flags: &[&str], script: &str| {

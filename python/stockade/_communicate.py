@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import selectors
+import sys
+import termios
 import time
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
@@ -33,7 +36,7 @@ class Exchange:
         return None if stream is None else b"".join(self._received[stream])
 
     def run(self, process: Process[Any], deadline: float | None) -> bool:
-        """Go on until the program has ended and its pipes are empty, or `deadline` has come: then False."""
+        """Go on until the program has ended, take what is in its pipes then, and True; False if `deadline` has come."""
         with selectors.PollSelector() as selector:
             # Each comes with what to do when it is ready; that tells whether it is finished.
             if process.stdin and not process.stdin.closed:
@@ -43,7 +46,7 @@ class Exchange:
                     selector.register(stream, selectors.EVENT_READ, partial(self._take, stream))
             if process.poll() is None:
                 selector.register(process, selectors.EVENT_READ, lambda: process.poll() is not None)
-            while selector.get_map():
+            while process.poll() is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -51,6 +54,11 @@ class Exchange:
                     fd = key.fd
                     if key.data():
                         selector.unregister(fd)
+        for stream in self._received:
+            if not stream.closed:
+                self._take_rest(stream)
+        if process.stdin and not process.stdin.closed:
+            close(process.stdin)
         return True
 
     def _send(self, stdin: IO[Any]) -> bool:
@@ -72,6 +80,16 @@ class Exchange:
             return False
         stream.close()
         return True
+
+    def _take_rest(self, stream: IO[Any]) -> None:
+        # Not until its end: a child that another thread has forked, or a program beside it in a live sandbox that was
+        # sent it, may hold the other end open, and write to it.
+        waiting = int.from_bytes(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        while waiting > 0:
+            data = os.read(stream.fileno(), min(waiting, _CHUNK))
+            self._received[stream].append(data)
+            waiting = waiting - len(data) if data else 0
+        stream.close()
 
 
 def close(stream: IO[Any]) -> None:

@@ -34,6 +34,11 @@ class Launch(NamedTuple):
 
     def popen(self, bufsize: int) -> Process[Any]:
         """Start it."""
+        # Before it is: a descriptor whose stream cannot be made would stay open.
+        if not isinstance(bufsize, int):
+            raise TypeError("bufsize must be an integer")
+        if bufsize >= 1 << 31:
+            raise InvalidArgumentError(f"bufsize: {bufsize} is too large")
         return Process(_stockade.spawn(self.spec, self.sandbox, handle=True), self.spec.args, self.codec, bufsize)
 
     def _outcome(self, fields: dict[str, Any], check: bool) -> Outcome[Any]:

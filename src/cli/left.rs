@@ -1,7 +1,7 @@
 //! What a program has left in its root: said, or made an image of.
 
 use super::flags::Run;
-use super::note;
+use super::{made, note};
 use std::io::Write;
 use std::path::Path;
 use stockade::image::Store;
@@ -40,13 +40,7 @@ pub fn of(run: &Run, sandbox: Option<Sandbox>, outcome: &Outcome) -> Result<Left
     if run.diff {
         let changes = sandbox.changes()?;
         if !run.json {
-            let mut text = Vec::new();
-            for change in &changes {
-                text.extend_from_slice(format!("{} ", change.kind.letter()).as_bytes());
-                text.extend_from_slice(&change.path);
-                text.push(b'\n');
-            }
-            let _ = std::io::stderr().write_all(&text);
+            let _ = std::io::stderr().write_all(made::lines(&changes).as_bytes());
         }
         left.changes = Some(changes);
     }

@@ -3,12 +3,16 @@
 use super::images::{Bar, Flags, print, print_json};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use stockade::Change;
 use stockade::image::{Build, Config, Progress};
 
 pub fn export(flags: &Flags) -> Result<(), String> {
     let [image] = flags.rest.as_slice() else {
         return Err("give one image".into());
     };
+    let store = flags.open()?;
+    // Before the file is emptied that may be there.
+    let _held = store.resolve(image).map_err(|e| e.to_string())?;
     let mut stdout = std::io::stdout();
     let mut file;
     let to: &mut dyn Write = match &flags.output {
@@ -23,7 +27,7 @@ pub fn export(flags: &Flags) -> Result<(), String> {
     };
     let mut bar = Bar::new(flags.quiet);
     let mut watch = |progress: &Progress| bar.show(progress);
-    let exported = flags.open()?.export(image, to, Some(&mut watch));
+    let exported = store.export(image, to, Some(&mut watch));
     bar.clear();
     exported.map_err(|e| e.to_string())
 }
@@ -39,11 +43,24 @@ pub fn diff(flags: &Flags) -> Result<(), String> {
     if flags.json {
         return print_json(&changes);
     }
-    let lines = changes.iter().map(|change| {
-        let letter = change.kind.letter();
-        format!("{letter} {}\n", change.path.to_text())
-    });
-    print(lines.collect::<String>())
+    print(lines(&changes))
+}
+
+/// A line for each. A program, or who made an image, may have given files any name: none makes a line of its own, or tells
+/// a terminal what to do.
+pub fn lines(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text.extend([change.kind.letter(), ' ']);
+        for c in change.path.to_text().chars() {
+            match c.is_control() {
+                true => text.extend(c.escape_default()),
+                false => text.push(c),
+            }
+        }
+        text.push('\n');
+    }
+    text
 }
 
 pub fn commit(flags: &Flags) -> Result<(), String> {

@@ -38,6 +38,8 @@ struct Stream {
     from: Option<OwnedFd>,
     to: BorrowedFd<'static>,
     left: u64,
+    /// What was read of it and is not passed on yet.
+    pending: Vec<u8>,
 }
 
 /// Runs until the program and all it started have ended and all it wrote is passed on.
@@ -51,6 +53,7 @@ pub fn pump(
         from: from.map(nonblocking),
         to: standard(to),
         left: limits.output,
+        pending: Vec::new(),
     };
     let mut streams = [
         stream(process.take_stdout(), libc::STDOUT_FILENO),
@@ -63,19 +66,6 @@ pub fn pump(
     loop {
         // Once the program has ended there is nothing to wait for: what it wrote is in the pipes.
         let ended = process.poll()?;
-        for stream in &mut streams {
-            match stream.forward(signals, limits.overflow) {
-                Ok(passed) => overflowed |= passed,
-                Err(error) => broken = broken.or(Some(error)),
-            }
-        }
-        if let Some(outcome) = ended {
-            return Ok(Pumped {
-                outcome,
-                overflowed,
-                broken,
-            });
-        }
         // Asked to stop, it may go on for a while.
         let stop = signals.received().is_some();
         if stop && asked.is_none() {
@@ -84,7 +74,25 @@ pub fn pump(
                 process.ask_to_stop()?;
             }
         }
+        for stream in &mut streams {
+            match stream.forward(signals, limits.overflow) {
+                Ok(passed) => overflowed |= passed,
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
         let left = asked.map(|end: Instant| end.saturating_duration_since(Instant::now()));
+        // Whoever reads what it wrote last has as long.
+        let slow = streams.iter().any(|stream| !stream.pending.is_empty());
+        let running = ended.is_none();
+        if let Some(outcome) = ended
+            && !(slow && left.is_some_and(|left| !left.is_zero()))
+        {
+            return Ok(Pumped {
+                outcome,
+                overflowed,
+                broken,
+            });
+        }
         let kill = left.is_some_and(|left| left.is_zero())
             || broken.is_some()
             || overflowed && limits.overflow == Overflow::Kill;
@@ -93,8 +101,9 @@ pub fn pump(
             killed = true;
         }
         input.forward();
-        let left = left.filter(|_| !killed);
+        let left = left.filter(|_| !killed || !running);
         let quiet = (killed || stop).then_some(left);
+        let process = Some(process).filter(|_| running);
         if let Err(error) = wait(process, signals, &streams, &input, quiet) {
             broken = broken.or(Some(error.into()));
         }
@@ -103,18 +112,25 @@ pub fn pump(
 
 /// Sleeps until there is something to do; after a signal for so long at most.
 fn wait(
-    process: &Process,
+    process: Option<&Process>,
     signals: &Signals,
     streams: &[Stream],
     input: &Input,
     heard: Option<Option<Duration>>,
 ) -> nix::Result<()> {
-    let mut fds = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    let mut fds = Vec::new();
+    fds.extend(process.map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
     if heard.is_none() {
         fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
     }
-    for from in streams.iter().filter_map(|stream| stream.from.as_ref()) {
-        fds.push(PollFd::new(from.as_fd(), PollFlags::POLLIN));
+    for stream in streams {
+        match &stream.from {
+            _ if !stream.pending.is_empty() => {
+                fds.push(PollFd::new(stream.to, PollFlags::POLLOUT));
+            }
+            Some(from) => fds.push(PollFd::new(from.as_fd(), PollFlags::POLLIN)),
+            None => {}
+        }
     }
     fds.extend(input.interest());
     let timeout = heard.flatten().map_or(PollTimeout::NONE, |left| {
@@ -131,7 +147,9 @@ impl Stream {
     /// Passes on what is there, and says whether it came to more than the limit.
     fn forward(&mut self, signals: &Signals, overflow: Overflow) -> io::Result<bool> {
         let mut buffer = [0; CHUNK];
-        while let Some(from) = &self.from {
+        while self.pass_on(signals)?
+            && let Some(from) = &self.from
+        {
             let read = match unistd::read(from, &mut buffer) {
                 Ok(0) => {
                     self.from = None;
@@ -147,44 +165,55 @@ impl Stream {
             };
             let keep = read.min(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.left -= keep as u64;
-            if let Err(error) = write_all(self.to, &buffer[..keep], signals) {
-                self.from = None;
-                return Err(error);
-            }
+            self.pending.extend_from_slice(&buffer[..keep]);
             if keep < read {
                 // A program that is ended for it need not be read any further.
                 if overflow == Overflow::Kill {
                     self.from = None;
                 }
+                self.pass_on(signals)?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
-}
 
-/// Writes all of it, waiting where the reader is slow, unless a signal says to stop.
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], signals: &Signals) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match unistd::write(to, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::EINTR) if signals.received().is_some() => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [
-                    PollFd::new(to, PollFlags::POLLOUT),
-                    PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-                ];
-                match poll(&mut fds, PollTimeout::NONE) {
-                    Ok(_) if signals.received().is_some() => return Ok(()),
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
+    /// Writes what was read, and says whether that was all of it. Waits where the reader is slow, until a signal comes.
+    fn pass_on(&mut self, signals: &Signals) -> io::Result<bool> {
+        let mut done = 0;
+        let all = loop {
+            let bytes = &self.pending[done..];
+            let heard = signals.received().is_some();
+            let mut fds = [
+                PollFd::new(self.to, PollFlags::POLLOUT),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            // So much can be written to a pipe that has room without waiting.
+            let most = if heard { libc::PIPE_BUF } else { CHUNK };
+            if bytes.is_empty() {
+                break Ok(true);
             }
-            Err(error) => return Err(error.into()),
+            if heard && !matches!(poll(&mut fds[..1], PollTimeout::ZERO), Ok(1..)) {
+                break Ok(false);
+            }
+            match unistd::write(self.to, &bytes[..bytes.len().min(most)]) {
+                Ok(written) => done += written,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if heard => break Ok(false),
+                Err(Errno::EAGAIN) => match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => break Err(error),
+                },
+                Err(error) => break Err(error),
+            }
+        };
+        self.pending.drain(..done);
+        if all.is_err() {
+            self.from = None;
+            self.pending.clear();
         }
+        Ok(all?)
     }
-    Ok(())
 }
 
 /// Our standard input on its way to the program.

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The form of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,21 +120,30 @@ impl Store {
                     let mut file = File::options().write(true).open(&path).map_err(fault)?;
                     return saving.tar(format, &mut file);
                 }
-                let mut partial = path.clone().into_os_string();
-                partial.push(format!(".{}.partial", std::process::id()));
-                let partial = PathBuf::from(partial);
-                let written = File::create_new(&partial)
-                    .map_err(fault)
-                    .and_then(|mut file| {
-                        saving.tar(format, &mut file)?;
-                        file.sync_all().map_err(fault)?;
-                        std::fs::rename(&partial, &path).map_err(fault)
-                    });
+                let (partial, mut file) = beside(&path).map_err(fault)?;
+                let written = saving.tar(format, &mut file).and_then(|()| {
+                    file.sync_all().map_err(fault)?;
+                    std::fs::rename(&partial, &path).map_err(fault)
+                });
                 if written.is_err() {
                     let _ = std::fs::remove_file(&partial);
                 }
                 written
             }
+        }
+    }
+}
+
+/// A new file beside `path`. Another thread may have one, and a process of the same id, in another container or killed.
+fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}-{count}.partial", std::process::id()));
+        match File::create_new(&name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            file => return Ok((name.into(), file?)),
         }
     }
 }

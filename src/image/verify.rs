@@ -11,7 +11,7 @@ use super::store::{Store, needed};
 use super::tar::Archive;
 use super::unpack::unpack;
 use super::{Digest, LoadLimits, from_io, fs};
-use crate::error::Error;
+use crate::error::{Error, is_resource};
 use crate::ids::changed;
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
@@ -31,6 +31,11 @@ pub struct Verified {
     pub layers: u64,
     /// What is wrong, one sentence each; nothing if the store is intact.
     pub problems: Vec<String>,
+}
+
+/// Whether an error is no damage, but says that something is short just now.
+fn is_passing(errno: i32) -> bool {
+    is_resource(errno) || matches!(errno, libc::ENOSPC | libc::EDQUOT)
 }
 
 /// Most differences of one layer that are told.
@@ -97,6 +102,9 @@ impl Store {
                 Ok(is) => found
                     .problems
                     .push(format!("blob `{said}`: its digest is `{is}`")),
+                Err(error) if error.raw_os_error().is_some_and(is_passing) => {
+                    return Err(from_io(format_args!("read the blob `{said}`"), error));
+                }
                 Err(error) => found.problems.push(format!("blob `{said}`: {error}")),
             }
         }
@@ -113,13 +121,17 @@ impl Store {
             let holder = fs::open_dir_at(&self.layers, layer.chain_id.hex().as_bytes())?;
             fs::open_dir_at(holder, b"diff")
         };
+        let fault = |errno: Errno| Error::system("open an unpacked layer", errno);
         let there = match open(layer) {
             Ok(there) => there,
+            Err(errno) if is_passing(errno as i32) => return Err(fault(errno)),
             Err(errno) => return Ok(vec![format!("its directory: {errno}")]),
         };
         let lower: nix::Result<Vec<OwnedFd>> = below.iter().rev().map(open).collect();
-        let Ok(lower) = lower else {
-            return Ok(vec!["a layer below it is missing".into()]);
+        let lower = match lower {
+            Ok(lower) => lower,
+            Err(errno) if is_passing(errno as i32) => return Err(fault(errno)),
+            Err(_) => return Ok(vec!["a layer below it is missing".into()]),
         };
         if let Some(given) = &layer.given
             && let Err(error) = owners::check(given)
@@ -157,14 +169,17 @@ impl Store {
         });
         let unpacked = match unpacked {
             Ok(unpacked) => unpacked,
+            Err(error) if is_passing(error.errno()) => return Err(error),
             Err(error) => return Ok(vec![error.to_string()]),
         };
         let mut differences = Vec::new();
         let owners = fs::walk_dir_at(&self.layers, layer.chain_id.hex().as_bytes())
             .map_err(|errno| Error::system("compare a layer", errno))
             .and_then(Owners::read);
-        if !owners.is_ok_and(|owners| owners == unpacked.owners) {
-            differences.push("what is known of its owners is damaged".into());
+        match owners {
+            Ok(owners) if owners == unpacked.owners => {}
+            Err(error) if is_passing(error.errno()) => return Err(error),
+            _ => differences.push("what is known of its owners is damaged".into()),
         }
         compare(&anew, &there, &mut Vec::new(), &mut differences)
             .map_err(|errno| Error::system("compare a layer", errno))?;
@@ -214,6 +229,9 @@ pub(super) fn compare(
                     }
                     // Closed to its owner: nobody can have changed it without opening it.
                     (Err(Errno::EACCES), _) => {}
+                    (Err(errno), _) | (_, Err(errno)) if is_passing(errno as i32) => {
+                        return Err(errno);
+                    }
                     _ => tell(differences, path, "cannot be opened"),
                 }
             }
@@ -234,6 +252,11 @@ pub(super) fn compare(
                         }
                     }
                     (Err(error), _) if error.raw_os_error() == Some(libc::EACCES) => {}
+                    (Err(error), _) | (_, Err(error))
+                        if error.raw_os_error().is_some_and(is_passing) =>
+                    {
+                        return Err(Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+                    }
                     _ => tell(differences, path, "cannot be opened"),
                 },
                 _ => {}

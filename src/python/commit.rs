@@ -111,6 +111,8 @@ pub fn export_image(
         let target = Place::extract("target", target)?;
         let store = store.get().inner();
         watched(py, progress, |watch| {
+            // Before the file is emptied that may be there.
+            let _held = store.resolve(reference)?;
             store.export(reference, &mut created(target)?, Some(watch))
         })
     })

@@ -159,6 +159,24 @@ def test_communicate_does_not_wait_for_who_holds_the_pipe(sleeper: Sleeper) -> N
     assert sleeper.count() == 0
 
 
+def test_communicate_does_not_wait_for_who_else_holds_the_pipe() -> None:
+    # As a child does that another thread has forked, or a program beside it in a live sandbox that was sent it.
+    process = stockade.popen(["sh", "-c", "sleep 0.1; echo x"], stdout=PIPE)
+    assert process.stdout is not None
+    with open(f"/proc/self/fd/{process.stdout.fileno()}", "wb"):
+        assert process.communicate(timeout=5) == (b"x\n", b"")
+        assert process.stdout.closed
+
+
+@pytest.mark.parametrize("bufsize", ["x", 1.5, 1 << 70])
+def test_a_buffer_that_cannot_be_made_leaves_no_descriptor_open(bufsize: Any) -> None:
+    stockade.run(["true"])
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises((TypeError, stockade.InvalidArgumentError), match="bufsize"):
+        stockade.popen(["sleep", "60"], stdin=PIPE, stdout=PIPE, bufsize=bufsize)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_signals() -> None:
     script = "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done"
     process = stockade.popen(["sh", "-c", script], stdout=PIPE)

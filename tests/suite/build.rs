@@ -12,7 +12,7 @@ use stockade::image::{Build, BuildEvent, Copy, ImageInfo, Step};
 use stockade::{Error, ErrorKind, Network, Sandbox, Spec, Verdict};
 
 /// Whether an image's program can change its root here: by a copy it cannot be told what.
-fn lacking(boxed: &Boxed) -> Option<String> {
+pub fn lacking(boxed: &Boxed) -> Option<String> {
     let sandbox = Sandbox::start(&boxed.spec("base:1", &[])).expect("it starts");
     sandbox.changes().err().map(|e| e.to_string())
 }
@@ -458,6 +458,24 @@ fn a_program_that_fails_ends_the_build() {
         .map(drop)
         .expect_err("called off");
     assert_eq!(error.kind(), ErrorKind::State, "{error}");
+}
+
+/// Somebody may know it by its id: only `prune` removes it.
+#[test]
+fn an_image_without_a_name_outlives_the_build_that_goes_on_from_it() {
+    let boxed = Boxed::new();
+    if let Some(why) = lacking(&boxed) {
+        skip!("{why}");
+    }
+    let step = |build: Build<'static>, text: &str| build.run(["/bin/guest", "fs", text]);
+    let one = || step(Build::from("base:1"), "put:one:1");
+    let image = one().build(&boxed.store(), &[]).expect("it is built");
+    let more = step(one(), "put:two:2").build(&boxed.store(), &["more:1"]);
+    let layers = more.expect("it is built").layers.len();
+    assert_eq!(layers, image.layers.len() + 1);
+    boxed.store().inspect(image.id.as_str()).expect("it stays");
+    // What was only a step on the way is not kept.
+    assert_eq!(boxed.store().prune(false).expect("pruned").images.len(), 1);
 }
 
 #[test]

@@ -88,6 +88,38 @@ fn descriptors() {
     assert_eq!(said.last().map(String::as_str), Some("works"), "{said:#?}");
 }
 
+/// What is short just now is no damage of the store's, for which its images would be removed.
+#[test]
+fn a_store_is_not_damaged_for_want_of_descriptors() {
+    let said = Host::start("verifies-with-few-descriptors", "").finish();
+    assert_eq!(said, ["works"]);
+}
+
+/// Plays a host with each number of descriptors that looks whether its store is intact.
+pub fn verifies_with_few_descriptors() {
+    let boxed = crate::commit::Boxed::new();
+    let store = boxed.store();
+    let whole = store.verify().expect("it is looked at");
+    let (mut worked, mut refused) = (0, 0);
+    for most in 3..64 {
+        limit(libc::RLIMIT_NOFILE, most, 4096);
+        let verified = store.verify();
+        limit(libc::RLIMIT_NOFILE, 1024, 4096);
+        match verified {
+            Ok(verified) => {
+                assert_eq!(verified, whole, "{most}");
+                worked += 1;
+            }
+            Err(e) => {
+                assert_eq!(e.errno(), libc::EMFILE, "{most}: {e}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(worked > 3 && refused > 3, "{worked} {refused}");
+    say("works");
+}
+
 fn limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) {
     let limit = libc::rlimit {
         rlim_cur: soft,

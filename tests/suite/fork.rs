@@ -3,9 +3,11 @@
 use crate::hosts::say;
 use crate::support::{
     Host, adopt_orphans, bury_orphans, children, guest_spec, promise, run_guest, run_succeeds,
-    wait_until,
+    skip, wait_until,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 use stockade::{ErrorKind, Sandbox, Stdio, Verdict};
@@ -30,6 +32,35 @@ fn forks_while_other_threads_run_programs() {
 fn what_others_fork_meanwhile_keeps_no_sandbox_from_being_closed() {
     let said = Host::start("closes-while-others-fork", "").finish();
     assert_eq!(said, ["none waits"]);
+}
+
+/// Closing a descriptor takes it out of an epoll only if nobody else has what it is of.
+#[test]
+fn a_stream_that_is_over_wakes_nobody_though_a_child_has_it_open() {
+    let process = stockade::Spec::new(["sh", "-c", "exec >&- 2>&-; exec sleep 1"])
+        .spawn()
+        .expect("starts");
+    let fd = process.as_fd();
+    // SAFETY: the child only waits for a signal.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: always.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut woken = 0;
+    while process.poll().expect("it runs").is_none() {
+        let mut wait = [PollFd::new(fd, PollFlags::POLLIN)];
+        let _ = poll(&mut wait, PollTimeout::from(5000u16));
+        woken += 1;
+    }
+    // SAFETY: the child of above.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    assert!(woken < 50, "{woken}");
 }
 
 /// Forks; the child does `work`, and its success is its exit status. The wait status in the parent.
@@ -221,5 +252,70 @@ pub fn closes_while_others_fork() {
     match longest > long {
         true => say(&format!("one took {longest:?}")),
         false => say("none waits"),
+    }
+}
+
+#[test]
+fn what_others_fork_meanwhile_keeps_no_build_from_its_end() {
+    let said = Host::start("builds-while-others-fork", "").finish();
+    if let Some(why) = said[0].strip_prefix("skip: ") {
+        skip!("{why}");
+    }
+    assert_eq!(said, ["none waits"]);
+}
+
+/// Plays a host that forks children which live on, as for a pool of workers, while a program of a build is started: they
+/// have the writing end of its pipe.
+pub fn builds_while_others_fork() {
+    /// Seconds.
+    const LIVES: u32 = 12;
+    let boxed = crate::commit::Boxed::new();
+    if let Some(why) = crate::build::lacking(&boxed) {
+        return say(&format!("skip: {why}"));
+    }
+    let go_on = AtomicBool::new(true);
+    let slowest = std::thread::scope(|scope| {
+        let forker = scope.spawn(|| {
+            let mut pids = Vec::new();
+            while go_on.load(Ordering::Relaxed) && pids.len() < 500 {
+                // SAFETY: the child waits for its end by a signal, and never returns into the test.
+                match unsafe { libc::fork() } {
+                    0 => loop {
+                        // SAFETY: plain calls.
+                        unsafe {
+                            libc::alarm(LIVES);
+                            libc::pause();
+                        }
+                    },
+                    pid => pids.push(pid),
+                }
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            pids
+        });
+        let build = || {
+            stockade::image::Build::from("base:1")
+                .no_cache(true)
+                .run(["/bin/guest", "true"])
+        };
+        let mut slowest = Duration::ZERO;
+        for _ in 0..3 {
+            let began = Instant::now();
+            build().build(&boxed.store(), &["x"]).expect("it is built");
+            slowest = slowest.max(began.elapsed());
+        }
+        go_on.store(false, Ordering::Relaxed);
+        for pid in forker.join().expect("no panic") {
+            // SAFETY: a child of ours that nobody has waited for.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+        slowest
+    });
+    match slowest < Duration::from_secs(u64::from(LIVES) / 2) {
+        true => say("none waits"),
+        false => say(&format!("{slowest:?}")),
     }
 }

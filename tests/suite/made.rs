@@ -76,6 +76,14 @@ fn a_run_is_committed() {
     let (out, _) = says(&output(&boxed, &["diff", "new:1", "base:1"]), 0);
     assert_eq!(out, "C /srv\nA /srv/gone\nD /srv/new\n");
 
+    // Names are anything: they neither make lines of their own nor tell a terminal what to do.
+    let put = "put:/srv/odd\nD \u{1b}[2J\u{9b}2J:x";
+    let (_, err) = says(&run(&["--diff", "--commit", "odd:1", "fs", put]), 0);
+    let changes = "C /srv\nA /srv/odd\\nD \\u{1b}[2J\\u{9b}2J\n";
+    assert_eq!(err, changes);
+    let (out, _) = says(&output(&boxed, &["diff", "odd:1"]), 0);
+    assert_eq!(out, changes);
+
     // Only what ended well, unless all is wanted.
     let (_, err) = says(&run(&["--commit", "bad:1", "exit", "3"]), 3);
     assert!(err.contains("`bad:1` is not made"), "{err}");
@@ -201,6 +209,9 @@ fn images_of_images() {
     );
 
     std::fs::write(context.join("Stockadefile"), "FROM base:1\n\nADD x /\n").expect("write");
+    let kept = boxed.at("kept.tar");
+    std::fs::write(&kept, "kept").expect("write");
+    let kept_file = kept.to_str().expect("UTF-8");
     for (args, why) in [
         (
             &["build", dir][..],
@@ -214,12 +225,14 @@ fn images_of_images() {
         (&["commit", "-c", "RUN x", "app:1", "x"], "RUN x"),
         (&["diff"], "give an image, or two"),
         (&["export", "a", "b"], "give one image"),
+        (&["export", "-o", kept_file, "no:1"], "no image `no:1`"),
         (&["import", "-c", "x", "/tmp"], "change: `x`"),
     ] {
         let (_, err) = says(&output(&boxed, args), 125);
         assert!(err.contains(why), "{args:?}: {err}");
         assert_eq!(err.lines().count(), 1, "{err}");
     }
+    assert_eq!(std::fs::read(&kept).expect("read"), b"kept");
     for command in ["build", "commit", "diff", "export", "rm"] {
         let help = Command::new(env!("CARGO_BIN_EXE_stockade"))
             .args(["help", command])

@@ -3,6 +3,7 @@
 use super::super::append::{Ground, Note};
 use super::super::config::rfc3339;
 use super::super::lock::now;
+use super::super::state::State;
 use super::super::step::{Command, Step, below, variable};
 use super::super::store::Store;
 use super::super::{Digest, Image, ImageInfo, fs, layer_from_upper};
@@ -11,7 +12,7 @@ use super::{Build, BuildEvent, BuildWatch, Ignore, Item, What, cache, run};
 use crate::error::{Error, ErrorKind};
 use crate::overlay::Lowers;
 use crate::spec::Spec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -153,7 +154,8 @@ fn read_small(dir: &OwnedFd, name: &[u8]) -> io::Result<String> {
 
 struct Building<'s, 'a> {
     store: &'s Store,
-    /// The image that `ground` was last, and whether it was made here, only as a step on the way.
+    /// The image that `ground` was last, and whether it was made here, only as a step on the way. One that was there before
+    /// is somebody's, who may know it by its id.
     image: Option<Image>,
     own: bool,
     /// Whether `ground` has changed since.
@@ -295,10 +297,11 @@ impl Building<'_, '_> {
             ..Note::default()
         };
         let mut write = |to: &mut dyn Write| write(self, to);
+        let before = self.there()?;
         let made = self
             .store
             .compose(self.ground.clone(), Some(&mut write), Some(note), &[])?;
-        self.made(made.1)
+        self.made(made.1, &before)
     }
 
     /// Runs a program and adds what it changed.
@@ -332,6 +335,7 @@ impl Building<'_, '_> {
         };
         let ground = self.ground.clone();
         let image = self.image.as_ref().expect("it has just been run");
+        let before = self.there()?;
         let made = sandbox.with_layer(self.store, image, |layer| match layer {
             Some(layer) => {
                 let mut write = |to: &mut dyn Write| layer_from_upper(layer, to).map(drop);
@@ -342,14 +346,15 @@ impl Building<'_, '_> {
         })?;
         sandbox.close()?;
         drop(sandbox);
-        self.made(made.1)
+        self.made(made.1, &before)
     }
 
     /// An image as far as it is built, for a sandbox.
     fn materialized(&mut self) -> Result<&Image, Error> {
         if self.pending {
+            let before = self.there()?;
             let made = self.store.compose(self.ground.clone(), None, None, &[])?;
-            self.replace(made.1);
+            self.replace(made.1, &before);
         }
         Ok(self.image.as_ref().expect("just made, if there was none"))
     }
@@ -364,10 +369,10 @@ impl Building<'_, '_> {
     }
 
     /// Goes on from an image that a step has made, and remembers what that came to.
-    fn made(&mut self, image: Image) -> Result<(), Error> {
-        let before = self.ground.layers.len();
+    fn made(&mut self, image: Image, before: &BTreeSet<Digest>) -> Result<(), Error> {
+        let below = self.ground.layers.len();
         self.ground = self.store.ground(&image)?;
-        let layer = self.ground.layers.get(before);
+        let layer = self.ground.layers.get(below);
         let outcome = cache::Outcome {
             chain_id: layer.map(|layer| layer.chain_id.clone()),
             created: self
@@ -377,13 +382,23 @@ impl Building<'_, '_> {
                 .clone()
                 .unwrap_or_else(|| rfc3339(now().0)),
         };
-        self.replace(image);
+        self.replace(image, before);
         cache::remember(self.store, &self.key, &outcome)
     }
 
-    /// Holds `image` in place of the one before, which was only a step on the way if it was made here.
-    fn replace(&mut self, image: Image) {
+    /// The images that the store has.
+    fn there(&self) -> Result<BTreeSet<Digest>, Error> {
+        Ok(State::read(&self.store.root)?.images.into_keys().collect())
+    }
+
+    /// Holds `image` in place of the one before, which was only a step on the way if it was made here. `before` it was
+    /// made, these were there.
+    fn replace(&mut self, image: Image, before: &BTreeSet<Digest>) {
         let same = self.image.as_ref().is_some_and(|old| old.id == image.id);
+        let own = match same {
+            true => self.own,
+            false => !before.contains(&image.id),
+        };
         let old = self.image.replace(image);
         if let Some(old) = old.filter(|_| self.own && !same) {
             let id = old.id.clone();
@@ -391,7 +406,7 @@ impl Building<'_, '_> {
             // What stays of it is pruned some day.
             let _ = self.store.forget(&id);
         }
-        self.own |= !same;
+        self.own = own;
         self.pending = false;
     }
 }

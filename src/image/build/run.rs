@@ -29,7 +29,8 @@ pub(super) fn run(spec: &Spec, watch: &mut Watching<'_>) -> Result<Sandbox, Erro
     let (mut tail, mut length, mut buffer) = (Vec::new(), 0, [0; 1 << 14]);
     let mut ended = None;
     loop {
-        // What has left its program's group may hold the pipe for ever: when the program has ended, what is there is all.
+        // What has left its program's group may hold the pipe for ever, and so may a child that the host has forked: when the
+        // program has ended, what is there is all.
         let mut ends = [
             PollFd::new(reader.as_fd(), PollFlags::POLLIN),
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
@@ -38,9 +39,9 @@ pub(super) fn run(spec: &Spec, watch: &mut Watching<'_>) -> Result<Sandbox, Erro
             Some(_) => PollTimeout::ZERO,
             None => PollTimeout::from(WAIT_MS),
         };
-        let ready = match poll(&mut ends, until) {
+        let silent = match poll(&mut ends, until) {
             Err(nix::errno::Errno::EINTR) => continue,
-            ready => ready.map_err(|e| Error::system("RUN: waiting", e))?,
+            ready => ready.map_err(|e| Error::system("RUN: waiting", e))? == 0,
         };
         let readable = ends[0].revents().is_some_and(|events| !events.is_empty());
         if readable {
@@ -61,9 +62,10 @@ pub(super) fn run(spec: &Spec, watch: &mut Watching<'_>) -> Result<Sandbox, Erro
                     false => called_off(),
                 });
             }
-        } else if ready == 0 && ended.is_some() {
+        } else if ended.is_some() {
+            // The other end stays readable.
             break;
-        } else if ready == 0 && watch.output(&[]).is_break() {
+        } else if silent && watch.output(&[]).is_break() {
             process.kill()?;
             process.wait()?;
             return Err(called_off());

@@ -5,12 +5,14 @@ use super::failure::{Again, Failure};
 use super::http::{Http, Request, Response};
 use super::reference::is_loopback;
 use super::retry::after;
+use super::sources::Steady;
 use super::{challenge, token};
 use crate::error::{Error, ErrorKind};
 use serde::Deserialize;
 use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use ureq::http::{Uri, header};
 
 /// Longest body of an error that is looked at.
@@ -174,7 +176,7 @@ impl Source<'_> {
         let status = response.status().as_u16();
         let asked = response.headers().get(header::RETRY_AFTER);
         let asked = asked.and_then(|text| after(text.to_str().ok()?));
-        let code = code(response)
+        let code = code(response, self.http.tcp.patience)
             .map(|code| format!(" ({code})"))
             .unwrap_or_default();
         let again = match status {
@@ -204,7 +206,7 @@ impl Source<'_> {
 }
 
 /// The code of the error that the body tells.
-fn code(response: Response) -> Option<&'static str> {
+fn code(response: Response, patience: Duration) -> Option<&'static str> {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<One>,
@@ -214,7 +216,7 @@ fn code(response: Response) -> Option<&'static str> {
         code: String,
     }
     let mut json = Vec::new();
-    let body = response.into_body().into_reader();
+    let body = Steady::new(response.into_body().into_reader(), patience);
     body.take(ERROR_MAX).read_to_end(&mut json).ok()?;
     let said: Errors = serde_json::from_slice(&json).ok()?;
     let said = &said.errors.first()?.code;

@@ -6,6 +6,7 @@ use super::failure::{Again, Failure};
 use super::http::{Answer, Http, Request, host};
 use super::reference::is_loopback;
 use super::retry::after;
+use super::sources::Steady;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -137,10 +138,11 @@ fn read(http: &Http, answer: Answer, with_credentials: bool) -> Result<String, F
         access_token: String,
     }
     let mut json = Vec::new();
-    let body = answer.response.into_body().into_reader();
-    body.take(ANSWER_MAX)
+    let patience = http.tcp.patience;
+    Steady::new(answer.response.into_body().into_reader(), patience)
+        .take(ANSWER_MAX)
         .read_to_end(&mut json)
-        .map_err(|error| Failure::of_io(&host, http.tcp.patience, error))?;
+        .map_err(|error| Failure::of_io(&host, patience, error))?;
     // An error of the reader's could quote what it read.
     let found: Token = serde_json::from_slice(&json).unwrap_or_default();
     let token = match found.token.is_empty() {

@@ -169,6 +169,37 @@ fn saved_and_loaded_it_is_the_same() {
     );
 }
 
+/// Another thread saves to the same file meanwhile, and a killed process of the same id has left a part of one.
+#[test]
+fn who_saves_to_the_same_file_is_not_in_the_way() {
+    let a = layer("a");
+    let mut layout = Layout::default();
+    let image = layout.image(&[(&a, &a)]);
+    layout.add(&image, "x:1", None);
+    let place = Place::new();
+    let store = store(&place);
+    store.load(stream(layout.end()), Load::default()).unwrap();
+    let path = place.path().join("x.tar");
+    let save = |watch: Option<&mut crate::image::read::Watch<'_>>| {
+        store.save(
+            &["x:1"],
+            Format::DockerArchive,
+            Target::Path(path.clone()),
+            watch,
+        )
+    };
+    let mut other = None;
+    let mut watch = |_: &crate::image::Progress| {
+        other.get_or_insert_with(|| save(None));
+        std::ops::ControlFlow::Continue(())
+    };
+    save(Some(&mut watch)).unwrap();
+    other.unwrap().unwrap();
+    let left = std::fs::read_dir(place.path()).unwrap();
+    let mut left = left.map(|entry| entry.unwrap().file_name());
+    assert!(left.all(|name| !name.to_string_lossy().ends_with(".partial")));
+}
+
 #[test]
 fn the_platform_that_fits() {
     let (mine, other) = (layer("mine"), layer("other"));

@@ -452,6 +452,23 @@ fn a_mirror_is_asked_first_and_not_trusted() {
     );
 }
 
+/// Neither is one in place of an error's body: a registry cannot keep a pull for ever by what nobody needs to know.
+#[test]
+fn an_error_that_drips_is_one() {
+    let place = Place::in_memory();
+    let repository = random_image(&place, 1, 100_000);
+    let server = Server::start(repository, |_, seen| {
+        let error = Reply::new(404, " ".repeat(10_000)).cut(10, Cut::Drip);
+        seen.is_manifest().then_some(error)
+    });
+    let store = place.store("store");
+    let began = std::time::Instant::now();
+    let options = options().timeout(Duration::from_millis(400)).retry(1);
+    let failed = pull(&store, &server.image(), options).expect_err("it has none");
+    assert_eq!(failed.kind(), ErrorKind::NotFound);
+    assert!(began.elapsed() < Duration::from_secs(10) * crate::support::slowness());
+}
+
 #[test]
 fn a_drip_is_no_stream() {
     let place = Place::in_memory();
