@@ -386,11 +386,24 @@ fn unused_of(text: &str) -> Option<Extent> {
 /// This user's first range in `/etc/subuid` or `/etc/subgid` (subuid(5)).
 fn sub_ids(path: &str) -> Result<Option<Extent>, Error> {
     let uid = nix::unistd::getuid();
-    let name = match nix::unistd::User::from_uid(uid) {
+    let look_up = || match nix::unistd::User::from_uid(uid) {
         Err(e) if crate::error::is_resource(e as i32) => {
-            return Err(Error::system("looking up this user", e));
+            Err(Error::system("looking up this user", e))
         }
-        found => found.ok().flatten().map(|user| user.name),
+        found => Ok(found.ok().flatten().map(|user| user.name)),
+    };
+    let name = match look_up()? {
+        // The C library calls a user unknown, too, whom it could not look up just now.
+        None => {
+            let known = fs::File::open("/etc/passwd");
+            if let Err(e) = known
+                && e.raw_os_error().is_some_and(crate::error::is_resource)
+            {
+                return Err(Error::system("looking up this user", e));
+            }
+            look_up()?
+        }
+        name => name,
     };
     let text = match fs::read_to_string(path) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => return Ok(None),

@@ -153,7 +153,7 @@ impl Cgroup {
     /// # Errors
     /// If it cannot be used, or if descriptors or memory are short just now.
     pub fn in_parent(parent: &str, more: Controllers) -> Result<Cgroup, Error> {
-        let name = sweep::new_name();
+        let name = sweep::new_name()?;
         let prepared = v2::prepare_given(&host::Host::read()?, Path::new(parent), &name, more)
             .map_err(|refused| match refused {
                 Refused::Why(why) => Error::invalid(format!("cgroup_parent: `{parent}`: {why}")),
@@ -169,7 +169,7 @@ impl Cgroup {
     /// If descriptors or memory are short just now, so that a rung cannot be tried: which it is stays for as long as the
     /// supervisor lives.
     pub fn find(pid: i32, more: Controllers) -> Result<Cgroup, Error> {
-        let name = sweep::new_name();
+        let name = sweep::new_name()?;
         let host = host::Host::read()?;
         type Rung<'a> = (&'a str, Kind, &'a dyn Fn() -> Result<Prepared, Refused>);
         let rungs: [Rung; 3] = [

@@ -1,5 +1,7 @@
 //! Names of base groups, and clearing away those whose owner is dead.
 
+use super::refused;
+use crate::error::Error;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +13,17 @@ use std::time::Duration;
 const PREFIX: &str = "stockade";
 
 /// A name that says whose it is: process id, its start time, its pid namespace, and a number.
-pub(super) fn new_name() -> String {
+///
+/// # Errors
+/// If descriptors or memory are short just now: under a name that does not say it, it would never be cleared away.
+pub(super) fn new_name() -> Result<String, Error> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let pid = std::process::id();
-    let start = start_time(pid).unwrap_or(0);
+    let stat = refused::unless_short(fs::read(stat_of(pid)), "reading /proc/self/stat")?;
+    let start = stat.ok().and_then(|stat| start_in(&stat)).unwrap_or(0);
+    let namespace = refused::look(Path::new(NAMESPACE))?.map_or(0, |seen| seen.ino());
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}-{pid}-{start}-{}-{number}", pid_namespace())
+    Ok(format!("{PREFIX}-{pid}-{start}-{namespace}-{number}"))
 }
 
 /// Base groups of this process whose supervisor is gone, in which something was still dying. Only tried for, as a child that
@@ -108,11 +115,18 @@ fn remove_in(path: &Path, tries: u32) {
 
 /// Field 22 of /proc/PID/stat.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    start_in(&fs::read(stat_of(pid)).ok()?)
+}
+
+fn start_in(stat: &[u8]) -> Option<u64> {
     // The second field is the process's name in parentheses, and may hold anything.
     let after = stat.iter().rposition(|b| *b == b')')? + 2;
     let rest = std::str::from_utf8(stat.get(after..)?).ok()?;
     rest.split(' ').nth(19)?.parse().ok()
+}
+
+fn stat_of(pid: u32) -> PathBuf {
+    format!("/proc/{pid}/stat").into()
 }
 
 /// The inode of this process's pid namespace; 0 if /proc is another namespace's, whose ids are not ours.
@@ -122,8 +136,10 @@ fn pid_namespace() -> u64 {
     if shown.as_deref() != Some(Path::new(&ours)) {
         return 0;
     }
-    fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino())
+    fs::metadata(NAMESPACE).map_or(0, |m| m.ino())
 }
+
+const NAMESPACE: &str = "/proc/self/ns/pid";
 
 #[cfg(test)]
 mod tests {
@@ -132,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_the_dead_of_this_namespace() {
-        let own = new_name();
+        let own = new_name().unwrap();
         assert!(!is_dead(&own), "{own}");
         let (pid, namespace) = (std::process::id(), pid_namespace());
         assert!(is_dead(&format!("stockade-{pid}-1-{namespace}-0")));
@@ -156,7 +172,7 @@ mod tests {
 
     #[test]
     fn names_differ_and_fit_the_message() {
-        let (one, other) = (new_name(), new_name());
+        let (one, other) = (new_name().unwrap(), new_name().unwrap());
         assert_ne!(one, other);
         let longest = format!("stockade-4194304-{}-{}-{}", u64::MAX, u32::MAX, u32::MAX);
         assert!(longest.len() < crate::wire::Config::NONE.cgroup_name.len());
@@ -170,7 +186,7 @@ mod tests {
         let dead = parent
             .path()
             .join(format!("stockade-5000000-1-{namespace}-3"));
-        let alive = parent.path().join(new_name());
+        let alive = parent.path().join(new_name().unwrap());
         let other = parent.path().join("other");
         for dir in [&dead, &alive, &other] {
             fs::create_dir_all(dir.join("7")).unwrap();

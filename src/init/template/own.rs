@@ -138,7 +138,8 @@ fn overlay(fd: Fd, path: Str) -> Result<()> {
     // descriptor would tell of other sandboxes; one that may not go there finds nothing below it anyway.
     let lower = match fchdir(fd) {
         Ok(_) => Text::new().add(b"."),
-        Err(_) => name(fd),
+        Err(EACCES) => name(fd),
+        Err(errno) => return Err(errno),
     };
     let options = Text::<120>::new().add(b"userxattr,xino=off,lowerdir=");
     let options = options.add(lower.bytes()).add(b":").add(EMPTY);

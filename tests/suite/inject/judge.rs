@@ -122,17 +122,14 @@ impl Base {
             }
             Some(_) => {}
         }
-        // What was short for a moment says nothing of this host, and the next run has all that it ever has. But for the
-        // range of a user whom the C library could not look up: where it asks others than files, too, it says that there is
-        // none of that id.
+        // What was short for a moment says nothing of this host, and the next run has all that it ever has.
         if matches!(harm, Harm::Errno(libc::EMFILE | libc::ENOMEM)) && point.role == Role::Host {
             let second = case.second.as_ref().map(|it| &it["outcomes"]);
             let all = second.and_then(Value::as_array).into_iter().flatten();
             let expected = self.outcomes.as_array().into_iter().flatten();
             for (now, then) in all.zip(expected) {
                 for (name, said) in then["enforcement"].as_object().expect("a table") {
-                    let range = ["user_namespace", "supplementary_groups"].contains(&name.as_str());
-                    if !range && now["enforcement"][name] != *said {
+                    if now["enforcement"][name] != *said {
                         let now = &now["enforcement"][name];
                         fault(format!("kept by the next run: {name}: {now} for {said}"));
                     }
