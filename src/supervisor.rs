@@ -326,9 +326,13 @@ impl Host {
             Isolation::Namespaces => Ids::detect()?,
             Isolation::Restrict => Ids::Own,
         };
-        match Host::start_with(key, ids.clone()) {
+        let start = || Host::start_with(key, ids.clone());
+        let unmapped = |e: &Error| matches!(ids, Ids::Range { .. }) && e.step() == ids::MAPPING;
+        // A supervisor that was killed meanwhile looks the same to newuidmap as one that may have no sub-ids.
+        let started = start().or_else(|e| if unmapped(&e) { start() } else { Err(e) });
+        match started {
             // Sub-ids are a convenience: where newuidmap does not work, one id does.
-            Err(e) if matches!(ids, Ids::Range { .. }) && e.step() == ids::MAPPING => {
+            Err(e) if unmapped(&e) => {
                 let note = format!("sub-ids could not be used: {e}");
                 Host::start_with(key, Ids::Single { note })
             }
